@@ -1,0 +1,41 @@
+# `make` installs into .venv; `make demo` is the whole job; `make check` is what CI runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := niah models haystacks tests
+
+.PHONY: install demo test quick check format lint types clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# Both arms over lengths 1K..32K x 11 depths; an interrupted demo goes on where it stopped.
+demo: install
+	$(BIN)/niah run configs/demo.yaml --out runs/demo
+	$(BIN)/niah report runs/demo --out runs/demo/report
+
+test: install
+	$(BIN)/python -m pytest
+
+quick: install
+	$(BIN)/python -m pytest -m "not slow and not browser and not benchmark"
+
+check: lint types test
+
+format: install
+	$(BIN)/ruff format $(PACKAGES)
+	$(BIN)/ruff check --fix $(PACKAGES)
+
+lint: install
+	$(BIN)/ruff format --check $(PACKAGES)
+	$(BIN)/ruff check $(PACKAGES)
+
+types: install
+	$(BIN)/mypy
+
+clean:
+	rm -rf runs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

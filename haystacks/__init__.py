@@ -1,0 +1,1 @@
+"""Real text and planted facts as token ids; knows nothing of models or experiments."""
