@@ -1,1 +1,4 @@
-"""Real text and planted facts as token ids; knows nothing of models or experiments."""
+"""Text in, token ids out: corpora, tokenizers, needles and planting.
+
+Knows nothing about models or experiments, and never imports torch.
+"""

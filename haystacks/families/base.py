@@ -1,0 +1,103 @@
+"""What a planted fact is, and what a family of such facts does.
+
+Owns the shape of a fact and the drawing of many distinct ones. Knows nothing about tokens,
+positions or models: a fact is text.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeVar
+
+import numpy as np
+
+ValueSplit = Literal["train", "eval"]
+TemplateSplit = Literal["trained", "unseen"]
+AnswerMode = Literal["one", "all in any order", "all in order"]
+
+TRIES_PER_FACT = 100
+
+Item = TypeVar("Item")
+
+
+class FamilyError(ValueError):
+    """A family that does not exist, or that cannot give as many distinct facts as asked."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One question with what must be planted to answer it.
+
+    `pieces` are planted at increasing positions in this order; each begins with one space (or,
+    where a line is planted, with a newline) and is complete in itself. `distractor_pieces` are
+    planted too, anywhere, and must not change the answer. `question` follows the context: it
+    ends with the statement up to, but excluding, the value and the space before it, so that the
+    right continuation is a space and the gold. `gold` has one value unless `answer_mode` asks
+    for all. `distractors` are other values in the pieces, which a confused model may give.
+    `template` names the wording, e.g. "trained/3".
+    """
+
+    family: str
+    key: str
+    pieces: tuple[str, ...]
+    question: str
+    gold: tuple[str, ...]
+    distractors: tuple[str, ...] = ()
+    answer_format: str = "number"
+    answer_mode: AnswerMode = "one"
+    distractor_pieces: tuple[str, ...] = ()
+    template: str = ""
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """All values that are planted: gold, then distractors."""
+        return self.gold + self.distractors
+
+
+class Family(ABC):
+    """A kind of fact. Subclasses override `make`, which depends on nothing but its arguments."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+
+    @abstractmethod
+    def make(
+        self, rng: np.random.Generator, split: ValueSplit, templates: TemplateSplit = "trained"
+    ) -> Fact:
+        """One fact. Keys and values of the two splits are disjoint, as are the templates'."""
+
+    def make_many(
+        self,
+        rng: np.random.Generator,
+        n: int,
+        split: ValueSplit,
+        templates: TemplateSplit = "trained",
+    ) -> list[Fact]:
+        """`n` facts of which no two share a key or a value.
+
+        Raises FamilyError when that many distinct ones are not found in bounded time.
+        """
+        facts: list[Fact] = []
+        keys: set[str] = set()
+        values: set[str] = set()
+        for _ in range(TRIES_PER_FACT * n):
+            if len(facts) == n:
+                break
+            fact = self.make(rng, split, templates)
+            if fact.key not in keys and values.isdisjoint(fact.values):
+                facts.append(fact)
+                keys.add(fact.key)
+                values.update(fact.values)
+        if len(facts) < n:
+            raise FamilyError(f"family {self.name}: {n} distinct facts asked, {len(facts)} found")
+        return facts
+
+
+def pick(rng: np.random.Generator, items: Sequence[Item]) -> Item:
+    """One of `items`, uniformly."""
+    return items[int(rng.integers(len(items)))]
+
+
+def pick_distinct(rng: np.random.Generator, items: Sequence[Item], n: int) -> list[Item]:
+    """`n` of `items` at different places, in random order."""
+    return [items[int(i)] for i in rng.choice(len(items), size=n, replace=False)]

@@ -1,0 +1,130 @@
+"""Token streams on disk: built once, memory-mapped afterwards, safe for racing processes.
+
+Owns the cache folder ($NIAH_CACHE, else ~/.cache/niah) and its two files a stream: NAME.npy
+(the ids) and NAME.json (count, sha256). Knows nothing about text.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+Ids = Sequence[int] | np.ndarray[Any, Any]
+HASH_BLOCK = 1 << 20
+
+
+class StoreError(ValueError):
+    """The cache folder cannot be used; the message names it."""
+
+
+def cache_folder() -> Path:
+    """Where streams are kept; made if it is not there."""
+    chosen = os.environ.get("NIAH_CACHE")
+    folder = Path(chosen) if chosen else Path.home() / ".cache" / "niah"
+    folder = folder / "tokens"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"NIAH_CACHE: {folder} cannot be made ({error})") from None
+    return folder
+
+
+def dtype_for(vocab_size: int) -> np.dtype[Any]:
+    """uint16 where every id fits, else uint32."""
+    return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
+
+
+def load_or_build(
+    key: str, chunks: Callable[[], Iterable[Ids]], dtype: np.dtype[Any]
+) -> np.ndarray[Any, Any]:
+    """The stream `key`, [num_tokens], read-only: mapped from disk, or built from `chunks`.
+
+    An incomplete stream on disk is built again. Raises StoreError where nothing can be written.
+    """
+    path = cache_folder() / f"{key}.npy"
+    stream = _mapped(path, dtype)
+    if stream is None:
+        try:
+            _build(path, chunks(), dtype)
+        except OSError as error:
+            raise StoreError(f"NIAH_CACHE: {path.parent} cannot be written ({error})") from None
+        stream = _mapped(path, dtype)
+    if stream is None:
+        raise StoreError(f"NIAH_CACHE: {path} is not what was just written to it")
+    return stream
+
+
+def verify(key: str) -> bool:
+    """Whether the ids on disk still have the sha256 that was written with them."""
+    path = cache_folder() / f"{key}.npy"
+    recorded = json.loads(path.with_suffix(".json").read_text())
+    with path.open("rb") as file:
+        file.seek(recorded["offset"])
+        digest = hashlib.sha256()
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
+    return bool(digest.hexdigest() == recorded["sha256"])
+
+
+def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
+    try:
+        recorded = json.loads(path.with_suffix(".json").read_text())
+        stream: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    complete = stream.dtype == dtype and stream.shape == (recorded.get("num_tokens"),)
+    return stream if complete else None
+
+
+def _build(path: Path, chunks: Iterable[Ids], dtype: np.dtype[Any]) -> None:
+    # Every process writes files of its own and renames them: the last of two racers wins,
+    # with the same content.
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            recorded = _write(file, chunks, dtype)
+        temporary.replace(path)
+        temporary.write_text(json.dumps(recorded) + "\n")
+        temporary.replace(path.with_suffix(".json"))
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write(file: BinaryIO, chunks: Iterable[Ids], dtype: np.dtype[Any]) -> dict[str, object]:
+    """Writes a .npy file of unknown length: header, ids, then the header again with the count."""
+    digest = hashlib.sha256()
+    num_tokens = 0
+    _write_header(file, 0, dtype)
+    offset = file.tell()
+    for block in _blocks(chunks, dtype):
+        data = block.tobytes()
+        digest.update(data)
+        file.write(data)
+        num_tokens += len(block)
+    file.seek(0)
+    _write_header(file, num_tokens, dtype)
+    if file.tell() != offset:
+        raise OSError("the .npy header changed its size")
+    return {"num_tokens": num_tokens, "sha256": digest.hexdigest(), "offset": offset}
+
+
+def _write_header(file: BinaryIO, num_tokens: int, dtype: np.dtype[Any]) -> None:
+    header = {
+        "descr": npy.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": (num_tokens,),
+    }
+    npy.write_array_header_1_0(file, header)
+
+
+def _blocks(chunks: Iterable[Ids], dtype: np.dtype[Any]) -> Iterator[np.ndarray[Any, Any]]:
+    for chunk in chunks:
+        block = np.asarray(chunk)
+        if block.size and (block.min() < 0 or block.max() > np.iinfo(dtype).max):
+            raise ValueError(f"token ids outside {dtype}: {block.min()} to {block.max()}")
+        yield block.astype(dtype)
