@@ -1,1 +1,1 @@
-"""The experiment: plans sweeps, runs arms over the same prompts, scores, compares, reports, gates."""
+"""The experiment: plans sweeps, runs arms over the same prompts, scores, compares and gates."""

@@ -1,0 +1,136 @@
+"""Owns foretelling what a plan costs in seconds and bytes, by a short measurement of each arm.
+
+Knows nothing of what is asked; it reads any tokens. A measured curve is carried far beyond where
+it was measured: an estimate, good to a factor of about two at a hundred times the length.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+
+from models.session import Model
+from niah.errors import PlanError
+from niah.trial import Plan, Stream
+
+FIRST_POINT = 256  # tokens; each further point doubles
+PROBE_SECONDS = 2.0
+GENERATED = 4  # tokens decoded to time one
+TOKEN_BYTES = 16  # of a prompt's token ids, held beside the model
+
+
+class Point(NamedTuple):
+    """A session after `tokens`: seconds to get there and bytes held."""
+
+    tokens: int
+    seconds: float
+    cache_bytes: int
+
+
+class Curve(NamedTuple):
+    """Seconds to read n tokens: linear·n + quadratic·n²; bytes held: base + slope·n."""
+
+    linear: float
+    quadratic: float
+    bytes_base: float
+    bytes_slope: float
+    decode_seconds: float  # a token
+
+    def seconds(self, start: int, end: int) -> float:
+        """Seconds to read tokens [start, end)."""
+        return self.linear * (end - start) + self.quadratic * (end * end - start * start)
+
+    def cache_bytes(self, tokens: int) -> float:
+        return self.bytes_base + self.bytes_slope * tokens
+
+
+class Estimate(NamedTuple):
+    """What one arm will take."""
+
+    seconds: float
+    cache_bytes: int  # at the most
+
+
+def measure(model: Model, longest: int, chunk_tokens: int) -> Curve:
+    """Read any tokens, doubling, until PROBE_SECONDS have gone or `longest` is reached."""
+    session = model.session()
+    ids = np.arange(longest) % model.vocab_size
+    points = [Point(0, 0.0, session.cache_bytes().total)]
+    seconds = 0.0
+    target = min(FIRST_POINT, longest)
+    while True:
+        for at in range(session.position, target, chunk_tokens):
+            began = time.perf_counter()
+            session.extend(ids[at : min(at + chunk_tokens, target)])
+            seconds += time.perf_counter() - began
+        points.append(Point(target, seconds, session.cache_bytes().total))
+        if target == longest or seconds > PROBE_SECONDS:
+            break
+        target = min(2 * target, longest)
+    began = time.perf_counter()
+    session.fork().generate(GENERATED)
+    return fit(points, (time.perf_counter() - began) / GENERATED)
+
+
+def fit(points: Sequence[Point], decode_seconds: float) -> Curve:
+    """The curve through the last two points (both parts at least 0)."""
+    before, last = points[-2], points[-1]
+    span = last.tokens - before.tokens
+    slope = (last.cache_bytes - before.cache_bytes) / span
+    quadratic = 0.0
+    if before.tokens:
+        rates = before.seconds / before.tokens, last.seconds / last.tokens
+        quadratic = max(0.0, (rates[1] - rates[0]) / span)
+    linear = max(0.0, last.seconds / last.tokens - quadratic * last.tokens)
+    base = last.cache_bytes - slope * last.tokens
+    return Curve(linear, quadratic, base, slope, decode_seconds)
+
+
+def estimate(plan: Plan, curve: Curve) -> Estimate:
+    """What `plan` takes on an arm that follows `curve`."""
+    return Estimate(
+        seconds=sum(stream_seconds(stream, curve) for stream in plan.streams),
+        cache_bytes=int(max(stream_bytes(stream, curve) for stream in plan.streams)),
+    )
+
+
+def stream_seconds(stream: Stream, curve: Curve) -> float:
+    own = sum(
+        curve.seconds(trial.fork_at, trial.length) + trial.max_new_tokens * curve.decode_seconds
+        for trial in stream.trials
+    )
+    return curve.seconds(0, stream.trunk_tokens) + own
+
+
+def stream_bytes(stream: Stream, curve: Curve) -> float:
+    """Cache of the trunk, and of what a fork adds to its shared past."""
+    longest_fork = max(trial.own_tokens + trial.max_new_tokens for trial in stream.trials)
+    own = curve.bytes_base + curve.bytes_slope * longest_fork
+    ids = (stream.length + longest_fork) * TOKEN_BYTES
+    return curve.cache_bytes(stream.trunk_tokens) + own + ids
+
+
+def check_models(plan: Plan, models: Mapping[str, Model]) -> None:
+    """Raises: PlanError where a prompt and its answer are longer than a model's positions."""
+    for arm, model in models.items():
+        if plan.longest > model.max_position:
+            raise PlanError(
+                f"lengths: the longest prompt and its answer take {plan.longest} tokens, "
+                f"but arm {arm} ({model.name}) has positions for {model.max_position}"
+            )
+
+
+def check_memory(estimates: Mapping[str, Estimate], max_memory_gb: float | None) -> None:
+    """Raises: PlanError where an arm's cache would not fit into memory."""
+    free = psutil.virtual_memory().available
+    limit = min(free, max_memory_gb * 1e9) if max_memory_gb else free
+    for arm, needs in estimates.items():
+        if needs.cache_bytes > limit:
+            raise PlanError(
+                f"memory: arm {arm} will hold about {needs.cache_bytes / 1e9:.2f} GB of cache, "
+                f"more than the {limit / 1e9:.2f} GB "
+                + ("of max_memory_gb" if limit < free else "that are free")
+                + "; choose shorter lengths or another machine"
+            )

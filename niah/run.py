@@ -1,0 +1,141 @@
+"""Owns the order of a sweep: every arm, every stream, every row into the store.
+
+Knows nothing of terminals: progress is reported through a callback.
+"""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from niah.materials import Bench
+from niah.runner import Runner
+from niah.spec import Arm, Sweep
+from niah.store import Row, Store
+from niah.trial import Plan, Stream, Trial
+
+Progress = Callable[[Arm, int], None]  # prompt tokens computed since the last call
+PACKAGES = ("niah-harness", "torch", "numpy", "tokenizers", "transformers")
+
+
+@dataclass
+class Tally:
+    """What a run did. `model_seconds`: spent inside models, out of `seconds`."""
+
+    rows: int = 0
+    errors: int = 0
+    computed_tokens: int = 0
+    reused_tokens: int = 0
+    model_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, row: Row) -> None:
+        self.rows += 1
+        self.errors += row["error"] is not None
+        self.computed_tokens += row["computed_tokens"]
+        self.reused_tokens += row["reused_tokens"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is left of a stream for one arm."""
+
+    runner: Runner
+    stream: Stream
+    trials: list[Trial]
+
+    @property
+    def tokens(self) -> int:
+        """Prompt tokens to compute."""
+        trunk = max(trial.fork_at for trial in self.trials)
+        return trunk + sum(trial.own_tokens for trial in self.trials)
+
+
+def open_store(folder: Path, sweep: Sweep, bench: Bench) -> Store:
+    """The run's folder, new or to be resumed. Raises: StoreError."""
+    models = {arm: model.describe() for arm, model in bench.models.items()}
+    facts = environment() | {"models": models}
+    return Store(folder, sweep.model_dump(mode="json"), bench.identity(), facts)
+
+
+def jobs_left(plan: Plan, bench: Bench, store: Store, progress: Progress) -> list[Job]:
+    """Arm by arm, what the store has no answer to."""
+    jobs = []
+    answered = store.answered
+    for arm in plan.sweep.arms:
+        runner = Runner(
+            plan.sweep,
+            arm,
+            bench.models[arm.name],
+            bench.materials.tokenizer,
+            progress=lambda tokens, arm=arm: progress(arm, tokens),  # type: ignore[misc]
+        )
+        for stream in plan.streams:
+            trials = runner.left(stream, answered)
+            if trials:
+                jobs.append(Job(runner, stream, trials))
+    return jobs
+
+
+def run_jobs(jobs: list[Job], bench: Bench, store: Store, tally: Tally) -> None:
+    """Ask everything that is left; `tally` is kept up to date for whoever interrupts."""
+    began = time.perf_counter()
+    try:
+        for job in jobs:
+            corpus = bench.materials.corpora[job.stream.corpus]
+            for row in job.runner.rows(job.stream, corpus, job.trials):
+                store.append(row)
+                tally.add(row)
+    finally:
+        tally.seconds = time.perf_counter() - began
+        runners = {id(job.runner): job.runner for job in jobs}
+        tally.model_seconds = sum(runner.model_seconds for runner in runners.values())
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "versions": {name: found for name in PACKAGES if (found := installed(name))},
+        "commit": commit(),
+    }
+
+
+def installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def cpu_name() -> str:
+    """The processor's name where Linux tells it, else the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def commit() -> str | None:
+    """The commit of a source checkout, read without running git; None elsewhere."""
+    git = Path(__file__).parents[1] / ".git"
+    try:
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        return (git / head.removeprefix("ref: ")).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None

@@ -1,0 +1,208 @@
+"""Owns one arm's way through a stream: a session read once, forked for each question, a row each.
+
+The only place where haystack, model and scorer meet. Knows nothing of files, other arms or
+terminals.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from haystacks.corpus import Corpus
+from haystacks.tokenizer import Tokenizer
+from models.session import Model, Session
+from niah.context import Context, Ids, build_context
+from niah.score import Case, judge
+from niah.spec import Arm, Sweep
+from niah.store import Row
+from niah.trial import Stream, Trial, key_identity
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int], None]  # prompt tokens computed since the last call
+
+
+class Reading(NamedTuple):
+    """What a model did with one question."""
+
+    answer_ids: list[int]
+    computed_tokens: int
+    prefill_seconds: float
+    cold_prefill_seconds: float
+    decode_seconds: float
+    cache_bytes: dict[str, int]
+
+
+@dataclass
+class Runner:
+    """An arm at work. `model_seconds` grows by what its sessions take."""
+
+    sweep: Sweep
+    arm: Arm
+    model: Model
+    tokenizer: Tokenizer
+    progress: Progress
+    stop_ids: tuple[int, ...] = field(init=False)
+    model_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.stop_ids = tuple(self.tokenizer.encode("\n"))[-1:]
+
+    def key(self, trial: Trial) -> str:
+        return key_identity(trial.pair, self.arm.name, self.model.fingerprint)
+
+    def left(self, stream: Stream, answered: Collection[str]) -> list[Trial]:
+        """The stream's questions still to ask, nearest fork first."""
+        left = [trial for trial in stream.trials if self.key(trial) not in answered]
+        return sorted(left, key=lambda trial: trial.fork_at)
+
+    def rows(self, stream: Stream, corpus: Corpus, trials: list[Trial]) -> Iterator[Row]:
+        """One row for each of `trials`, in their order."""
+        context = build_context(stream, corpus, self.sweep.layout)
+        trunk = Timeline(self.model.session(), self)
+        for number, trial in enumerate(trials):
+            # A model may fail in any way; the row says how, and a resumed run asks again.
+            try:
+                shared = trunk.advance(context.trunk[trunk.session.position : trial.fork_at])
+            except Exception as error:
+                log.debug("stream %s cannot go on", stream.index, exc_info=True)
+                for lost in trials[number:]:
+                    yield self.describe(lost, stream) | failed(error)
+                return
+            try:
+                reading = self.ask(trial, context, trunk, shared)
+            except Exception as error:
+                log.debug("question %s failed", trial.pair, exc_info=True)
+                yield self.describe(trial, stream) | failed(error)
+            else:
+                yield self.describe(trial, stream) | self.judged(trial, context, reading)
+
+    def describe(self, trial: Trial, stream: Stream) -> Row:
+        """Everything about a row that is known before its question is asked."""
+        needle = trial.needle
+        start, end = needle if needle else (None, None)
+        return {
+            "key": self.key(trial),
+            "pair": trial.pair,
+            "arm": self.arm.name,
+            "role": self.arm.role,
+            "model": self.model.name,
+            "family": trial.family,
+            "template_split": trial.templates,
+            "template": trial.fact.template,
+            "corpus": stream.corpus,
+            "layout": self.sweep.layout,
+            "stream": stream.index,
+            "repeat": stream.repeat,
+            "offset": stream.offset,
+            "control": trial.control,
+            "requested_length": trial.requested_length,
+            "length": trial.length,
+            "length_mod_4": trial.length % 4,
+            "length_mod_128": trial.length % 128,
+            "depth": trial.depth,
+            "actual_depth": None if start is None else start / trial.cut,
+            "needle_start": start,
+            "needle_end": end,
+            "spans": trial.spans,
+            "needle_mod_4": None if start is None else start % 4,
+            "needle_mod_128": None if start is None else start % 128,
+            "question": trial.fact.question,
+            "gold": list(trial.fact.gold),
+            "prompt_tokens": trial.length,
+        }
+
+    def ask(self, trial: Trial, context: Context, trunk: "Timeline", shared: int) -> Reading:
+        """Fork, read what no other question shares, decode."""
+        fork = Timeline(trunk.session.fork(), self)
+        own = fork.advance(context.own_ids(trial))
+        cache_bytes = fork.session.cache_bytes().as_dict()
+        began = time.perf_counter()
+        answer_ids = fork.session.generate(trial.max_new_tokens, self.stop_ids)
+        decode_seconds = time.perf_counter() - began
+        self.model_seconds += decode_seconds
+        return Reading(
+            answer_ids=answer_ids,
+            computed_tokens=shared + own,
+            prefill_seconds=trunk.take_seconds() + fork.seconds,
+            cold_prefill_seconds=trunk.total_seconds + fork.seconds,
+            decode_seconds=decode_seconds,
+            cache_bytes=cache_bytes,
+        )
+
+    def judged(self, trial: Trial, context: Context, reading: Reading) -> Row:
+        """The answer, what it is worth, and what it took."""
+        answer = self.tokenizer.decode(reading.answer_ids)
+        outcome = judge(
+            Case(
+                answer=answer,
+                gold=trial.fact.gold,
+                answer_format=trial.fact.answer_format,
+                in_order=trial.fact.answer_mode == "all in order",
+                rivals=context.rivals(trial),
+                cut_short=len(reading.answer_ids) >= trial.max_new_tokens,
+                context=lambda: self.tokenizer.decode(context.text_ids(trial)),
+            )
+        )
+        return {
+            "answer": answer,
+            "answer_tokens": len(reading.answer_ids),
+            "correct": outcome == "exact",
+            "outcome": outcome,
+            "error": None,
+            "computed_tokens": reading.computed_tokens,
+            "reused_tokens": trial.length - reading.computed_tokens,
+            "prefill_seconds": reading.prefill_seconds,
+            "cold_prefill_seconds": reading.cold_prefill_seconds,
+            "decode_seconds": reading.decode_seconds,
+            "cache_bytes": reading.cache_bytes,
+        }
+
+
+@dataclass
+class Timeline:
+    """A session and the seconds it has spent reading."""
+
+    session: Session
+    runner: Runner
+    seconds: float = 0.0  # since last taken
+    total_seconds: float = 0.0
+
+    def advance(self, ids: Ids) -> int:
+        """Read `ids` in chunks; returns how many."""
+        chunk_tokens = self.runner.sweep.chunk_tokens
+        for at in range(0, len(ids), chunk_tokens):
+            chunk = ids[at : at + chunk_tokens]
+            began = time.perf_counter()
+            self.session.extend(chunk)
+            self._spend(time.perf_counter() - began)
+            self.runner.progress(len(chunk))
+        return len(ids)
+
+    def take_seconds(self) -> float:
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+    def _spend(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.total_seconds += seconds
+        self.runner.model_seconds += seconds
+
+
+def failed(error: Exception) -> Row:
+    """What a row holds in place of an answer."""
+    return {
+        "answer": None,
+        "answer_tokens": 0,
+        "correct": None,
+        "outcome": "error",
+        "error": f"{type(error).__name__}: {error}",
+        "computed_tokens": 0,
+        "reused_tokens": 0,
+        "prefill_seconds": 0.0,
+        "cold_prefill_seconds": 0.0,
+        "decode_seconds": 0.0,
+        "cache_bytes": {},
+    }

@@ -1,0 +1,170 @@
+"""Owns the sweep's configuration: what a YAML file may say, and the one line on what is wrong.
+
+Knows nothing of models, corpora or families beyond their names; `plan.py` checks those.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from niah.errors import SpecError
+
+Role = Literal["baseline", "compressed"]
+Layout = Literal["stream", "isolated"]
+Templates = Literal["trained", "unseen"]
+Control = Literal["no_needle", "question_only"]
+
+UNITS = {"": 1, "K": 1024, "M": 1024**2}
+
+
+def parse_length(value: object) -> object:
+    """`32K` -> 32768; anything else is left to pydantic."""
+    found = re.fullmatch(r"(\d+)([KM]?)", value) if isinstance(value, str) else None
+    return int(found[1]) * UNITS[found[2]] if found else value
+
+
+def as_list(value: object) -> object:
+    """A single entry stands for a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
+def spread_depths(value: object) -> object:
+    """A count n stands for n depths evenly from 0 to 1."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 2:
+        return [round(i / (value - 1), 6) for i in range(value)]
+    return value
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Length = Annotated[int, BeforeValidator(parse_length), Field(ge=16, strict=True)]
+Depth = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Owner = TypeVar("Owner", bound=BaseModel)
+Option = bool | int | float | str | None
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Arm(Strict):
+    """A model under test; every arm of a sweep answers the same questions about the same tokens."""
+
+    name: Name
+    role: Role
+    model: str
+    options: dict[str, Option] = Field(default_factory=dict)
+
+
+class Decoding(Strict):
+    """Greedy always; `max_new_tokens` defaults to the gold answer's tokens and a margin."""
+
+    max_new_tokens: int | None = Field(default=None, ge=1)
+
+
+class Phase(Strict):
+    """Residues to visit: a length or a needle's start modulo `modulus` takes each of them."""
+
+    modulus: int = Field(ge=2, le=4096, strict=True)
+    residues: tuple[int, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def all_residues(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("modulus"), int):
+            data = {"residues": list(range(min(data["modulus"], 4096))), **data}
+        return data
+
+    @model_validator(mode="after")
+    def residues_in_range(self) -> "Phase":
+        outside = [r for r in self.residues if not 0 <= r < self.modulus]
+        if outside or not self.residues:
+            raise ValueError(f"residues should be from 0 to {self.modulus - 1}, each once")
+        return unique(self, "residues")
+
+
+def unique(owner: Owner, field: str) -> Owner:
+    """`owner` itself, once the values of its `field` are seen to differ."""
+    values = list(getattr(owner, field))
+    again = [v for i, v in enumerate(values) if v in values[:i]]
+    if again:
+        raise ValueError(f"{field} should not repeat {again[0]}")
+    return owner
+
+
+class Sweep(Strict):
+    """A sweep: arms × (corpus × family × templates × length × depth × phase) × repeats."""
+
+    name: Name
+    seed: int = Field(default=0, ge=0, strict=True)
+    arms: tuple[Arm, ...] = Field(min_length=1)
+    corpora: Annotated[tuple[str, ...], BeforeValidator(as_list)] = Field(min_length=1)
+    families: Annotated[tuple[str, ...], BeforeValidator(as_list)] = Field(min_length=1)
+    split: Literal["train", "eval"] = "eval"
+    templates: Annotated[tuple[Templates, ...], BeforeValidator(as_list)] = ("trained",)
+    layout: Layout = "stream"
+    lengths: tuple[Length, ...] = Field(min_length=1)
+    depths: Annotated[tuple[Depth, ...], BeforeValidator(spread_depths)] = Field(min_length=1)
+    repeats: int = Field(default=4, ge=1, strict=True)
+    spread: float = Field(default=0.1, ge=0, le=1)
+    max_needle_share: float = Field(default=0.02, gt=0, le=1)
+    length_phase: Phase | None = None
+    needle_phase: Phase | None = None
+    controls: Annotated[tuple[Control, ...], BeforeValidator(as_list)] = ()
+    decoding: Decoding = Field(default_factory=Decoding)
+    threads: int | None = Field(default=None, ge=1, strict=True)
+    chunk_tokens: int = Field(default=2048, ge=1, strict=True)
+    max_memory_gb: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def consistent(self) -> "Sweep":
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"arms should have different names, not {', '.join(names)}")
+        if sum(arm.role == "baseline" for arm in self.arms) > 1:
+            raise ValueError("arms should hold one baseline at most")
+        for field in ("corpora", "families", "templates", "lengths", "depths", "controls"):
+            unique(self, field)
+        return self
+
+
+def one_line(error: ValidationError) -> str:
+    """The first complaint as `field = value: what would be right` (and how many more there are)."""
+    complaints = error.errors(include_url=False, include_context=False)
+    first = complaints[0]
+    field = ".".join(str(part) for part in first["loc"]) or "sweep"
+    expected = first["msg"].removeprefix("Value error, ").replace("\n", " ")
+    more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
+    if first["type"] == "missing" or not first["loc"]:
+        return f"{field}: {expected}{more}"
+    if first["type"] == "extra_forbidden":
+        return f"{field}: no such field{more}"
+    return f"{field} = {first['input']!r}: {expected}{more}"
+
+
+def parse_sweep(data: object, origin: str) -> Sweep:
+    """Raises: SpecError naming `origin`, the field, its value and what would be right."""
+    if not isinstance(data, dict):
+        raise SpecError(f"{origin}: should hold a mapping of fields, not {type(data).__name__}")
+    try:
+        return Sweep.model_validate(data)
+    except ValidationError as error:
+        raise SpecError(f"{origin}: {one_line(error)}") from None
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read a sweep's YAML. Raises: SpecError where it cannot be read or is not a sweep."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+    return parse_sweep(data, str(path))
+
+
+def dump_sweep(sweep: Sweep) -> str:
+    """The resolved sweep as YAML: every field, defaults included."""
+    return yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
