@@ -1,1 +1,4 @@
-"""Language models as sessions: token ids in, token ids out; knows nothing of texts or needles."""
+"""Language models with an explicit cache: token ids in, token ids out.
+
+Knows nothing about haystacks, needles or experiments.
+"""

@@ -1,0 +1,407 @@
+"""Attention over a short exact window and, by layer type, compressed entries: one softmax.
+
+Report section 2.3. Shapes: B batch, S queries of a chunk, H heads, C head width, w window,
+n entries, k selected. K = V is one head shared by all queries (MQA), so H folds into S
+wherever keys are common.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.deepseek_v4.cache import LayerCache, visible_prefix
+from models.deepseek_v4.compressor import Compressor, visible_entries
+from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
+from models.deepseek_v4.indexer import Indexer, select
+from models.layers import RMSNorm, Rotation, rms_normalize
+
+
+@dataclass
+class IndexerTraining:
+    """How CSA behaves while its indexer learns; absent at inference."""
+
+    sparse: bool  # False: dense warm-up, all visible entries are attended to
+    query_weights: Tensor  # [B, S], each query's share in the loss; sums to 1
+    losses: list[Tensor] = field(default_factory=list)
+
+
+class Step(NamedTuple):
+    """What all layers of one forward call share."""
+
+    indices: Tensor  # [S] token counts from 0: decide visibility
+    positions: Tensor  # [S] rotary positions; equal to indices except in training
+    local: Rotation
+    compressed: Rotation
+    compressed_frequencies: Tensor
+    training: IndexerTraining | None = None
+
+
+class Part(NamedTuple):
+    """Some keys' logits [B, S, H, x], and how weights of that shape mix their values."""
+
+    logits: Tensor
+    mix: Callable[[Tensor], Tensor]
+
+
+class GroupedLinear(nn.Linear):
+    """Block-diagonal projection: G groups of heads, each to R channels."""
+
+    def __init__(self, groups: int, group_dim: int, rank: int) -> None:
+        super().__init__(group_dim, groups * rank, bias=False)
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, S, H * C] -> [B, S, G * R]."""
+        blocks = self.weight.unflatten(0, (self.groups, -1))  # [G, R, H * C / G]
+        return torch.einsum("bsgi,gri->bsgr", x.unflatten(-1, (self.groups, -1)), blocks).flatten(2)
+
+
+class Attention(nn.Module):
+    """The query, K = V and output paths; subclasses decide which past a query reaches."""
+
+    def __init__(self, config: DeepseekV4Config) -> None:
+        super().__init__()
+        d, h, c = config.hidden_size, config.num_attention_heads, config.head_dim
+        self.config = config
+        self.q_a_proj = nn.Linear(d, config.q_lora_rank, bias=False)
+        self.q_a_norm = RMSNorm(config.q_lora_rank, config.rms_norm_eps)
+        self.q_b_proj = nn.Linear(config.q_lora_rank, h * c, bias=False)
+        self.kv_proj = nn.Linear(d, c, bias=False)
+        self.kv_norm = RMSNorm(c, config.rms_norm_eps)
+        self.o_a_proj = GroupedLinear(config.o_groups, h * c // config.o_groups, config.o_lora_rank)
+        self.o_b_proj = nn.Linear(config.o_groups * config.o_lora_rank, d, bias=False)
+        self.sinks = nn.Parameter(torch.zeros(h))
+        self.scale = c**-0.5
+
+    def forward(self, x: Tensor, step: Step, cache: LayerCache | None) -> Tensor:
+        """x [B, S, D] -> [B, S, D]; with a cache, B is 1 and the chunk is appended to it."""
+        rotation = self.rotation(step)
+        latent = self.q_a_norm(self.q_a_proj(x))
+        q = self.q_b_proj(latent).unflatten(-1, (-1, self.config.head_dim))
+        q = rotation.apply(rms_normalize(q, self.config.rms_norm_eps))
+        kv = rotation.apply(self.kv_norm(self.kv_proj(x)))
+        mixed = self.attend(x, latent, self.tempered(q, step) * self.scale, kv, step, cache)
+        out: Tensor = self.o_b_proj(self.o_a_proj(rotation.undo(mixed).flatten(2)))
+        return out
+
+    def rotation(self, step: Step) -> Rotation:
+        return step.compressed
+
+    def tempered(self, q: Tensor, step: Step) -> Tensor:
+        """Logits that grow with log length, where the configuration asks for it."""
+        if self.config.log_length_base is None:
+            return q
+        growth = (step.positions + 1).float().log() / math.log(self.config.log_length_base)
+        return q * growth.clamp(min=1.0)[:, None, None]
+
+    def attend(
+        self,
+        x: Tensor,
+        latent: Tensor,
+        q: Tensor,
+        kv: Tensor,
+        step: Step,
+        cache: LayerCache | None,
+    ) -> Tensor:
+        """Scaled queries [B, S, H, C] over the reachable past -> [B, S, H, C]."""
+        raise NotImplementedError
+
+
+class SlidingAttention(Attention):
+    """The last `sliding_window` tokens, self included, exactly; plain rotary embedding."""
+
+    def rotation(self, step: Step) -> Rotation:
+        return step.local
+
+    def tempered(self, q: Tensor, step: Step) -> Tensor:
+        return q
+
+    def attend(
+        self,
+        x: Tensor,
+        latent: Tensor,
+        q: Tensor,
+        kv: Tensor,
+        step: Step,
+        cache: LayerCache | None,
+    ) -> Tensor:
+        keys = self.window_keys(kv, cache)
+        return softmax_with_sink([window_part(q, keys, self.config.sliding_window)], self.sinks)
+
+    def window_keys(self, kv: Tensor, cache: LayerCache | None) -> Tensor:
+        """The chunk's keys behind those that the cache still holds, [B, P + S, C]."""
+        if cache is None:
+            return kv
+        keys = kv if cache.window is None else torch.cat((cache.window, kv), dim=1)
+        cache.remember_window(keys, self.config.sliding_window - 1)
+        return keys
+
+
+class CompressedAttention(SlidingAttention):
+    """The window and compressed entries together; subclasses say which entries."""
+
+    QUERY_BLOCK_LOGITS = 2**22
+    """Upper bound of H x queries x entries held at once at inference."""
+
+    compressor: Compressor
+
+    def rotation(self, step: Step) -> Rotation:
+        return step.compressed
+
+    def tempered(self, q: Tensor, step: Step) -> Tensor:
+        return Attention.tempered(self, q, step)
+
+    def attend(
+        self,
+        x: Tensor,
+        latent: Tensor,
+        q: Tensor,
+        kv: Tensor,
+        step: Step,
+        cache: LayerCache | None,
+    ) -> Tensor:
+        keys = self.window_keys(kv, cache)
+        past = keys.shape[1] - kv.shape[1]
+        attend_block = self.prepare(x, latent, step, cache)
+        visible = visible_entries(step.indices, self.compressor.ratio)
+        size = self._block_size(int(visible[-1]), q.shape[1], step)
+        w = self.config.sliding_window
+        outputs = []
+        for start in range(0, q.shape[1], size):
+            block = slice(start, min(start + size, q.shape[1]))
+            near = keys[:, max(0, past + start - w + 1) : past + block.stop]
+            parts = [window_part(q[:, block], near, w)]
+            if visible[block][-1]:
+                parts.append(attend_block(q[:, block], block, visible[block]))
+            outputs.append(self.merge(parts, step))
+        return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
+
+    def prepare(
+        self, x: Tensor, latent: Tensor, step: Step, cache: LayerCache | None
+    ) -> Callable[[Tensor, slice, Tensor], Part]:
+        """Compress the chunk; return how a block of queries [B, b, H, C] reaches its entries."""
+        raise NotImplementedError
+
+    def merge(self, parts: list[Part], step: Step) -> Tensor:
+        return softmax_with_sink(parts, self.sinks)
+
+    def compress(
+        self, x: Tensor, step: Step, cache: LayerCache | None
+    ) -> tuple[Tensor, ...]:
+        """All entries so far, as segments [B, n_i, C]."""
+        tail = cache.tail if cache else None
+        entries, tail = self.compressor.compress(
+            x, step.positions, tail, step.compressed_frequencies
+        )
+        if cache is None:
+            return (entries,)
+        cache.tail = tail
+        cache.entries.append(entries)
+        return cache.entries.segments
+
+    def _block_size(self, num_entries: int, num_queries: int, step: Step) -> int:
+        if step.training is not None or torch.is_grad_enabled():
+            return num_queries
+        per_query = max(num_entries, 1) * self.config.num_attention_heads
+        return max(16, min(num_queries, self.QUERY_BLOCK_LOGITS // per_query))
+
+
+class HeavilyCompressedAttention(CompressedAttention):
+    """HCA (section 2.3.2): every visible entry of m' tokens."""
+
+    def __init__(self, config: DeepseekV4Config) -> None:
+        super().__init__(config)
+        self.compressor = Compressor(
+            config.hidden_size,
+            config.head_dim,
+            config.hca_ratio,
+            overlap=False,
+            eps=config.rms_norm_eps,
+        )
+
+    def prepare(
+        self, x: Tensor, latent: Tensor, step: Step, cache: LayerCache | None
+    ) -> Callable[[Tensor, slice, Tensor], Part]:
+        segments = self.compress(x, step, cache)
+
+        def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
+            entries = visible_prefix(segments, int(visible[-1]))
+            return shared_keys_part(q, entries, torch.arange(entries.shape[1]) < visible[:, None])
+
+        return attend_block
+
+
+class CompressedSparseAttention(CompressedAttention):
+    """CSA (section 2.3.1): the k entries of m tokens that the lightning indexer ranks first."""
+
+    GATHER_ABOVE = 8
+    """Gather the selected rows once the entries exceed this many times k; below, masking the
+    product with all of them is cheaper."""
+
+    def __init__(self, config: DeepseekV4Config) -> None:
+        super().__init__(config)
+        self.compressor = Compressor(
+            config.hidden_size,
+            config.head_dim,
+            config.csa_ratio,
+            overlap=True,
+            eps=config.rms_norm_eps,
+        )
+        # Registered below the compressor for the published weight names.
+        self.compressor.indexer = Indexer(config)
+
+    @property
+    def indexer(self) -> Indexer:
+        indexer = self.compressor.indexer
+        assert isinstance(indexer, Indexer)
+        return indexer
+
+    def prepare(
+        self, x: Tensor, latent: Tensor, step: Step, cache: LayerCache | None
+    ) -> Callable[[Tensor, slice, Tensor], Part]:
+        segments = self.compress(x, step, cache)
+        if step.training is not None:  # the indexer learns from its own loss alone
+            x, latent = x.detach(), latent.detach()
+        index_segments = self._compress_index(x, step, cache)
+        index_q, index_w = self.indexer.queries(x, latent, step.compressed)
+
+        def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
+            count = int(visible[-1])
+            if count <= self.config.index_topk and step.training is None:
+                entries = visible_prefix(segments, count)
+                return shared_keys_part(q, entries, torch.arange(count) < visible[:, None])
+            keys = visible_prefix(index_segments, count)
+            scores = self.indexer.score(index_q[:, block], index_w[:, block], keys)
+            if step.training is not None:
+                return self._training_part(q, segments[0], scores, visible, step.training)
+            chosen, real = select(scores, visible, self.config.index_topk)
+            if cache is not None and count > self.GATHER_ABOVE * self.config.index_topk:
+                return gathered_part(q, cache.entries.take(chosen), real)
+            entries = visible_prefix(segments, count)
+            return shared_keys_part(q, entries, selection_mask(chosen, real, count))
+
+        return attend_block
+
+    def _compress_index(
+        self, x: Tensor, step: Step, cache: LayerCache | None
+    ) -> tuple[Tensor, ...]:
+        tail = cache.index_tail if cache else None
+        keys, tail = self.indexer.compress(x, step.positions, tail, step.compressed_frequencies)
+        if cache is None:
+            return (keys,)
+        cache.index_tail = tail
+        cache.index.append(keys)
+        return cache.index.segments
+
+    def _training_part(
+        self, q: Tensor, entries: Tensor, scores: Tensor, visible: Tensor, training: IndexerTraining
+    ) -> Part:
+        n = entries.shape[1]
+        mask = (torch.arange(n) < visible[:, None]).expand(scores.shape)
+        if training.sparse and n > self.config.index_topk:
+            mask = selection_mask(*select(scores.detach(), visible, self.config.index_topk), n)
+        part = shared_keys_part(q, entries, mask)
+        training.losses.append(indexer_loss(part.logits, scores, mask, training.query_weights))
+        return part
+
+
+def indexer_loss(logits: Tensor, scores: Tensor, mask: Tensor, query_weights: Tensor) -> Tensor:
+    """KL(attention || softmax(I)) over the allowed entries, weighed over queries.
+
+    The target is the attention of the heads over compressed entries, summed and renormalised,
+    without gradient (V3.2's loss, arXiv 2512.02556; V4's is unpublished).
+
+    Args:
+        logits: [B, S, H, n], -inf where not allowed.
+        scores: [B, S, n] indexer scores.
+        mask: [B, S, n], True where allowed.
+        query_weights: [B, S], summing to 1.
+    """
+    some = mask.any(-1)  # queries before the first entry have nothing to select
+    allowed = torch.where(some[..., None], mask, True)
+    attention = logits.detach().masked_fill(~some[..., None, None], 0.0).softmax(-1)
+    target = attention.mean(2)
+    predicted = scores.masked_fill(~allowed, -torch.inf).log_softmax(-1)
+    log_target = target.clamp(min=1e-9).log()
+    terms = torch.where(allowed, target * (log_target - predicted), 0.0)
+    return (terms.sum(-1) * some * query_weights).sum()
+
+
+def window_part(q: Tensor, keys: Tensor, window: int) -> Part:
+    """Causal band of `window` keys: queries [B, S, H, C] are the last S of keys [B, P + S, C].
+
+    Blocks of b queries meet b + w - 1 keys, so the cost is at most twice the band's.
+    """
+    batch, num_queries, heads, dim = q.shape
+    past = keys.shape[1] - num_queries
+    b = min(num_queries, window)
+    blocks = -(-num_queries // b)
+    fill = blocks * b - num_queries
+    keys = F.pad(keys, (0, 0, window - 1 - past, fill))
+    near = keys.unfold(1, window - 1 + b, b)  # [B, blocks, C, w - 1 + b]
+    q = F.pad(q, (0, 0, 0, 0, 0, fill)).reshape(batch, blocks, b * heads, dim)
+    logits = (q @ near).unflatten(2, (b, heads))  # [B, blocks, b, H, w - 1 + b]
+
+    slot = torch.arange(window - 1 + b)
+    row = torch.arange(b)[:, None]
+    banded = (slot >= row) & (slot < row + window)  # [b, w - 1 + b]
+    exists = torch.arange(blocks)[:, None] * b + slot >= window - 1 - past
+    allowed = banded & exists[:, None, :]  # [blocks, b, w - 1 + b]
+    logits = logits.masked_fill(~allowed[:, :, None, :], -torch.inf)
+
+    def mix(weights: Tensor) -> Tensor:
+        padded = F.pad(weights, (0, 0, 0, 0, 0, fill))
+        padded = padded.reshape(batch, blocks, b * heads, -1)
+        return (padded @ near.transpose(-1, -2)).reshape(batch, -1, heads, dim)[:, :num_queries]
+
+    return Part(logits.flatten(1, 2)[:, :num_queries], mix)
+
+
+def shared_keys_part(q: Tensor, entries: Tensor, mask: Tensor) -> Part:
+    """All queries over the same entries [B, n, C], with mask [S, n] or [B, S, n]."""
+    heads = q.shape[2]
+    logits = (q.flatten(1, 2) @ entries.transpose(-1, -2)).unflatten(1, (-1, heads))
+    logits = logits.masked_fill(~mask.unsqueeze(-2), -torch.inf)
+    return Part(logits, lambda p: (p.flatten(1, 2) @ entries).unflatten(1, (-1, heads)))
+
+
+def gathered_part(q: Tensor, rows: Tensor, real: Tensor) -> Part:
+    """Each query over rows of its own [B, S, k, C]; `real` [B, S, k] marks actual picks."""
+    logits = (q @ rows.transpose(-1, -2)).masked_fill(~real.unsqueeze(-2), -torch.inf)
+    return Part(logits, lambda p: p @ rows)
+
+
+def selection_mask(chosen: Tensor, real: Tensor, n: int) -> Tensor:
+    """Indices [B, S, k] and their validity -> mask [B, S, n]."""
+    mask = torch.zeros(*chosen.shape[:-1], n, dtype=torch.bool)
+    return mask.scatter(-1, chosen, real)
+
+
+def softmax_with_sink(parts: list[Part], sinks: Tensor) -> Tensor:
+    """One softmax over all parts and a learned sink per head whose value is 0, [B, S, H, C]."""
+    sink = sinks[:, None]  # [H, 1]
+    with torch.no_grad():
+        top = torch.stack([p.logits.amax(-1, keepdim=True) for p in parts]).amax(0)
+        top = torch.maximum(top, sink)  # [B, S, H, 1]
+    weights = [(p.logits - top).exp() for p in parts]
+    total = (sink - top).exp()
+    for w in weights:
+        total = total + w.sum(-1, keepdim=True)
+    mixed = parts[0].mix(weights[0])
+    for part, w in zip(parts[1:], weights[1:], strict=True):
+        mixed = mixed + part.mix(w)
+    return mixed / total
+
+
+ATTENTION: dict[str, type[Attention]] = {
+    SLIDING: SlidingAttention,
+    CSA: CompressedSparseAttention,
+    HCA: HeavilyCompressedAttention,
+}

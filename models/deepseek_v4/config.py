@@ -1,0 +1,139 @@
+"""The fields that define a model, and the published presets as deltas.
+
+Field names follow transformers' `DeepseekV4Config` where it has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+SLIDING = "sliding_attention"
+CSA = "compressed_sparse_attention"
+HCA = "heavily_compressed_attention"
+FULL = "full_attention"  # the uncompressed twin's global layers; not part of DeepSeek-V4
+LAYER_TYPES = (SLIDING, CSA, HCA, FULL)
+
+
+class ConfigError(ValueError):
+    """A configuration that no model can have; the message names field, value and rule."""
+
+
+@dataclass(frozen=True)
+class DeepseekV4Config:
+    """Dimensions of one model. Defaults are those common to V4-Pro and V4-Flash."""
+
+    hidden_size: int
+    layer_types: tuple[str, ...]
+    num_attention_heads: int
+    q_lora_rank: int
+    o_groups: int
+    o_lora_rank: int
+    n_routed_experts: int
+    moe_intermediate_size: int
+    routed_scaling_factor: float
+    index_topk: int
+    vocab_size: int = 129280
+    head_dim: int = 512
+    qk_rope_head_dim: int = 64
+    sliding_window: int = 128
+    csa_ratio: int = 4
+    hca_ratio: int = 128
+    index_n_heads: int = 64
+    index_head_dim: int = 128
+    num_experts_per_tok: int = 6
+    n_shared_experts: int = 1
+    num_hash_layers: int = 3
+    hc_mult: int = 4
+    hc_sinkhorn_iters: int = 20
+    hc_eps: float = 1e-6
+    rms_norm_eps: float = 1e-6
+    swiglu_limit: float = 10.0
+    rope_theta: float = 1e4
+    compress_rope_theta: float = 1.6e5
+    yarn_factor: float = 16.0
+    yarn_original_positions: int = 65536
+    yarn_beta_fast: float = 32.0
+    yarn_beta_slow: float = 1.0
+    max_position_embeddings: int = 1048576
+    log_length_base: int | None = None
+    """Not in DeepSeek-V4: if set, global layers scale their logits by
+    max(1, log(p + 1) / log(base)) at position p, so that one match can outweigh a
+    growing context although normalised queries and keys bound the logits."""
+
+    def __post_init__(self) -> None:
+        wrong = [t for t in self.layer_types if t not in LAYER_TYPES]
+        _require(not wrong, "layer_types", wrong, f"each one of {', '.join(LAYER_TYPES)}")
+        _require(
+            self.qk_rope_head_dim % 2 == 0 and self.qk_rope_head_dim <= self.head_dim,
+            "qk_rope_head_dim",
+            self.qk_rope_head_dim,
+            f"even and at most head_dim ({self.head_dim})",
+        )
+        _require(
+            self.num_attention_heads % self.o_groups == 0,
+            "o_groups",
+            self.o_groups,
+            f"a divisor of num_attention_heads ({self.num_attention_heads})",
+        )
+        _require(
+            1 <= self.num_experts_per_tok <= self.n_routed_experts,
+            "num_experts_per_tok",
+            self.num_experts_per_tok,
+            f"1 to n_routed_experts ({self.n_routed_experts})",
+        )
+        for name in ("csa_ratio", "hca_ratio", "index_topk", "sliding_window"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return len(self.layer_types)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DeepseekV4Config:
+        """Raises ConfigError for unknown or missing fields."""
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        _require(not unknown, "config", unknown, f"fields among {', '.join(sorted(known))}")
+        try:
+            return cls(**{**values, "layer_types": tuple(values.get("layer_types", ()))})
+        except TypeError as error:
+            raise ConfigError(f"config: {error}") from error
+
+
+def _require(holds: bool, field: str, value: object, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{field}: got {value}, expected {expected}")
+
+
+V4_PRO = DeepseekV4Config(
+    hidden_size=7168,
+    layer_types=(HCA, HCA, *(CSA, HCA) * 29, CSA),
+    num_attention_heads=128,
+    q_lora_rank=1536,
+    o_groups=16,
+    o_lora_rank=1024,
+    n_routed_experts=384,
+    moe_intermediate_size=3072,
+    routed_scaling_factor=2.5,
+    index_topk=1024,
+)
+
+V4_FLASH = replace(
+    V4_PRO,
+    hidden_size=4096,
+    layer_types=(SLIDING, SLIDING, *(CSA, HCA) * 20, CSA),
+    num_attention_heads=64,
+    q_lora_rank=1024,
+    o_groups=8,
+    n_routed_experts=256,
+    moe_intermediate_size=2048,
+    routed_scaling_factor=1.5,
+    index_topk=512,
+)
+
+PRESETS = {"V4-Pro": V4_PRO, "V4-Flash": V4_FLASH}

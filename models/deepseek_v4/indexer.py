@@ -1,0 +1,81 @@
+"""The lightning indexer: cheap scores over all compressed entries, and a causal top-k.
+
+Report section 2.3.1, equations 13 to 17. Shapes: B batch, S queries, n entries, H indexer
+heads, C index width, k selected. The Hadamard rotation that the report applies before FP4 is
+orthogonal, hence without effect here, where nothing is quantised.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.deepseek_v4.compressor import Compressor
+from models.deepseek_v4.config import DeepseekV4Config
+from models.layers import Rotation
+
+
+class Scorer(nn.Module):
+    """Per-head weights of the scores; may be negative."""
+
+    def __init__(self, config: DeepseekV4Config) -> None:
+        super().__init__()
+        self.weights_proj = nn.Linear(config.hidden_size, config.index_n_heads, bias=False)
+
+
+class Indexer(Compressor):
+    """A compressor of its own for narrow keys, and queries that share the low-rank latent."""
+
+    def __init__(self, config: DeepseekV4Config) -> None:
+        super().__init__(
+            config.hidden_size,
+            config.index_head_dim,
+            config.csa_ratio,
+            overlap=True,
+            eps=config.rms_norm_eps,
+        )
+        heads = config.index_n_heads
+        self.q_b_proj = nn.Linear(config.q_lora_rank, heads * config.index_head_dim, bias=False)
+        self.scorer = Scorer(config)
+        self.scale = (heads * config.index_head_dim) ** -0.5
+
+    def queries(self, x: Tensor, q_latent: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+        """x [B, S, D], latent [B, S, R] -> queries [B, S, H, C], head weights [B, S, H]."""
+        queries = self.q_b_proj(q_latent).unflatten(-1, (-1, self.entry_dim))
+        return rotation.apply(queries), self.scorer.weights_proj(x) * self.scale
+
+    @staticmethod
+    def score(queries: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
+        """I(p, i) = sum_h w_h ReLU(q_h . K_i), [B, S, n], one head at a time to stay small."""
+        transposed = keys.transpose(-1, -2)
+        total = torch.zeros(())
+        for head in range(queries.shape[2]):
+            dots = (queries[:, :, head] @ transposed).relu()
+            total = total + weights[:, :, head, None] * dots
+        return total
+
+
+def select(scores: Tensor, visible: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Causal top-k: of equal scores the earlier entry wins, so that any split agrees.
+
+    Args:
+        scores: [B, S, n].
+        visible: [S], entries that each query may see.
+        k: how many to take at most.
+
+    Returns:
+        Indices [B, S, min(k, n)] in ascending order, and whether each is a real pick
+        (False where fewer than k entries are visible).
+    """
+    n = scores.shape[-1]
+    hidden = torch.arange(n) >= visible[:, None]
+    scores = scores.masked_fill(hidden, -torch.inf)
+    k = min(k, n)
+    values, indices = scores.topk(k, dim=-1)
+    threshold = values[..., -1:]
+    tied = ((scores >= threshold).sum(-1) > k) & (threshold.squeeze(-1) > -torch.inf)
+    if tied.any():
+        order = scores[tied].sort(dim=-1, descending=True, stable=True).indices
+        indices[tied] = order[:, :k]
+    indices = indices.sort(dim=-1).values
+    return indices, indices < visible[:, None]

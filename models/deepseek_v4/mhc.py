@@ -1,0 +1,70 @@
+"""Manifold-constrained hyper-connections: four residual streams, mixed doubly stochastically.
+
+Report section 2.2. Shapes: B batch, S tokens, K streams, D width. All in fp32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.deepseek_v4.config import DeepseekV4Config
+from models.layers import rms_normalize
+
+
+class HyperConnection(nn.Module):
+    """Collapses the streams into one sublayer input, and spreads its output back."""
+
+    def __init__(self, config: DeepseekV4Config) -> None:
+        super().__init__()
+        k = config.hc_mult
+        self.num_streams = k
+        self.iterations = config.hc_sinkhorn_iters
+        self.eps = config.hc_eps
+        self.norm_eps = config.rms_norm_eps
+        self.fn = nn.Parameter(torch.empty((2 + k) * k, k * config.hidden_size))
+        self.base = nn.Parameter(torch.empty((2 + k) * k))
+        self.scale = nn.Parameter(torch.empty(3))
+
+    def forward(self, streams: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """streams [B, S, K, D] -> sublayer input [B, S, D], post [B, S, K], mix [B, S, K, K]."""
+        k = self.num_streams
+        gates = F.linear(rms_normalize(streams.flatten(-2), self.norm_eps), self.fn)
+        pre, post, mix = gates.split([k, k, k * k], dim=-1)
+        base_pre, base_post, base_mix = self.base.split([k, k, k * k])
+        pre = torch.sigmoid(pre * self.scale[0] + base_pre) + self.eps
+        post = 2 * torch.sigmoid(post * self.scale[1] + base_post)
+        mix = self._sinkhorn((mix * self.scale[2] + base_mix).unflatten(-1, (k, k)))
+        return (pre.unsqueeze(-2) @ streams).squeeze(-2), post, mix
+
+    def spread(self, output: Tensor, streams: Tensor, post: Tensor, mix: Tensor) -> Tensor:
+        """X'_k = post_k * y + sum_j mix[j, k] X_j, [B, S, K, D]: the mix acts transposed."""
+        return mix.transpose(-1, -2) @ streams + post.unsqueeze(-1) * output.unsqueeze(-2)
+
+    def _sinkhorn(self, logits: Tensor) -> Tensor:
+        """Doubly stochastic [.., K, K]; the released code normalises columns last."""
+        m = torch.softmax(logits, dim=-1) + self.eps
+        m = m / (m.sum(dim=-2, keepdim=True) + self.eps)
+        for _ in range(self.iterations - 1):
+            m = m / (m.sum(dim=-1, keepdim=True) + self.eps)
+            m = m / (m.sum(dim=-2, keepdim=True) + self.eps)
+        return m
+
+
+class HyperHead(nn.Module):
+    """The last collapse, [B, S, K, D] -> [B, S, D], before the final norm."""
+
+    def __init__(self, config: DeepseekV4Config) -> None:
+        super().__init__()
+        k = config.hc_mult
+        self.eps = config.hc_eps
+        self.norm_eps = config.rms_norm_eps
+        self.hc_fn = nn.Parameter(torch.empty(k, k * config.hidden_size))
+        self.hc_base = nn.Parameter(torch.empty(k))
+        self.hc_scale = nn.Parameter(torch.empty(1))
+
+    def forward(self, streams: Tensor) -> Tensor:
+        gates = F.linear(rms_normalize(streams.flatten(-2), self.norm_eps), self.hc_fn)
+        pre = torch.sigmoid(gates * self.hc_scale + self.hc_base) + self.eps
+        return (pre.unsqueeze(-2) @ streams).squeeze(-2)

@@ -1,0 +1,100 @@
+"""The uncompressed twin: DeepSeek-V4's trunk, with every token's own entry kept.
+
+Only the memory of the global layers differs from `deepseek_v4`: where that model holds
+compressed entries, this one holds, and attends to, every token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.deepseek_v4.attention import Attention, SlidingAttention, Step
+from models.deepseek_v4.cache import LayerCache
+from models.deepseek_v4.config import CSA, FULL, HCA, SLIDING, DeepseekV4Config
+from models.deepseek_v4.model import DeepseekV4
+
+
+class FullAttention(Attention):
+    """All previous tokens, one softmax with the learned sink, rotary as in the layer replaced."""
+
+    def attend(
+        self,
+        x: Tensor,
+        latent: Tensor,
+        q: Tensor,
+        kv: Tensor,
+        step: Step,
+        cache: LayerCache | None,
+    ) -> Tensor:
+        if cache is None:
+            return causal_with_sink(q, kv, self.sinks)
+        past = cache.full.segments
+        mixed = [_flash(q, segment, causal=False) for segment in past]
+        mixed.append(_flash(q, kv, causal=True))
+        cache.full.append(kv)
+        return _merge(mixed, self.sinks)
+
+
+class Mixed(NamedTuple):
+    """Attention over some keys [B, H, S, C], and the log of its denominator [B, H, S]."""
+
+    output: Tensor
+    log_total: Tensor
+
+
+def _flash(q: Tensor, keys: Tensor, *, causal: bool) -> Mixed:
+    """torch's fused CPU kernel; q [B, S, H, C] is already scaled, keys [B, n, C]."""
+    shared = keys.unsqueeze(1).expand(-1, q.shape[2], -1, -1)
+    output, log_total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q.transpose(1, 2), shared, shared, 0.0, causal, scale=1.0
+    )
+    return Mixed(output, log_total)
+
+
+def _merge(parts: list[Mixed], sinks: Tensor) -> Tensor:
+    """One softmax out of several, and the sink, by their log totals -> [B, S, H, C]."""
+    totals = torch.stack([p.log_total for p in parts])  # [parts, B, H, S]
+    everything = torch.logaddexp(totals.logsumexp(0), sinks[:, None])
+    weights = (totals - everything).exp().unsqueeze(-1)
+    mixed = torch.stack([p.output for p in parts])
+    return (mixed * weights).sum(0).transpose(1, 2)
+
+
+def causal_with_sink(q: Tensor, kv: Tensor, sinks: Tensor) -> Tensor:
+    """Differentiable causal attention whose softmax has a sink of value 0, [B, S, H, C].
+
+    The fused kernel knows no sink and no gradient of its log total, so the sink becomes a
+    null key before the first token, reached through one channel more than the others use.
+    """
+    channels = -q.shape[-1] % 16 or 16  # whole vectors
+    dim = q.shape[-1]
+    q = F.pad(q.transpose(1, 2), (0, channels, 1, 0))  # [B, H, 1 + S, C + x]
+    sink = torch.zeros_like(q)
+    sink[..., dim] = 1.0
+    q = q + sink * sinks[:, None, None]
+    null = F.pad(torch.zeros_like(kv[:, :1]), (0, channels))
+    null[..., dim] = 1.0
+    keys = torch.cat((null, F.pad(kv, (0, channels))), dim=1)
+    shared = keys.unsqueeze(1).expand(-1, q.shape[1], -1, -1)
+    mixed = F.scaled_dot_product_attention(q, shared, shared, is_causal=True, scale=1.0)
+    return mixed[:, :, 1:, :dim].transpose(1, 2)
+
+
+def uncompressed(config: DeepseekV4Config) -> DeepseekV4Config:
+    """The twin's configuration: global layers keep everything."""
+    kinds = tuple(FULL if kind in (CSA, HCA) else kind for kind in config.layer_types)
+    return replace(config, layer_types=kinds)
+
+
+class DenseTwin(DeepseekV4):
+    """The trunk with sliding and full layers."""
+
+    def __init__(self, config: DeepseekV4Config) -> None:
+        super().__init__(
+            uncompressed(config), attention={SLIDING: SlidingAttention, FULL: FullAttention}
+        )

@@ -1,0 +1,80 @@
+"""The two protocols every model here offers, and the account of its cache.
+
+A `Session` is one timeline of tokens: it can be extended and forked, never rewound.
+Knows nothing about any particular architecture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+TokenIds = Sequence[int] | NDArray[np.integer]
+
+
+class CacheBytes(NamedTuple):
+    """Bytes of the tensors that a session holds, by kind."""
+
+    window: int = 0
+    compressed: int = 0
+    index: int = 0
+    tail: int = 0
+    full: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+    def as_dict(self) -> dict[str, int]:
+        return {**self._asdict(), "total": self.total}
+
+    def plus(self, other: CacheBytes) -> CacheBytes:
+        return CacheBytes(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Session(Protocol):
+    """Tokens seen and their cache."""
+
+    @property
+    def position(self) -> int:
+        """Tokens consumed so far."""
+
+    def extend(self, ids: TokenIds) -> None:
+        """Prefill `ids`; any split into calls gives the same result.
+
+        Raises:
+            ValueError: an id outside the vocabulary, or more tokens than `max_position`.
+        """
+
+    def fork(self) -> Session:
+        """An independent future that shares this past; the cost does not grow with `position`."""
+
+    def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
+        """Greedy decoding; the stop id is not returned. Advances this session: fork first.
+
+        Raises:
+            ValueError: nothing has been consumed yet.
+        """
+
+    def cache_bytes(self) -> CacheBytes:
+        """Bytes read off the tensors held at this moment."""
+
+
+class Model(Protocol):
+    """Weights, and how to begin a session with them."""
+
+    name: str
+    fingerprint: str
+    tokenizer_name: str
+    tokenizer_fingerprint: str | None
+    vocab_size: int
+    max_position: int
+
+    def session(self) -> Session:
+        """A session at position 0."""
+
+    def describe(self) -> dict[str, object]:
+        """Architecture, parameter count and options, ready for JSON."""
