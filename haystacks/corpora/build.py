@@ -9,10 +9,17 @@ import gzip
 import hashlib
 import json
 import lzma
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from haystacks.corpora.extract import bible_blocks, html_blocks, jargon_blocks, prose
+from haystacks.corpora.extract import (
+    bible_blocks,
+    html_blocks,
+    jargon_blocks,
+    plain_source,
+    prose,
+)
 from haystacks.tokenizer import BUNDLED_FILE, train_bpe
 
 HERE = Path(__file__).parent
@@ -27,6 +34,15 @@ SQLITE_SKIPPED = (
     "toc",
     "syntax",
 )
+
+POSTGRESQL_SKIPPED = ("bookindex", "biblio", "legalnotice")
+# Packages of the standard library beside its top-level modules; files that mention a copyright
+# or a licence of their own are left out, so that the PSF licence alone applies.
+PYTHON_PACKAGES = (
+    *("asyncio", "collections", "concurrent/futures", "email", "http", "importlib", "json"),
+    *("multiprocessing", "re", "sqlite3", "tomllib", "urllib", "zoneinfo"),
+)
+OWN_NOTICE = re.compile("copyright|licen[cs]e", re.IGNORECASE)
 
 
 def sqlite_and_jargon(sqlite: Path, jargon: Path) -> str:
@@ -43,9 +59,31 @@ def king_james(jsonl: Path) -> str:
     return prose(bible_blocks(_read(jsonl)))
 
 
+def postgresql(folder: Path) -> str:
+    """PostgreSQL's manual, pages by name."""
+    blocks: list[str] = []
+    for page in _pages(folder):
+        if page.stem not in POSTGRESQL_SKIPPED:
+            blocks += html_blocks(_read(page))
+    return prose(blocks)
+
+
+def python_library(library: Path) -> str:
+    """Sources of CPython's standard library, as they are but for trailing blanks."""
+    skipped = ("_", "chunk")  # the class in chunk.py is in wave.py too
+    files = [p for p in library.glob("*.py") if not p.name.startswith(skipped)]
+    for package in PYTHON_PACKAGES:
+        files += (library / package).glob("*.py")
+    names = sorted(p.relative_to(library).as_posix() for p in files)
+    sources = (_read(library / name) for name in names)
+    return "\n\n".join(plain_source(s) for s in sources if not OWN_NOTICE.search(s))
+
+
 BUILDERS: dict[str, Callable[..., str]] = {
     "manual": sqlite_and_jargon,
     "kjv": king_james,
+    "postgresql": postgresql,
+    "python": python_library,
 }
 
 

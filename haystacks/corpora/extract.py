@@ -123,3 +123,8 @@ def prose(blocks: Iterable[str]) -> str:
             seen.add(line)
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def plain_source(source: str) -> str:
+    """A source file with its indentation, without trailing blanks."""
+    return "\n".join(line.rstrip() for line in source.strip().splitlines()) + "\n"

@@ -1,0 +1,37 @@
+"""Text of controlled compressibility: one repeated passage, random words.
+
+Knows nothing about tokens; random tokens, which are not text, are in haystacks/corpus.py.
+"""
+
+import numpy as np
+
+from haystacks.families.base import pick_distinct
+from haystacks.generated.chunks import endless_text
+from haystacks.texts import Text
+from haystacks.words import Split, adjectives, nouns
+
+# The passage of the pass-key task (arXiv:2305.16300), which RULER uses as its noise haystack.
+NOISE = (
+    "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
+)
+REPEATS_PER_CHUNK = 64
+WORDS_PER_LINE = 100
+SPLITS: tuple[Split, ...] = ("train", "filler")
+
+
+def noise() -> Text:
+    """The corpus "noise": the same line over and over, the most compressible text there is."""
+    return endless_text(
+        "noise", "noise: one passage repeated (as in RULER)", lambda _: NOISE * REPEATS_PER_CHUNK
+    )
+
+
+def random_words() -> Text:
+    """The corpus "random-words": no word predicts the next; one line of 100 words a chunk."""
+    # Words of evaluation keys are left out; the small filler split alone would repeat too soon.
+    words = [w for split in SPLITS for kind in (nouns, adjectives) for w in kind(split)]
+
+    def line(rng: np.random.Generator) -> str:
+        return " ".join(pick_distinct(rng, words, WORDS_PER_LINE)) + "\n"
+
+    return endless_text("random-words", "random words: no word predicts the next", line)

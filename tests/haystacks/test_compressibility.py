@@ -1,0 +1,33 @@
+"""The compression ratio orders texts as their names promise."""
+
+import numpy as np
+import pytest
+
+from haystacks.compressibility import compression_ratio
+from haystacks.corpus import load_corpus
+from haystacks.tokenizer import FastTokenizer
+
+
+@pytest.mark.slow
+def test_corpora_span_a_range_of_compressibility(tokenizer: FastTokenizer) -> None:
+    names = ["noise", "kjv", "shuffled:kjv", "random-words", "random-tokens"]
+    ratios = []
+    for name in names:
+        ids = load_corpus(name, tokenizer, min_tokens=1 << 15).read(0, 1 << 15)
+        ratios.append(compression_ratio(tokenizer.decode(ids)))
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[0] > 20 * ratios[1]
+    assert ratios[-1] < 0.7 * ratios[1]
+
+
+def test_wide_ids_and_text_are_measured_too() -> None:
+    assert compression_ratio("a" * 10_000) > 100
+    assert compression_ratio([70_000] * 1000) > 100
+    noise = np.random.default_rng(0).integers(0, 1 << 16, 10_000)
+    assert 0.9 < compression_ratio(noise) <= 1.0
+
+
+@pytest.mark.parametrize("nothing", ["", []])
+def test_nothing_has_no_ratio(nothing: str | list[int]) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        compression_ratio(nothing)
