@@ -30,6 +30,7 @@ class Bench:
         materials = self.materials
         return {
             "models": {arm: model.fingerprint for arm, model in self.models.items()},
+            "tokenizer_name": materials.tokenizer.name,
             "tokenizer": materials.tokenizer.fingerprint,
             "corpora": {name: corpus.fingerprint for name, corpus in materials.corpora.items()},
         }

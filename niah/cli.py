@@ -1,0 +1,199 @@
+"""Owns the command line: one thin function a command, errors as one line, exit codes.
+
+Every command imports what it needs when it is called, so that `--help` costs nothing.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from niah.estimate import Estimate
+    from niah.materials import Bench
+    from niah.spec import Sweep
+    from niah.trial import Plan
+
+app = typer.Typer(
+    name="niah",
+    help="Measure what a compressed KV cache forgets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[Path, typer.Argument(help="The sweep's YAML file (see configs/).")]
+Runs = Annotated[list[Path], typer.Argument(help="Folders that `niah run` wrote.")]
+
+
+@app.callback()
+def options(
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Say more; show where an error came from.")
+    ] = False,
+) -> None:
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+
+
+@app.command()
+def plan(config: Config) -> None:
+    """Say what a sweep will cost, and what it can show, before it costs it."""
+    from rich.console import Console
+
+    from niah.terminal import print_plan
+
+    _, planned, estimates = prepare(config)
+    print_plan(Console(), planned, estimates)
+
+
+@app.command()
+def run(
+    config: Config,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder. Default: results/NAME of the sweep.")
+    ] = None,
+) -> None:
+    """Run a sweep; the same command again resumes an interrupted one.
+
+    Exit code 1: some questions ended in an error (they are asked again on resume); 130: Ctrl-C.
+    """
+    from rich.console import Console
+
+    from niah.run import Tally, jobs_left, open_store, run_jobs
+    from niah.store import latest_rows
+    from niah.terminal import Bar, print_plan, print_summary
+
+    console = Console()
+    bench, planned, estimates = prepare(config)
+    print_plan(console, planned, estimates)
+    folder = out or Path("results") / planned.sweep.name
+    bar, tally = Bar(), Tally()
+    with open_store(folder, planned.sweep, bench) as store:
+        jobs = jobs_left(planned, bench, store, bar.advance)
+        try:
+            bar.start(jobs)
+            run_jobs(jobs, bench, store, tally)
+        except KeyboardInterrupt:
+            raise typer.Exit(interrupted(folder, tally.rows)) from None
+        finally:
+            bar.close()
+        rows = list(latest_rows(store.rows).values())
+    print_summary(console, tally, rows)
+    console.print(f"rows: {folder / 'rows.jsonl'}", soft_wrap=True)
+    failures = [row for row in rows if row["error"] is not None]
+    if failures:
+        typer.echo(
+            f"{len(failures)} questions ended in an error, the first with "
+            f"{failures[0]['error']!r}; the same command asks them again",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def prepare(config: Path) -> "tuple[Bench, Plan, Mapping[str, Estimate]]":
+    """Load what a sweep names, lay it out, foretell its cost; refuse what cannot be done."""
+    from niah.estimate import check_memory, check_models, estimate, measure
+    from niah.materials import load_bench
+    from niah.plan import make_plan
+    from niah.spec import load_sweep
+
+    sweep: Sweep = load_sweep(config)
+    bench = load_bench(sweep)
+    planned = make_plan(sweep, bench.materials)
+    check_models(planned, bench.models)
+    estimates = {
+        arm: estimate(planned, measure(model, planned.longest, sweep.chunk_tokens))
+        for arm, model in bench.models.items()
+    }
+    check_memory(estimates, sweep.max_memory_gb)
+    return bench, planned, estimates
+
+
+def interrupted(folder: Path, rows: int) -> int:
+    """Say that nothing is lost; the exit code of a process ended by Ctrl-C."""
+    typer.echo(
+        f"stopped: {rows} rows written by this run are safe in {folder}; "
+        "the same command goes on from there",
+        err=True,
+    )
+    return 130
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    key: Annotated[str, typer.Argument(help="A row's key or pair, or its first digits.")],
+) -> None:
+    """Print a prompt around its needle with token indices, and the answers of all arms."""
+    from niah.show import show_lines
+
+    for line in show_lines(folder, key):
+        typer.echo(line)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    shape: Annotated[
+        Literal["ruler", "lm-eval"], typer.Option(help="Whose field names to use.")
+    ] = "ruler",
+    file_format: Annotated[
+        Literal["jsonl", "parquet"] | None,
+        typer.Option("--format", help="Default: by the file's suffix."),
+    ] = None,
+) -> None:
+    """Write a run's prompts and answers as JSONL or Parquet for other tools."""
+    from niah.export import export as export_run
+
+    by_suffix: Literal["jsonl", "parquet"] = "parquet" if out.suffix == ".parquet" else "jsonl"
+    count = export_run(folder, out, shape, file_format or by_suffix)
+    typer.echo(f"{count} records: {out}")
+
+
+@app.command()
+def models() -> None:
+    """List the models a sweep's arms may name."""
+    from models.registry import available_models
+
+    print_names(available_models())
+
+
+@app.command()
+def corpora() -> None:
+    """List the texts a sweep may plant needles in."""
+    from haystacks.corpus import available_corpora
+
+    print_names(available_corpora())
+
+
+@app.command()
+def needles() -> None:
+    """List the needle families a sweep may plant."""
+    from haystacks.needles import available_families
+
+    print_names(available_families())
+
+
+def print_names(names: Mapping[str, str]) -> None:
+    width = max(map(len, names))
+    for name, line in names.items():
+        typer.echo(f"{name:<{width}}  {line}")
+
+
+def main() -> None:
+    """The console script: what a user can mend is one line and exit code 2."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        logging.getLogger(__name__).debug("where it came from", exc_info=True)
+        typer.echo(f"niah: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

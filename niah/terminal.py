@@ -1,0 +1,159 @@
+"""Owns what a person sees in the terminal: a plan's cost, a progress bar, a run's tables.
+
+Knows rows and plans as values; runs nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Never
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from tqdm import tqdm
+
+from niah.estimate import Estimate
+from niah.power import smallest_detectable_tax
+from niah.run import Job, Tally
+from niah.spec import Arm
+from niah.store import Row
+from niah.trial import Plan
+
+ASSUMED_DISCORDANCE = 0.03  # share of questions that two close arms answer differently
+COLOURS = ((0.95, "green"), (0.5, "yellow"), (0.0, "red"))
+
+
+def print_plan(console: Console, plan: Plan, estimates: Mapping[str, Estimate]) -> None:
+    """What the sweep asks, what it computes, what it needs, what it can show."""
+    sweep = plan.sweep
+    cold, computed = plan.prompt_tokens, plan.computed_tokens
+    console.print(
+        f"[bold]{sweep.name}[/bold]: {plan.questions} questions for each of {len(sweep.arms)} arms "
+        f"in {len(plan.streams)} streams (layout {sweep.layout})"
+    )
+    console.print(
+        f"tokens an arm: {computed:,} computed; cell by cell it would be {cold:,} "
+        f"({cold / computed:.1f} times as many)"
+    )
+    for arm, needs in estimates.items():
+        console.print(
+            f"arm {arm}: about {duration(needs.seconds)}, "
+            f"cache up to {needs.cache_bytes / 2**20:,.1f} MiB"
+        )
+    if any(arm.role == "compressed" for arm in sweep.arms):
+        console.print(power_line(recall_questions(plan)))
+
+
+def recall_questions(plan: Plan) -> int:
+    return sum(trial.control is None for _, trial in plan.trials())
+
+
+def power_line(pairs: int) -> str:
+    """The smallest tax that the sweep can show, and what four times the questions would show."""
+    now, more = (smallest_detectable_tax(n, ASSUMED_DISCORDANCE) * 100 for n in (pairs, 4 * pairs))
+    return (
+        f"detectable tax: {now:.1f} points overall from {pairs} pairs, {more:.1f} from four times "
+        f"as many (power .8, one-sided .05, {ASSUMED_DISCORDANCE:.0%} of pairs discordant, "
+        "clustering left out)"
+    )
+
+
+def duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+class Bar:
+    """Progress in prompt tokens, over all arms; silent where nobody is watching."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Never] | None = None
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        total = sum(job.tokens for job in jobs)
+        self._bar = tqdm(total=total, unit="tok", unit_scale=True, disable=None)
+
+    def advance(self, arm: Arm, tokens: int) -> None:
+        if self._bar is not None:
+            self._bar.set_description(arm.name, refresh=False)
+            self._bar.update(tokens)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def print_summary(console: Console, tally: Tally, rows: Sequence[Row]) -> None:
+    """Tables of recall, then what this run did."""
+    asked = [row for row in rows if row["control"] is None]
+    arms = list(dict.fromkeys(row["arm"] for row in asked))
+    for arm in arms:
+        console.print(heatmap(arm, [row for row in asked if row["arm"] == arm]))
+    if asked:
+        console.print(recall_table(asked, arms))
+    reused = tally.reused_tokens / max(1, tally.computed_tokens + tally.reused_tokens)
+    outside = tally.seconds - tally.model_seconds
+    console.print(
+        f"{tally.rows} rows in {duration(tally.seconds)}: {tally.computed_tokens:,} prompt tokens "
+        f"computed, {tally.reused_tokens:,} reused ({reused:.1%}); "
+        f"{outside:.1f} s outside the models"
+    )
+
+
+def heatmap(arm: str, rows: Iterable[Row]) -> Table:
+    """Recall in percent by depth (down) and length (across)."""
+    cells = grouped(rows, "depth", "requested_length")
+    depths = sorted({depth for depth, _ in cells})
+    lengths = sorted({length for _, length in cells})
+    table = Table(title=f"{arm}: recall % by depth and length", box=None, header_style="dim")
+    table.add_column("depth", style="dim", justify="right")
+    for length in lengths:
+        table.add_column(length_name(length), justify="right")
+    for depth in depths:
+        shares = [share(cells.get((depth, length), [])) for length in lengths]
+        table.add_row(f"{depth:.0%}", *map(coloured, shares))
+    return table
+
+
+def recall_table(rows: Sequence[Row], arms: Sequence[str]) -> Table:
+    """Right answers over questions by length, one column an arm; an error is not a right answer."""
+    cells = grouped(rows, "requested_length", "arm")
+    table = Table(title="right answers / questions", box=None, header_style="dim")
+    table.add_column("length", style="dim", justify="right")
+    for arm in arms:
+        table.add_column(arm, justify="right")
+    for length in sorted({length for length, _ in cells}):
+        found = [cells.get((length, arm), []) for arm in arms]
+        counts = [f"{sum(row['correct'] is True for row in some)}/{len(some)}" for some in found]
+        table.add_row(length_name(length), *counts)
+    return table
+
+
+def grouped(rows: Iterable[Row], first: str, second: str) -> dict[tuple[Any, Any], list[Row]]:
+    """Rows by the values of two fields."""
+    groups: dict[tuple[Any, Any], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row[first], row[second]].append(row)
+    return groups
+
+
+def share(rows: Sequence[Row]) -> float | None:
+    return sum(row["correct"] is True for row in rows) / len(rows) if rows else None
+
+
+def coloured(value: float | None) -> Text:
+    if value is None:
+        return Text("–", style="dim")
+    colour = next(colour for floor, colour in COLOURS if value >= floor)
+    return Text(f"{value * 100:.0f}", style=colour)
+
+
+def length_name(length: int) -> str:
+    """32768 -> 32K; other numbers as they are."""
+    for unit, size in (("M", 2**20), ("K", 2**10)):
+        if length >= size and length % size == 0:
+            return f"{length // size}{unit}"
+    return str(length)

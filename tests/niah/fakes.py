@@ -1,0 +1,113 @@
+"""Small real fakes, injected: models that answer by reading their tokens, and a small corpus."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from haystacks.corpus import Corpus
+from haystacks.needles import FAMILIES
+from haystacks.tokenizer import BUNDLED_NAME, Tokenizer, load_tokenizer
+from models.session import CacheBytes, Session, TokenIds
+from niah.materials import Bench
+from niah.plan import Materials
+from niah.spec import Sweep, parse_sweep
+
+
+@dataclass
+class RecallSession:
+    """Remembers its last `memory` tokens, and copies what followed the question's statement."""
+
+    model: "RecallModel"
+    chunks: tuple[TokenIds, ...] = ()
+    position: int = 0
+
+    def extend(self, ids: TokenIds) -> None:
+        time.sleep(self.model.seconds_per_call)
+        if self.position + len(ids) > self.model.fails_after:
+            raise MemoryError("the fake is full")
+        self.chunks = (*self.chunks, ids)
+        self.position += len(ids)
+
+    def fork(self) -> Session:
+        return RecallSession(self.model, self.chunks, self.position)
+
+    def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
+        ids = np.concatenate([np.asarray(chunk) for chunk in self.chunks])[-self.model.memory :]
+        context, _, statement = self.model.tokenizer.decode(ids.tolist()).rpartition("?")
+        _, found, rest = context.partition(f"{statement} ")
+        value = rest.partition(".")[0] if found else "I do not know"
+        return self.model.tokenizer.encode(f" {value}.")[:max_new_tokens]
+
+    def cache_bytes(self) -> CacheBytes:
+        return CacheBytes(full=100 * min(self.position, self.model.memory))
+
+
+@dataclass
+class RecallModel:
+    """Perfect recall within `memory` tokens; `fails_after` so many tokens it breaks."""
+
+    name: str = "recall"
+    memory: int = 1 << 30
+    fails_after: int = 1 << 30
+    seconds_per_call: float = 0.0
+    fingerprint: str = "0123456789abcdef"
+    tokenizer_name: str = BUNDLED_NAME
+    tokenizer_fingerprint: str | None = None
+    vocab_size: int = 2048
+    max_position: int = 1 << 20
+    tokenizer: Tokenizer = field(default_factory=lambda: load_tokenizer(BUNDLED_NAME))
+
+    def session(self) -> Session:
+        return RecallSession(self)
+
+    def describe(self) -> dict[str, object]:
+        return {"memory": self.memory}
+
+
+def tiny_corpus(num_tokens: int = 70_000) -> Corpus:
+    """Letters without digits or question marks, never repeated within a context."""
+    tokenizer = load_tokenizer(BUNDLED_NAME)
+    words = np.random.default_rng(0).integers(0, 26, size=(num_tokens, 3))
+    text = " ".join("".join(chr(97 + letter) for letter in word) for word in words)
+    ids = np.asarray(tokenizer.encode(text)[:num_tokens], dtype=np.uint16)
+    return Corpus(
+        "tiny", "feedfacefeedface", tokenizer.fingerprint, len(ids), ids, "none", "made up"
+    )
+
+
+def tiny_materials(num_tokens: int = 70_000) -> Materials:
+    corpus = tiny_corpus(num_tokens)
+    return Materials(load_tokenizer(BUNDLED_NAME), {"tiny": corpus}, FAMILIES)
+
+
+def sweep_of(**fields: object) -> Sweep:
+    """A small valid sweep, some fields changed."""
+    data = {
+        "name": "small",
+        "arms": [
+            {"name": "dense", "role": "baseline", "model": "perfect"},
+            {"name": "sparse", "role": "compressed", "model": "forgetful"},
+        ],
+        "corpora": "tiny",
+        "families": "single_number",
+        "lengths": [512, 1024],
+        "depths": 3,
+        "repeats": 2,
+    }
+    return parse_sweep(data | fields, "sweep")
+
+
+def fake_bench(sweep: Sweep, materials: Materials, **settings: float) -> Bench:
+    """Baselines recall everything, compressed arms their last 512 tokens."""
+    models = {
+        arm.name: RecallModel(
+            name=arm.model,
+            memory=1 << 30 if arm.role == "baseline" else 512,
+            fingerprint=arm.name.encode().hex().ljust(16, "0")[:16],
+            **settings,  # type: ignore[arg-type]
+        )
+        for arm in sweep.arms
+    }
+    return Bench(models, materials)
