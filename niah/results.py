@@ -1,18 +1,20 @@
 """A finished (or interrupted) run as tables: its rows, its configuration, its environment.
 
-Owns reading `rows.jsonl` back and pairing the rows of two arms. Knows nothing about models,
-text or how a row came to be, and computes no statistic.
+Owns the derived columns of a row and the pairing of two arms. Knows nothing about models, text
+or how a row came to be, and computes no statistic.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 import yaml
+
+from niah.errors import NiahError
+from niah.store import ENVIRONMENT, SPEC, Row, read_rows
 
 REQUIRED = ("arm", "role", "model", "family", "corpus", "length", "depth", "pair", "correct")
 OPTIONAL: dict[str, object] = {
@@ -31,6 +33,7 @@ OPTIONAL: dict[str, object] = {
     "computed_tokens": 0,
     "reused_tokens": 0,
     "prefill_seconds": 0.0,
+    "cold_prefill_seconds": 0.0,
     "decode_seconds": 0.0,
     "template_split": "",
     "control": None,
@@ -38,7 +41,7 @@ OPTIONAL: dict[str, object] = {
 CACHE_KINDS = ("window", "compressed", "index", "tail", "full")
 
 
-class ResultsError(ValueError):
+class ResultsError(NiahError):
     """A results folder that cannot be read, or lacks what a report needs."""
 
 
@@ -47,8 +50,10 @@ class Run:
     """One results folder.
 
     `rows`: one line a question and arm. `recalled` is bool, False for an error; `failed` marks
-    errors, so that no denominator loses them. `stream_id` names the context a question was put
-    to: questions of one stream are not independent. Bytes are in `bytes_KIND` and `bytes_total`.
+    errors, so that no denominator loses them. `at_length` and `at_depth` are the ones asked for,
+    which a heatmap is drawn by; `length` and `needle_start` are exact. `stream_id` names the
+    context a question was put to: questions of one stream are not independent. Bytes are in
+    `bytes_KIND` and `bytes_total`.
     """
 
     path: Path
@@ -56,7 +61,6 @@ class Run:
     rows: pd.DataFrame
     spec: Mapping[str, object] = field(default_factory=dict)
     environment: Mapping[str, object] = field(default_factory=dict)
-    torn_lines: int = 0
 
     @property
     def baselines(self) -> list[str]:
@@ -67,30 +71,26 @@ class Run:
         return _arms(self.rows, "compressed")
 
 
-def load_run(path: Path) -> Run:
+def load_run(folder: Path) -> Run:
     """Read a results folder.
 
     Raises:
-        ResultsError: no folder, no rows, a field missing, or a damaged line before the last.
+        NiahError: no run here, no rows yet, a line that is not a row, a field missing.
     """
-    rows_path = path / "rows.jsonl"
-    if not rows_path.is_file():
-        raise ResultsError(f"{path}: no rows.jsonl here; give the folder that `niah run` wrote")
-    records, torn = _read_lines(rows_path)
+    records = read_rows(folder)
     if not records:
-        raise ResultsError(f"{rows_path}: no rows yet; run `niah run` again, it resumes")
+        raise ResultsError(f"{folder}: no rows yet; run `niah run` again, it resumes")
     return Run(
-        path=path,
-        name=path.resolve().name,
-        rows=rows_frame(records, str(rows_path)),
-        spec=_mapping(path / "spec.yaml"),
-        environment=_mapping(path / "environment.json"),
-        torn_lines=torn,
+        path=folder,
+        name=folder.resolve().name,
+        rows=rows_frame(records, str(folder)),
+        spec=_mapping(folder / SPEC),
+        environment=_mapping(folder / ENVIRONMENT),
     )
 
 
-def rows_frame(records: list[dict[str, object]], source: str = "rows") -> pd.DataFrame:
-    """Rows as a table, with the derived columns `Run` describes; the last answer to a key wins."""
+def rows_frame(records: list[Row], source: str = "rows") -> pd.DataFrame:
+    """Rows as a table, with the derived columns `Run` describes."""
     for number, record in enumerate(records, start=1):
         missing = [name for name in REQUIRED if name not in record]
         if missing:
@@ -99,11 +99,12 @@ def rows_frame(records: list[dict[str, object]], source: str = "rows") -> pd.Dat
     for name, default in OPTIONAL.items():
         if name not in frame:
             frame[name] = default
-    # A retried error leaves two rows; the later one is the answer.
-    frame = frame.drop_duplicates(["arm", "pair"], keep="last", ignore_index=True)
     frame["failed"] = frame["correct"].isna()
     frame["recalled"] = [value is True for value in frame["correct"]]
     frame.loc[frame["failed"], "outcome"] = "error"
+    for name, exact in (("at_length", "length"), ("at_depth", "depth")):
+        asked = frame.get(f"requested_{exact}", frame[exact])
+        frame[name] = asked.where(asked.notna(), frame[exact]).astype(float)
     frame["stream_id"] = [
         "/".join(map(str, parts))
         for parts in zip(
@@ -122,10 +123,12 @@ def pair_arms(rows: pd.DataFrame, baseline: str, compressed: str) -> pd.DataFram
     """
     asked = rows[rows["control"].isna()]
     sides = [asked[asked["arm"] == arm].set_index("pair") for arm in (baseline, compressed)]
-    shared = ["family", "corpus", "layout", "stream_id", "length", "depth", "needle_start"]
+    shared = [
+        *("family", "corpus", "layout", "template_split", "stream_id"),
+        *("length", "needle_start", "at_length", "at_depth"),
+    ]
     index = sides[0].index.union(sides[1].index, sort=False)
-    pairs = sides[0][shared].reindex(index)
-    pairs = pairs.combine_first(sides[1][shared].reindex(index)) if len(sides[1]) else pairs
+    pairs = asked.drop_duplicates("pair").set_index("pair")[shared].reindex(index)
     for name, side in zip(("baseline", "compressed"), sides, strict=True):
         pairs[name] = side["recalled"].reindex(index, fill_value=False).astype(bool)
         pairs[f"{name}_failed"] = side["failed"].reindex(index, fill_value=True).astype(bool)
@@ -146,28 +149,6 @@ def _with_bytes(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=["cache_bytes"], errors="ignore")
 
 
-def _read_lines(path: Path) -> tuple[list[dict[str, object]], int]:
-    """Rows and the number of torn lines: a killed run may leave its last line unfinished."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    records = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            records.append(_object(json.loads(line)))
-        except ValueError as error:
-            if number == len(lines):
-                return records, 1
-            raise ResultsError(f"{path}: line {number} is not a JSON object: {error}") from error
-    return records, 0
-
-
-def _object(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError(f"found {type(value).__name__}")
-    return value
-
-
 def _mapping(path: Path) -> Mapping[str, object]:
     if not path.is_file():
         return {}
@@ -176,8 +157,3 @@ def _mapping(path: Path) -> Mapping[str, object]:
     except yaml.YAMLError as error:
         raise ResultsError(f"{path}: cannot be read: {error}") from error
     return value if isinstance(value, dict) else {}
-
-
-def distinct(values: Iterable[object]) -> list[str]:
-    """Distinct values as text, in order of first appearance."""
-    return list(dict.fromkeys(str(value) for value in values))

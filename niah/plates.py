@@ -1,0 +1,121 @@
+"""What a report shows below its heatmaps: each figure with its caption and the table behind it.
+
+Owns the list of plates and how their numbers are written as text. The page, the files and the
+tests all walk this list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from niah import figures, series
+from niah.compare import Comparison, length_text, points
+
+COUNTS = frozenset({"correct", "asked", "errors", "pairs", "lost", "gained", "answers"})
+SHARES = frozenset({"recall", "low", "high"})
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A figure and the frame it is drawn from."""
+
+    name: str
+    title: str
+    caption: str
+    frame: pd.DataFrame
+    draw: Callable[[pd.DataFrame], Figure]
+
+    def figure(self) -> Figure:
+        with figures.style():
+            return self.draw(self.frame)
+
+    def svg(self) -> str:
+        return figures.inline_svg(self.figure(), self.name, self.title)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        return text_table(self.frame)
+
+
+def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[Plate]:
+    """The plates that these rows can fill, in the order of the page."""
+    found = [
+        Plate(
+            "recall",
+            "Recall by length",
+            "Exact answers of all that were asked; bars are 95% intervals clustered by stream.",
+            series.recall_by_length(rows),
+            figures.draw_recall,
+        ),
+        Plate(
+            "tax",
+            "Tax by length",
+            "Points of recall lost on the same questions, with 95% paired intervals. Lengths at "
+            "which the baseline recalls too little are left out.",
+            series.tax_by_length(comparisons),
+            figures.draw_tax,
+        ),
+        Plate(
+            "outcomes",
+            "Kinds of error",
+            "How the wrong answers were wrong, as a share of everything asked.",
+            series.outcomes_by_length(rows),
+            figures.draw_outcomes,
+        ),
+        Plate(
+            "bytes",
+            "Cache held",
+            "Bytes of the tensors held when the question was asked, by kind.",
+            series.bytes_by_length(rows),
+            figures.draw_bytes,
+        ),
+        Plate(
+            "seconds",
+            "Seconds",
+            "Medians. Prefill is what the whole prompt would take from nothing; a sweep shares it.",
+            series.seconds_by_length(rows),
+            figures.draw_seconds,
+        ),
+        Plate(
+            "phases",
+            "Phase",
+            "Recall by the prompt's length and the needle's start modulo 4 and 128. Compression "
+            "works in blocks of these sizes; one residue below the others points to a defect.",
+            series.recall_by_phase(rows),
+            figures.draw_phases,
+        ),
+    ]
+    return [plate for plate in found if len(plate.frame)]
+
+
+def text_table(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells as text: counts plain, shares in percent, bytes grouped, times rounded."""
+    headers = [_header(str(column)) for column in frame.columns]
+    columns = [[_text(str(column), value) for value in frame[column]] for column in frame.columns]
+    return headers, [list(line) for line in zip(*columns, strict=True)]
+
+
+def _header(column: str) -> str:
+    unit = ", %" if column in SHARES else ", points" if column == "tax" else ""
+    return column.replace("_seconds", ", s").replace("_", " ") + unit
+
+
+def _text(column: str, value: object) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float | np.number):
+        return str(value)
+    number = float(value)
+    if np.isnan(number):
+        return "–"
+    if column == "length":
+        return length_text(number)
+    if column in SHARES or column == "tax":
+        return points(number)
+    if column.endswith("_seconds"):
+        return f"{number:.3f}"
+    return f"{number:,.0f}"

@@ -1,0 +1,134 @@
+"""The tables behind the figures: recall, tax, bytes, seconds and kinds of error by length, phases.
+
+Owns the aggregation of rows; a figure, a table on the page and a CSV are all drawn from these
+frames. Knows nothing about how they are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from niah.compare import Comparison
+from niah.results import CACHE_KINDS
+from niah.stats import estimate_recall, tax_by
+
+OUTCOMES = (
+    "exact",
+    "near_miss",
+    "distractor",
+    "copied",
+    "invented",
+    "denied",
+    "malformed",
+    "truncated",
+    "error",
+)
+PHASES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "length mod 4": lambda rows: rows["length"] % 4,
+    "needle start mod 4": lambda rows: rows["needle_start"] % 4,
+    "length mod 128": lambda rows: rows["length"] % 128 // 8 * 8,
+    "needle start mod 128": lambda rows: rows["needle_start"] % 128 // 8 * 8,
+}
+
+
+def recall_by_length(rows: pd.DataFrame) -> pd.DataFrame:
+    """arm, length, correct, asked, errors, recall, low, high (Wilson, clustered by stream)."""
+    groups = questions(rows).groupby(["arm", "at_length"], sort=False)
+    found = [
+        {"arm": arm, "length": length, **_recall_fields(group)} for (arm, length), group in groups
+    ]
+    return _sorted(pd.DataFrame(found), rows)
+
+
+def tax_by_length(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """comparison, arm, length, pairs, lost, gained, tax, low, high, defined."""
+    found = []
+    for comparison in comparisons:
+        for length, tax in tax_by(comparison.pairs, "at_length", comparison.floor).items():
+            low, high = tax.interval
+            counts = {"pairs": tax.pairs, "lost": tax.lost, "gained": tax.gained}
+            where = {"comparison": comparison.title, "arm": comparison.compressed}
+            span = {"tax": tax.value, "low": low, "high": high, "defined": tax.defined}
+            found.append({**where, "length": length, **counts, **span})
+    return pd.DataFrame(found)
+
+
+def bytes_by_length(rows: pd.DataFrame) -> pd.DataFrame:
+    """arm, length, mean bytes held by kind and in total when the question was asked."""
+    held = rows[(rows["bytes_total"] > 0) & rows["control"].isna()]
+    columns = [f"bytes_{kind}" for kind in (*CACHE_KINDS, "total")]
+    found = held.groupby(["arm", "at_length"], sort=False)[columns].mean().reset_index()
+    found = found.rename(columns={"at_length": "length"})
+    return _sorted(found.rename(columns=lambda name: name.removeprefix("bytes_")), rows)
+
+
+def seconds_by_length(rows: pd.DataFrame) -> pd.DataFrame:
+    """arm, length, answers, median seconds of a prefill from nothing and of decoding."""
+    answered = questions(rows)
+    answered = answered[~answered["failed"]]
+    found = answered.groupby(["arm", "at_length"], sort=False).agg(
+        answers=("key", "size"),
+        prefill_seconds=("cold_prefill_seconds", "median"),
+        decode_seconds=("decode_seconds", "median"),
+    )
+    return _sorted(found.reset_index().rename(columns={"at_length": "length"}), rows)
+
+
+def outcomes_by_length(rows: pd.DataFrame) -> pd.DataFrame:
+    """arm, length, asked, and a column of counts for every outcome seen."""
+    asked = questions(rows)
+    counts = asked.groupby(["arm", "at_length", "outcome"], sort=False).size().unstack(fill_value=0)
+    known = [name for name in OUTCOMES if name in counts]
+    counts = counts[known + [name for name in counts if name not in known]]
+    counts.insert(0, "asked", counts.sum(axis=1))
+    return _sorted(counts.reset_index().rename(columns={"at_length": "length"}), rows)
+
+
+def recall_by_phase(rows: pd.DataFrame) -> pd.DataFrame:
+    """arm, phase, residue, correct, asked, errors, recall, low, high; modulus 128 in eights."""
+    asked = questions(rows)
+    asked = asked[asked["needle_start"].notna()]
+    found = []
+    for phase, residue in PHASES.items():
+        residues = residue(asked).astype(int)
+        if residues.nunique() < 2:
+            continue
+        for (arm, at), group in asked.groupby([asked["arm"], residues], sort=False):
+            where = {"arm": arm, "phase": phase, "residue": at}
+            found.append({**where, **_recall_fields(group)})
+    frame = pd.DataFrame(found)
+    return frame.sort_values(["phase", "residue"], kind="stable") if found else frame
+
+
+def controls(rows: pd.DataFrame) -> pd.DataFrame:
+    """arm, control, asked, and counts by outcome, for questions without a needle to find."""
+    asked = rows[rows["control"].notna()]
+    if asked.empty:
+        return pd.DataFrame()
+    counts = asked.groupby(["control", "arm", "outcome"], sort=False).size().unstack(fill_value=0)
+    counts.insert(0, "asked", counts.sum(axis=1))
+    return counts.reset_index()
+
+
+def questions(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that ask for a needle that is there: not the controls."""
+    return rows[rows["control"].isna()]
+
+
+def _recall_fields(group: pd.DataFrame) -> dict[str, float]:
+    recall = estimate_recall(
+        group["recalled"].to_numpy(), group["stream_id"].to_numpy(), int(group["failed"].sum())
+    )
+    counts = {"correct": recall.correct, "asked": recall.asked, "errors": recall.errors}
+    low, high = recall.interval
+    return {**counts, "recall": recall.value, "low": low, "high": high}
+
+
+def _sorted(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Baselines first, then arms in order of appearance, then by length."""
+    arms = rows.drop_duplicates("arm").sort_values("role", kind="stable")["arm"]
+    rank = {arm: number for number, arm in enumerate(arms)}
+    order = frame.assign(_rank=frame["arm"].map(rank)).sort_values(["_rank", "length"])
+    return order.drop(columns="_rank").reset_index(drop=True)
