@@ -143,7 +143,7 @@ class DeepseekV4Session:
 
     def extend(self, ids: TokenIds) -> None:
         tokens = self._checked(ids)
-        for chunk in tokens.split(self._chunk_size):
+        for chunk in tokens.split(self._chunk_size) if len(tokens) else ():
             self._last = self._advance(chunk)[:, -1:].clone()
 
     def fork(self) -> DeepseekV4Session:
@@ -190,7 +190,7 @@ class DeepseekV4Session:
         return states
 
     def _checked(self, ids: TokenIds) -> Tensor:
-        tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64))
+        tokens = torch.from_numpy(np.array(ids, dtype=np.int64))  # a copy: it may be read-only
         vocab, limit = self._model.config.vocab_size, self._model.config.max_position_embeddings
         if tokens.numel() and not (0 <= int(tokens.min()) and int(tokens.max()) < vocab):
             raise ValueError(f"ids: token ids must lie in 0..{vocab - 1}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-import torch
+import numpy as np
 from transformers import DeepseekV4Config as HFConfig
 from transformers import DeepseekV4ForCausalLM
 
 from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
+from tests.models.small import randomize
 
 SPEC = DeepseekV4Config(
     vocab_size=97,
@@ -83,23 +85,45 @@ def hugging_face_config(config: DeepseekV4Config) -> HFConfig:
 
 
 def oracle(config: DeepseekV4Config, seed: int) -> DeepseekV4ForCausalLM:
-    """transformers' model with every weight random, those included that default to 0 or 1."""
-    torch.manual_seed(seed)
+    """transformers' model with every weight random."""
     model = DeepseekV4ForCausalLM(hugging_face_config(config)).float().eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-            if "inv_freq" in name:
-                continue
-            if name.endswith("tid2eid"):
-                order = torch.rand(config.vocab_size, config.n_routed_experts, generator=generator)
-                tensor.copy_(order.argsort(-1)[:, : config.num_experts_per_tok])
-                continue
-            noise = torch.randn(tensor.shape, generator=generator)
-            if "norm" in name:
-                tensor.copy_(1 + 0.3 * noise)
-            elif tensor.ndim >= 2 and "position_bias" not in name:
-                tensor.copy_(noise * tensor.shape[-1] ** -0.5)
-            else:
-                tensor.copy_(0.5 * noise)
+    randomize(model, config, seed)
     return model
+
+
+def drawn_config(seed: int) -> DeepseekV4Config:
+    """A configuration that differs from SPEC in nearly everything that decides shapes or reach."""
+    rng = np.random.default_rng(seed)
+
+    def one_of(*choices: int) -> int:
+        return int(rng.choice(choices))
+
+    num_layers = one_of(3, 4, 5)
+    middle = rng.permutation([CSA, HCA, *rng.choice([SLIDING, CSA, HCA], num_layers - 2)])
+    groups = one_of(1, 2, 4)
+    return replace(
+        SPEC,
+        hidden_size=one_of(32, 48, 96),
+        layer_types=tuple(str(kind) for kind in middle),
+        num_attention_heads=groups * one_of(1, 2, 3),
+        head_dim=one_of(16, 24, 40),
+        qk_rope_head_dim=one_of(4, 8, 16),
+        q_lora_rank=one_of(12, 20, 36),
+        o_groups=groups,
+        o_lora_rank=one_of(6, 10, 24),
+        n_routed_experts=one_of(4, 7),
+        num_experts_per_tok=one_of(1, 2, 3),
+        moe_intermediate_size=one_of(16, 40),
+        index_n_heads=one_of(16, 24),
+        index_head_dim=one_of(16, 32),
+        index_topk=one_of(1, 5, 20, 200),
+        sliding_window=one_of(5, 32, 128),
+        csa_ratio=one_of(2, 4, 8),
+        hca_ratio=one_of(12, 32, 128),
+        num_hash_layers=one_of(0, 1, num_layers),
+        hc_mult=one_of(2, 3, 4),
+        hc_sinkhorn_iters=one_of(1, 7, 20),
+        yarn_factor=float(one_of(4, 16)),
+        yarn_original_positions=one_of(64, 256, 1024),
+        swiglu_limit=float(one_of(1, 10)),
+    )
