@@ -20,12 +20,14 @@ SLIDE_SHARE = 1 / 100  # of the context: far below the step of any depth grid
 
 @dataclass(frozen=True)
 class Item:
-    """A question to be placed: its cut, and the sizes and wanted starts of what is planted for it.
+    """A question to be placed: its prompt's length, the cut where its context ends and it begins,
+    and the sizes and wanted starts of what is planted for it.
 
     The first `num_ordered` pieces keep their order, and their residue modulo `modulus` when they
     slide; the others may go anywhere in the context.
     """
 
+    length: int
     cut: int
     sizes: tuple[int, ...]
     wanted: tuple[int, ...]
@@ -125,13 +127,16 @@ def slid(wanted: int, first: int, last: int, modulus: int, limit: int) -> Iterat
 
 
 def pack(items: Sequence[Item], max_share: float) -> list[dict[int, tuple[int, ...]]]:
-    """Spread `items` over as few and as short streams as first-fit finds, longest cuts first.
+    """Spread `items` over as few and as short streams as first-fit finds, longest first.
+
+    Of one length the earliest cut comes first: a needle slides out of the way of a cut that is
+    there already, but a cut cannot move for a needle.
 
     Returns, for each stream, its items' indices with the starts of their pieces.
     Raises: ValueError where an item does not even fit alone.
     """
     drafts: list[Draft] = []
-    for index in sorted(range(len(items)), key=lambda i: (-items[i].cut, items[i].wanted)):
+    for index in sorted(range(len(items)), key=lambda i: (-items[i].length, items[i].cut)):
         draft, starts = _first_fit(drafts, items[index], max_share)
         if starts is None:
             draft = Draft()

@@ -188,7 +188,7 @@ def wanted_starts(cell: Cell, cut: int, sizes: Sequence[int], sweep: Sweep) -> t
 def as_item(trial: Trial, sweep: Sweep) -> Item:
     modulus = sweep.needle_phase.modulus if sweep.needle_phase else 1
     sizes = tuple(map(len, trial.piece_ids))
-    return Item(trial.cut, sizes, trial.starts, len(trial.fact.pieces), modulus)
+    return Item(trial.length, trial.cut, sizes, trial.starts, len(trial.fact.pieces), modulus)
 
 
 def stream_groups(trials: Sequence[Trial], sweep: Sweep) -> list[list[Trial]]:

@@ -26,10 +26,11 @@ Outcome = Literal[
 # What counts as a value, by answer format; letters and digits on either side make it another one.
 # A number may hold thousands separators: 48,213 is one value, 48, 213 are two.
 VALUE_PATTERNS = {
-    "number": r"\d{1,3}(?:[,_'’\u00a0\u202f]\d{3})+(?![,_'’]?\d)|\d+",
+    "number": r"(?:\d{1,3}(?:[,_'’]\d{3})+(?![,_'’]?\d)|\d+)(?:\.\d+)?",
     "uuid": r"[0-9a-fA-F]+(?:-[0-9a-fA-F]+){1,}",
     "word": r"[^\W\d_]+(?:[-'’][^\W\d_]+)*",
 }
+THIN_SPACE = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 ANY_VALUE = r"\w+(?:[-./:@'’,]\w+)*"
 
 # What may stand between values that are listed together; prose words may be neighbours.
@@ -50,6 +51,7 @@ REFUSAL = re.compile(
 TAKEN_BACK = re.compile(r"\W*\s(?:is|was)(?:\s+not|n['’]t)\b", re.I)
 FILLERS = frozenset(
     ("a", "an", "and", "or", "the", "is", "it", "are", "was", "answer", "value", "code", "word")
+    + ("not", "never", "neither", "nor", "isn't", "isn’t", "wasn't", "wasn’t")
 )
 
 
@@ -73,7 +75,7 @@ class Case:
     @cached_property
     def text(self) -> str:
         """The answer with digits and compatibility letters in their plain form."""
-        plain = unicodedata.normalize("NFKC", self.answer)
+        plain = unicodedata.normalize("NFKC", THIN_SPACE.sub(",", self.answer))
         return "".join(plain_digit(char) for char in plain)
 
     @cached_property
@@ -124,7 +126,7 @@ def find_values(text: str, answer_format: str, start: int, end: int) -> list[re.
 def folded(value: str, answer_format: str) -> str:
     """A value as it is compared: case-folded, and a number without separators."""
     value = unicodedata.normalize("NFKC", value).casefold()
-    return re.sub(r"\D", "", value) if answer_format == "number" else value
+    return re.sub(r"[^\d.]", "", value) if answer_format == "number" else value
 
 
 def refuses(case: Case) -> bool:

@@ -35,6 +35,8 @@ def spread_depths(value: object) -> object:
     """A count n stands for n depths evenly from 0 to 1."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 2:
         return [round(i / (value - 1), 6) for i in range(value)]
+    if not isinstance(value, list | tuple):
+        raise ValueError("should be a count of at least 2, or a list of shares from 0 to 1")
     return value
 
 

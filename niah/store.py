@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,17 +41,20 @@ class Store:
         environment: Mapping[str, Any],
     ) -> None:
         self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = lock(folder)
-            refuse_changes(folder, sweep, identity)
-            self.rows = cut_torn_line(folder / ROWS)
-            write_once(folder / SPEC, yaml.safe_dump(dict(sweep), sort_keys=False))
-            beside = {**environment, "identity": identity}
-            write_once(folder / ENVIRONMENT, json.dumps(beside, indent=2) + "\n")
-            self._file = (folder / ROWS).open("ab", buffering=0)
-        except OSError as error:
-            raise StoreError(f"{folder}: cannot be written: {error.strerror}") from None
+        beside = {**environment, "identity": identity}
+        with ExitStack() as undo:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._lock = lock(folder)
+                undo.callback(os.close, self._lock)
+                refuse_changes(folder, sweep, identity)
+                self.rows = cut_torn_line(folder / ROWS)
+                write_once(folder / SPEC, yaml.safe_dump(dict(sweep), sort_keys=False))
+                write_once(folder / ENVIRONMENT, json.dumps(beside, indent=2) + "\n")
+                self._file = (folder / ROWS).open("ab", buffering=0)
+            except OSError as error:
+                raise StoreError(f"{folder}: cannot be written: {error.strerror}") from None
+            undo.pop_all()
 
     @property
     def answered(self) -> set[str]:

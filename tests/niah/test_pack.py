@@ -1,0 +1,93 @@
+"""Packing questions into streams: positions, shares, cuts, phases."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from niah.pack import Item, pack, slid
+from tests.niah.strategies import grids, shares
+
+
+def spans_of(items: list[Item], placed: dict[int, tuple[int, ...]]) -> list[tuple[int, int, int]]:
+    """(start, end, item index) of every piece in a stream, in order."""
+    return sorted(
+        (start, start + size, index)
+        for index, starts in placed.items()
+        for start, size in zip(starts, items[index].sizes, strict=True)
+    )
+
+
+@given(grids, shares)
+def test_every_question_is_placed_once(items: list[Item], max_share: float) -> None:
+    streams = pack(items, max_share)
+    assert sorted(index for placed in streams for index in placed) == list(range(len(items)))
+
+
+@given(grids, shares)
+def test_needles_never_overlap_and_no_cut_goes_through_one(
+    items: list[Item], max_share: float
+) -> None:
+    for placed in pack(items, max_share):
+        spans = spans_of(items, placed)
+        assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+        for index in placed:
+            cut = items[index].cut
+            assert not any(start < cut < end for start, end, _ in spans)
+            assert all(0 <= start and end <= cut for start, end, owner in spans if owner == index)
+
+
+@given(grids, shares)
+def test_needles_before_any_cut_keep_to_their_share(items: list[Item], max_share: float) -> None:
+    for placed in pack(items, max_share):
+        spans = spans_of(items, placed)
+        for index in placed:
+            cut = items[index].cut
+            before = [(end - start, owner) for start, end, owner in spans if start < cut]
+            if len({owner for _, owner in before}) > 1:
+                assert sum(tokens for tokens, _ in before) <= max_share * cut
+
+
+@given(grids, shares)
+def test_pieces_keep_their_order_and_phase(items: list[Item], max_share: float) -> None:
+    for placed in pack(items, max_share):
+        for index, starts in placed.items():
+            item = items[index]
+            ordered = starts[: item.num_ordered]
+            assert list(ordered) == sorted(ordered)
+            wanted = item.wanted[: item.num_ordered]
+            pairs = zip(ordered, wanted, strict=True)
+            assert all((start - want) % item.modulus == 0 for start, want in pairs)
+
+
+@given(
+    st.integers(-50, 300), st.integers(0, 99), st.integers(100, 200), st.sampled_from((1, 4, 128))
+)
+def test_slides_are_near_first_and_within_bounds(
+    wanted: int, first: int, last: int, modulus: int
+) -> None:
+    starts = list(slid(wanted, first, last, modulus, 64))
+    assert all(first <= start <= last and (start - wanted) % modulus == 0 for start in starts)
+    assert len(set(starts)) == len(starts)
+    nearest = min(max(wanted, first), last)
+    assert not starts or abs(starts[0] - nearest) < modulus
+
+
+def test_a_free_start_is_taken_as_wanted() -> None:
+    items = [Item(1000, 980, (20,), (want,), 1) for want in (0, 100, 960)]
+    assert pack(items, 0.1) == [{0: (0,), 1: (100,), 2: (960,)}]
+
+
+def test_a_taken_start_slides_to_the_nearest_free_one() -> None:
+    items = [Item(1000, 980, (20,), (100,), 1), Item(1000, 980, (20,), (105,), 1)]
+    assert pack(items, 0.1) == [{0: (100,), 1: (120,)}]
+
+
+def test_a_question_that_would_exceed_the_share_gets_a_stream_of_its_own() -> None:
+    items = [Item(1000, 980, (20,), (want,), 1) for want in (0, 500)]
+    assert len(pack(items, 0.03)) == 2
+    assert len(pack(items, 0.05)) == 1
+
+
+def test_what_does_not_fit_alone_is_refused() -> None:
+    with pytest.raises(ValueError, match="70 needle tokens in a context of 60"):
+        pack([Item(80, 60, (70,), (0,), 1)], 0.02)

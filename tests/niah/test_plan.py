@@ -1,0 +1,170 @@
+"""From a sweep to prompts: exact lengths, needles where the plan says, nothing twice."""
+
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from niah.context import build_context
+from niah.errors import PlanError
+from niah.plan import Materials, make_plan
+from niah.trial import Plan
+from tests.niah.fakes import sweep_of, tiny_materials
+from tests.niah.strategies import sweeps
+
+few = settings(max_examples=25, deadline=None)
+
+
+@cache
+def materials() -> Materials:
+    return tiny_materials(20_000)
+
+
+def planned(**fields: object) -> Plan:
+    return make_plan(sweep_of(**fields), materials())
+
+
+@few
+@given(sweeps)
+def test_prompts_have_their_length_and_hold_their_needle(fields: dict[str, object]) -> None:
+    plan = planned(**fields)
+    for stream in plan.streams:
+        context = build_context(stream, materials().corpora["tiny"], plan.sweep.layout)
+        for trial in stream.trials:
+            prompt = context.prompt(trial)
+            assert len(prompt) == trial.length
+            assert tuple(prompt[trial.cut :]) == trial.question_ids
+            for start, ids in zip(trial.starts, trial.piece_ids, strict=True):
+                assert tuple(prompt[start : start + len(ids)]) == ids
+            text = materials().tokenizer.decode(prompt.tolist())
+            assert text.count(f"{trial.fact.gold[0]}.") == (trial.control is None)
+
+
+@few
+@given(sweeps)
+def test_facts_are_new_within_a_repeat_and_pairs_within_a_run(fields: dict[str, object]) -> None:
+    plan = planned(**fields)
+    pairs = Counter(trial.pair for _, trial in plan.trials())
+    assert max(pairs.values()) == 1
+    for name in ("key", "gold"):
+        found = Counter((s.repeat, getattr(t.fact, name)) for s, t in plan.trials())
+        assert max(found.values()) == 1
+
+
+@few
+@given(sweeps)
+def test_every_cell_is_asked_once_a_repeat(fields: dict[str, object]) -> None:
+    plan = planned(**fields)
+    sweep = plan.sweep
+    residues = len(sweep.needle_phase.residues) if sweep.needle_phase else 1
+    phases = len(sweep.length_phase.residues) if sweep.length_phase else 1
+    cells = Counter(
+        (s.repeat, t.templates, t.requested_length, t.depth)
+        for s, t in plan.trials()
+        if t.control is None
+    )
+    assert set(cells.values()) == {residues * phases}
+    wanted = sweep.repeats * len(sweep.templates) * len(sweep.lengths) * len(sweep.depths)
+    assert len(cells) == wanted
+
+
+@few
+@given(sweeps)
+def test_needles_stand_near_the_depth_asked_for(fields: dict[str, object]) -> None:
+    for _, trial in planned(**fields).trials():
+        if trial.needle:
+            deepest = trial.cut - sum(map(len, trial.piece_ids))
+            wanted = min(trial.depth * trial.cut, deepest)
+            assert abs(trial.needle[0] - wanted) <= max(64, trial.cut // 100) + 4
+
+
+@few
+@given(sweeps)
+def test_needles_keep_to_their_share_at_every_length(fields: dict[str, object]) -> None:
+    plan = planned(**fields)
+    if plan.sweep.layout == "isolated":
+        return
+    for stream in plan.streams:
+        for trial in stream.trials:
+            before = [
+                sum(map(len, other.piece_ids))
+                for other in stream.trials
+                if other.starts and min(other.starts) < trial.cut
+            ]
+            assert len(before) <= 1 or sum(before) <= plan.sweep.max_needle_share * trial.cut
+
+
+def test_the_same_sweep_gives_the_same_plan_and_another_seed_another() -> None:
+    assert planned() == planned()
+    pairs = [{trial.pair for _, trial in planned(seed=seed).trials()} for seed in (0, 1)]
+    assert not pairs[0] & pairs[1]
+
+
+def test_repeats_stand_elsewhere_in_the_text() -> None:
+    plan = planned(repeats=8, lengths=[512], depths=[0.5])
+    assert len({stream.offset for stream in plan.streams}) == 8
+
+
+@given(st.sampled_from((4, 128)), st.data())
+@settings(max_examples=10, deadline=None)
+def test_phases_are_met_exactly(modulus: int, data: st.DataObject) -> None:
+    residues = data.draw(st.lists(st.integers(0, modulus - 1), min_size=1, unique=True, max_size=4))
+    phase = {"modulus": modulus, "residues": residues}
+    plan = planned(lengths=[1000], depths=[0.3, 1.0], length_phase=phase, needle_phase=phase)
+    met = {(t.length % modulus, t.needle[0] % modulus) for _, t in plan.trials() if t.needle}
+    assert met == {(a, b) for a in residues for b in residues}
+    assert all(0 <= t.length - t.requested_length < modulus for _, t in plan.trials())
+
+
+@pytest.mark.parametrize("layout", ["stream", "isolated"])
+def test_a_fork_shares_exactly_the_tokens_before_it(layout: str) -> None:
+    plan = planned(layout=layout, lengths=[512, 1024], depths=4)
+    for stream in plan.streams:
+        context = build_context(stream, materials().corpora["tiny"], plan.sweep.layout)
+        for trial in stream.trials:
+            prompt = context.prompt(trial)
+            assert np.array_equal(prompt[: trial.fork_at], context.trunk[: trial.fork_at])
+            assert np.array_equal(prompt[trial.fork_at :], context.own_ids(trial))
+
+
+def test_an_isolated_prompt_holds_no_other_needle() -> None:
+    plan = planned(layout="isolated", depths=3)
+    for stream in plan.streams:
+        context = build_context(stream, materials().corpora["tiny"], "isolated")
+        for trial in stream.trials:
+            text = materials().tokenizer.decode(context.prompt(trial).tolist())
+            others = [other.fact.gold[0] for other in stream.trials if other is not trial]
+            assert not any(value in text for value in others)
+
+
+def test_a_heatmap_costs_a_fifteenth_of_its_cells() -> None:
+    """Five lengths by eleven depths; shorter grids gain less, for needles keep to their share."""
+    lengths = [8192, 16384, 32768, 65536, 131072]
+    plan = make_plan(sweep_of(lengths=lengths, depths=11), tiny_materials(140_000))
+    assert plan.computed_tokens * 15 <= plan.prompt_tokens
+
+
+def test_totals_are_the_sums_of_what_is_read() -> None:
+    for stream in planned(lengths=[512, 1024], depths=3, controls=["question_only"]).streams:
+        read = max(trial.fork_at for trial in stream.trials)
+        read += sum(len(trial.question_ids) for trial in stream.trials)
+        assert stream.computed_tokens == read
+
+
+def test_a_length_longer_than_the_corpus_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"lengths = 32768: corpus tiny has 20000 tokens"):
+        planned(lengths=[32768])
+
+
+def test_a_length_shorter_than_needle_and_question_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"lengths = 32: family single_number needs \d+ tokens"):
+        planned(lengths=[32])
+
+
+def test_more_facts_than_a_family_has_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("niah.plan.MAX_DRAWS", 0)
+    with pytest.raises(PlanError, match="families = single_number: no new key"):
+        planned()

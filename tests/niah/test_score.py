@@ -1,0 +1,193 @@
+"""Answers that try to pass, and answers that a careless scorer would fail."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from niah.score import Case, is_near, judge, slips
+
+GOLD = ("48213",)
+
+NUMBERS = {
+    # right
+    " 48213.": "exact",
+    "48213": "exact",
+    " 48213, as it was said": "exact",
+    "48,213": "exact",
+    "48\u202f213": "exact",
+    "The secret code is 48213!": "exact",
+    "**48213**": "exact",
+    '"48213"': "exact",
+    "４８２１３": "exact",  # full-width digits
+    "٤٨٢١٣": "exact",  # Arabic-Indic digits
+    " 48213.\nThe code of the grey owl is 99120.": "exact",
+    " 48213 and he said unto them, Take 12 loaves": "exact",
+    "Sure. The text says so. It is 48213.": "exact",
+    " 48213. I do not know more.": "exact",
+    # gold inside something longer
+    "148213": "near_miss",
+    "482137": "near_miss",
+    "1482137": "invented",
+    "9948213": "invented",
+    "48213.5": "invented",
+    "x48213": "malformed",
+    "48213th": "malformed",
+    # slips
+    "48231": "near_miss",
+    "4821": "near_miss",
+    "48214": "near_miss",
+    # another needle's value, also when it is a slip away
+    "58120": "distractor",
+    "48212": "distractor",
+    "58120. No, 48213.": "distractor",
+    # what the haystack holds
+    "1611": "copied",
+    # nowhere
+    "70707": "invented",
+    "-48213": "exact",  # a dash before a code is no sign
+    # denials
+    "not 48213": "denied",
+    "It is not 48213.": "denied",
+    "It isn't 48213": "denied",
+    "never 48213": "denied",
+    "48213 is not the code": "denied",
+    "I don't know.": "denied",
+    "There is no such code.": "denied",
+    "The text does not mention it. 48213": "denied",
+    "I'm sorry, but I cannot answer that.": "denied",
+    # several at once
+    "48213, 58120, 99120": "malformed",
+    "48213 or 58120": "malformed",
+    "48213 58120": "malformed",
+    "58120 and 48213": "malformed",
+    # nothing
+    "": "malformed",
+    "   \n": "malformed",
+    "forty-eight thousand": "malformed",
+    "?!…": "malformed",
+}
+
+
+def number_case(answer: str) -> Case:
+    return Case(
+        answer, GOLD, rivals=("58120", "48212"), context=lambda: "printed in 1611, it says"
+    )
+
+
+@pytest.mark.parametrize("answer", NUMBERS)
+def test_numbers(answer: str) -> None:
+    assert judge(number_case(answer)) == NUMBERS[answer]
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (" harbor.", "exact"),
+        ("Harbor", "exact"),
+        ("the harbor", "exact"),
+        ("harbor and lantern", "malformed"),
+        ("harbor, lantern", "malformed"),
+        ("harbor and the ship", "exact"),
+        ("It isn't harbor", "denied"),
+        ("harbor that lies in the south", "exact"),
+        ("harbour", "near_miss"),
+        ("harbors", "near_miss"),
+        ("harborside", "invented"),
+        ("lantern", "distractor"),
+        ("shepherd", "copied"),
+        ("zebra", "invented"),
+        ("not harbor", "denied"),
+        ("I do not know", "denied"),
+        ("12345", "malformed"),
+        ("", "malformed"),
+    ],
+)
+def test_words(answer: str, outcome: str) -> None:
+    case = Case(
+        answer, ("harbor",), "word", rivals=("lantern",), context=lambda: "The shepherd went out"
+    )
+    assert judge(case) == outcome
+
+
+UUID = "6f1c2d3e-4b5a-4978-8c6d-0e1f2a3b4c5d"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (f" {UUID}.", "exact"),
+        (UUID.upper(), "exact"),
+        (UUID[:-1] + "0", "near_miss"),
+        (UUID[:8], "malformed"),
+        ("11111111-2222-4333-8444-555555555555", "invented"),
+        (f"not {UUID}", "denied"),
+    ],
+)
+def test_uuids(answer: str, outcome: str) -> None:
+    assert judge(Case(answer, (UUID,), "uuid")) == outcome
+
+
+@pytest.mark.parametrize(
+    ("answer", "in_order", "outcome"),
+    [
+        ("11, 22 and 33", False, "exact"),
+        ("33 11 22", False, "exact"),
+        ("33 11 22", True, "near_miss"),
+        ("11, 22, 33", True, "exact"),
+        ("11, 22", False, "near_miss"),
+        ("11, 22, 33, 44", False, "malformed"),
+        ("11, 22, 44", False, "distractor"),
+        ("11, 11, 22, 33", False, "exact"),
+    ],
+)
+def test_several_values(answer: str, in_order: bool, outcome: str) -> None:
+    case = Case(answer, ("11", "22", "33"), in_order=in_order, rivals=("44",))
+    assert judge(case) == outcome
+
+
+@pytest.mark.parametrize("answer", [" 482", " 48213", "The code is 48213"])
+def test_a_value_that_the_limit_may_have_cut_is_truncated(answer: str) -> None:
+    assert judge(Case(answer, GOLD, cut_short=True)) == "truncated"
+    assert judge(Case(f"{answer}. And", GOLD, cut_short=True)) != "truncated"
+
+
+def test_the_haystack_is_read_only_when_it_decides() -> None:
+    def unread() -> str:
+        raise AssertionError("read")
+
+    for answer in ("48213", "48214", "", "no idea", "58120"):
+        judge(Case(answer, GOLD, rivals=("58120",), context=unread))
+
+
+def test_a_copied_value_has_boundaries_too() -> None:
+    assert judge(Case("161", GOLD, context=lambda: "in 1611")) == "invented"
+
+
+@given(st.text())
+def test_any_text_has_an_outcome_and_only_gold_is_exact(answer: str) -> None:
+    for answer_format in ("number", "word", "uuid", "constant"):
+        outcome = judge(Case(answer, ("48213",), answer_format))
+        assert outcome != "error"
+        assert outcome != "exact" or any(char.isdecimal() for char in answer)
+
+
+digits = st.text("0123456789", min_size=1, max_size=8)
+
+
+@given(digits, digits)
+def test_only_the_whole_number_is_exact(answer: str, gold: str) -> None:
+    assert (judge(Case(f" {answer}.", (gold,))) == "exact") == (answer == gold)
+
+
+@given(digits, digits)
+def test_slips_are_a_symmetric_distance(left: str, right: str) -> None:
+    assert slips(left, right) == slips(right, left)
+    assert (slips(left, right) == 0) == (left == right)
+    assert abs(len(left) - len(right)) <= slips(left, right) <= max(len(left), len(right))
+
+
+def test_swapped_neighbours_are_one_slip() -> None:
+    assert slips("48213", "48231") == 1
+    assert slips("ab", "ba") == 1
+    assert is_near("48231", "48213")
+    assert not is_near("84231", "48213")
