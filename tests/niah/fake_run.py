@@ -1,0 +1,20 @@
+"""Runs the small sweep with fake models in a process of its own: `python -m ... OUT SECONDS`."""
+
+import sys
+from pathlib import Path
+
+from niah.plan import make_plan
+from niah.run import Tally, jobs_left, open_store, run_jobs
+from tests.niah.fakes import fake_bench, sweep_of, tiny_materials
+
+
+def main(folder: Path, seconds_per_call: float) -> None:
+    sweep = sweep_of(controls=["no_needle"], chunk_tokens=256)
+    bench = fake_bench(sweep, tiny_materials(), seconds_per_call=seconds_per_call)
+    plan = make_plan(sweep, bench.materials)
+    with open_store(folder, sweep, bench) as store:
+        run_jobs(jobs_left(plan, bench, store, lambda arm, tokens: None), bench, store, Tally())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]))
