@@ -222,6 +222,7 @@ def draw_phases(frame: pd.DataFrame) -> Figure:
         ticks = sorted(set(found["residue"]))
         axes.set_xticks(ticks if len(ticks) <= 4 else ticks[:: max(1, len(ticks) // 4)])
         axes.set_title(phase)
+        axes.set_ylim(frame["low"].min() - 0.02, 1.02)
         axes.yaxis.set_major_formatter("{x:.0%}")
     _legend(panels.flat[0], above=False)
     return figure

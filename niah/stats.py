@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 from scipy.optimize import brentq
+from scipy.special import stdtrit
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -94,7 +96,7 @@ class Tax:
 
     def interval_at(self, confidence: float) -> Interval:
         """The taxes that a two-sided test at 1 - confidence does not reject."""
-        reach = float(stats.t.ppf((1 + confidence) / 2, self.freedom))
+        reach = float(stdtrit(self.freedom, (1 + confidence) / 2))  # Student's quantile
         return Interval(self._where_score_is(reach), self._where_score_is(-reach))
 
     def p_at_most(self, margin: float) -> float:
@@ -136,6 +138,7 @@ class Tax:
         return float(brentq(lambda tax: self._score(tax) - target, -edge, edge))
 
 
+@lru_cache(maxsize=4096)  # the cells of a heatmap repeat a few counts
 def wilson(correct: float, asked: float, confidence: float = CONFIDENCE) -> Interval:
     """Wilson score interval of a proportion; counts may be effective (fractional) ones."""
     low, high = proportion_confint(correct, asked, alpha=1 - confidence, method="wilson")

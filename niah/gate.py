@@ -1,0 +1,299 @@
+"""The verdict on a run: is the recall lost shown to be within a margin, beyond it, or neither?
+
+Owns the decision and what it takes to reach one. How it is printed is `gate_text.py`; whether two
+runs may be compared at all is `gate_match.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from scipy.special import stdtrit
+
+from niah.compare import SLICES, Comparison, load_comparisons, points, slice_text
+from niah.errors import NiahError
+from niah.gate_match import compare_runs
+from niah.power import ALPHA, POWER, pairs_needed
+from niah.results import load_run
+from niah.stats import BASELINE_FLOOR, Tax, holm, tax_of
+
+Verdict = Literal["pass", "fail", "inconclusive", "undefined"]
+EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "undefined": 3}
+DEFAULT_SLICES = ("at_length", "family", "corpus")
+UNREACHABLE = 0.001  # a tax this close to the margin would take a million pairs to settle
+
+
+class GateError(NiahError):
+    """A gate that cannot be put to these runs."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One test of the gate. `decides`: whether its verdict counts, or is for information.
+
+    `worst` and `best` take every error against and for the gate; without errors they equal `tax`.
+    """
+
+    comparison: str
+    what: str
+    value: str
+    tax: Tax
+    worst: Tax
+    best: Tax
+    margin: float
+    verdict: Verdict
+    decides: bool
+    reason: str
+    more_pairs: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.what} {self.value}".strip()
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The checks, and the verdict that follows from those that decide."""
+
+    run: str
+    against: str | None
+    max_tax: float
+    alpha: float
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """One failure fails; a pass takes all."""
+        found = {check.verdict for check in self.checks if check.decides}
+        order: tuple[Verdict, ...] = ("fail", "inconclusive", "undefined")
+        return next((verdict for verdict in order if verdict in found), "pass")
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 1 failed, 3 inconclusive (2 is a wrong call, which raises instead)."""
+        return EXIT_CODES[self.verdict]
+
+    def as_text(self) -> str:
+        from niah.gate_text import as_text
+
+        return as_text(self)
+
+    def as_markdown(self) -> str:
+        from niah.gate_text import as_markdown
+
+        return as_markdown(self)
+
+    def as_json(self) -> str:
+        from niah.gate_text import as_json
+
+        return as_json(self)
+
+    def as_junit(self) -> str:
+        from niah.gate_text import as_junit
+
+        return as_junit(self)
+
+
+def run_gate(
+    run: Path,
+    against: Path | None,
+    max_tax: float,
+    *,
+    arms: Sequence[str] = (),
+    slices: Sequence[str] = DEFAULT_SLICES,
+    require_slices: bool = False,
+    max_slice_tax: float | None = None,
+    alpha: float = ALPHA,
+    floor: float = BASELINE_FLOOR,
+) -> GateResult:
+    """Put the gate to a run: its compressed arms to its baseline, or its arms to an earlier run's.
+
+    Args:
+        max_tax: margin, the recall that may be lost, as a share (0.02 is two points).
+        arms: compressed arms to look at; all of them if empty.
+        slices: columns of `compare.SLICES`. A slice can fail the gate (adjusted for the number
+            of slices); it has to pass only with `require_slices`.
+        max_slice_tax: margin of a slice; `max_tax` if None.
+        alpha: one-sided chance of a wrong pass, and of a wrong failure.
+
+    Raises:
+        NiahError: unreadable results, a margin out of range, nothing to compare, or runs that do
+            not pair; the message says what differs.
+    """
+    _check("max_tax", max_tax, 0, 1)
+    _check("alpha", alpha, 0, 0.5)
+    comparisons, notes = _comparisons(run, against, floor)
+    known = [comparison.compressed for comparison in comparisons]
+    unknown = sorted(set(arms) - set(known))
+    if unknown:
+        raise GateError(f"arm {unknown[0]!r} is not in {run}; there is {', '.join(known)}")
+    wanted = [found for found in comparisons if not arms or found.compressed in arms]
+    margins = (max_tax, max_tax if max_slice_tax is None else max_slice_tax)
+    checks = [
+        check
+        for comparison in wanted
+        for check in _checks(comparison, slices, margins, alpha, require_slices)
+    ]
+    return GateResult(
+        run=str(run),
+        against=None if against is None else str(against),
+        max_tax=max_tax,
+        alpha=alpha,
+        checks=tuple(_adjusted(checks, alpha)),
+        notes=tuple(notes + [note for found in wanted for note in _notes(found)]),
+    )
+
+
+def _comparisons(
+    run: Path, against: Path | None, floor: float
+) -> tuple[list[Comparison], list[str]]:
+    if against is not None:
+        return compare_runs(load_run(run), load_run(against), floor)
+    comparisons = load_comparisons([load_run(run)], floor)[1]
+    if not comparisons:
+        raise GateError(
+            f"{run}: no baseline and compressed arm were asked the same questions; "
+            "give an earlier run with --against, or a sweep with a baseline"
+        )
+    return comparisons, []
+
+
+def _checks(
+    comparison: Comparison,
+    slices: Sequence[str],
+    margins: tuple[float, float],
+    alpha: float,
+    require_slices: bool,
+) -> Iterator[Check]:
+    overall = comparison.answerable if len(comparison.answerable) else comparison.pairs
+    yield _judge(comparison, ("overall", ""), overall, margins[0], alpha, decides=True)
+    for column in slices:
+        if column not in SLICES:
+            raise GateError(f"slice {column!r} is not one of {', '.join(SLICES)}")
+        groups = list(comparison.pairs.groupby(column, sort=True))
+        for value, pairs in groups if len(groups) > 1 else []:
+            named = (SLICES[column], slice_text(column, value))
+            yield _judge(comparison, named, pairs, margins[1], alpha, require_slices)
+
+
+def _judge(
+    comparison: Comparison,
+    named: tuple[str, str],
+    pairs: pd.DataFrame,
+    margin: float,
+    alpha: float,
+    decides: bool,
+) -> Check:
+    """A check before the failures of slices are adjusted for their number."""
+    tax, worst, best = (tax_of(found, comparison.floor) for found in _imputed(pairs))
+    verdict, reason = _verdict(tax, worst, best, margin, alpha)
+    return Check(
+        comparison=comparison.title,
+        what=named[0],
+        value=named[1],
+        tax=tax,
+        worst=worst,
+        best=best,
+        margin=margin,
+        verdict=verdict,
+        decides=decides,
+        reason=reason,
+        more_pairs=_more_pairs(tax, margin, alpha) if verdict == "inconclusive" else None,
+    )
+
+
+def _imputed(pairs: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """As counted, then with every error or missing answer taken against and for the gate."""
+    yield pairs
+    for errors_lose in (True, False):
+        yield pairs.assign(
+            baseline=pairs["baseline"].mask(pairs["baseline_failed"], errors_lose),
+            compressed=pairs["compressed"].mask(pairs["compressed_failed"], not errors_lose),
+        )
+
+
+def _verdict(tax: Tax, worst: Tax, best: Tax, margin: float, alpha: float) -> tuple[Verdict, str]:
+    if not tax.defined:
+        return "undefined", (
+            f"the baseline recalls only {points(tax.baseline)}%, below the floor of "
+            f"{points(tax.floor)}%"
+        )
+    if tax.streams == 1:
+        return "inconclusive", "all pairs share one stream; sweep with repeats: 2 or more"
+    if worst.p_at_most(margin) < alpha:
+        return "pass", f"at most {points(margin)} points lost"
+    if best.p_above(margin) < alpha:
+        return "fail", f"more than {points(margin)} points lost"
+    if tax.errors and (tax.p_at_most(margin) < alpha or tax.p_above(margin) < alpha):
+        return "inconclusive", f"{tax.errors} errors or missing answers could turn the verdict"
+    return "inconclusive", f"neither shown to be within {points(margin)} points nor beyond"
+
+
+def _adjusted(checks: Sequence[Check], alpha: float) -> Iterator[Check]:
+    """Failures survive only if they hold for the number of tests made (Holm).
+
+    Passes need no such adjustment: to pass, every deciding check has to pass by itself.
+    """
+    tests = {
+        str(number): check.best.p_above(check.margin)
+        for number, check in enumerate(checks)
+        if check.verdict != "undefined" and check.tax.streams > 1
+    }
+    p_adjusted = holm(tests)
+    for number, check in enumerate(checks):
+        if check.verdict != "fail":
+            yield check
+        elif p_adjusted[str(number)] < alpha:
+            yield _with(check, "fail", True, check.reason)
+        else:
+            reason = f"beyond {points(check.margin)} points alone, not among {len(tests)} looks"
+            yield _with(check, "inconclusive", check.decides, reason)
+
+
+def _with(check: Check, verdict: Verdict, decides: bool, reason: str) -> Check:
+    return Check(**{**vars(check), "verdict": verdict, "decides": decides, "reason": reason})
+
+
+def _more_pairs(tax: Tax, margin: float, alpha: float) -> int | None:
+    """Pairs beyond these for a verdict in four of five such runs, if the true tax is as seen.
+
+    None if the tax lies on the margin, where no number of pairs would settle it.
+    """
+    if abs(tax.value - margin) < UNREACHABLE:
+        return None
+    # Few streams make Student's quantile larger than the normal one that the planning uses.
+    wider = (stdtrit(tax.freedom, 1 - alpha) / stdtrit(math.inf, 1 - alpha)) ** 2
+    discordance = (tax.lost + tax.gained + 1) / (tax.pairs + 2)
+    needed = pairs_needed(
+        tax.value, discordance, margin, alpha, POWER, tax.design_effect * float(wider)
+    )
+    return max(needed - tax.pairs, -(-tax.pairs // 10))
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    title, pairs = comparison.title, comparison.pairs
+    if comparison.left_out:
+        yield (
+            f"{title}: {len(pairs) - len(comparison.answerable):,} of {len(pairs):,} pairs are "
+            f"left out of the overall tax; the baseline recalls less than "
+            f"{points(comparison.floor)}% of their family and length"
+        )
+    failed = int((pairs["baseline_failed"] | pairs["compressed_failed"]).sum())
+    if failed:
+        missing = int(pairs["incomplete"].sum())
+        yield (
+            f"{title}: {failed:,} of {len(pairs):,} pairs hold an error ({missing:,} of them were "
+            "not asked of both); they count as not recalled, and a verdict has to hold "
+            "whichever way they would have gone"
+        )
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value < high:
+        raise GateError(f"{name} is {value}; a share from {low} to {high} is needed (0.02 is 2%)")

@@ -1,0 +1,179 @@
+"""The gate's result for people and for machines: text, Markdown, JSON, JUnit XML.
+
+Owns wording and layout; decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+from niah.compare import points
+from niah.gate import Check, GateResult
+
+HEADERS = ("check", "tax", "95%", "lost", "gained", "pairs", "streams", "verdict")
+
+
+def as_text(result: GateResult) -> str:
+    """A table for a terminal, the verdict first."""
+    lines = [summary(result), ""]
+    for title, checks in _by_comparison(result):
+        rows = [HEADERS, *(_row(check) for check in checks)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADERS))]
+        lines += [title, *(_aligned(row, widths) for row in rows), ""]
+    lines += [f"{check.name}: {advice(check)}" for check in result.checks if advice(check)]
+    lines += [f"note: {note}" for note in result.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def as_markdown(result: GateResult) -> str:
+    """For a CI summary: $GITHUB_STEP_SUMMARY and the like."""
+    lines = [f"### niah gate: {result.verdict}", "", _markdown(summary(result)), ""]
+    for title, checks in _by_comparison(result):
+        lines += [f"**{_markdown(title)}**", "", f"| {' | '.join(HEADERS)} |"]
+        lines.append("|:--|--:|--:|--:|--:|--:|--:|:--|")
+        lines += [f"| {' | '.join(map(_markdown, _row(check)))} |" for check in checks]
+        lines.append("")
+    found = [f"- {check.name}: {advice(check)}" for check in result.checks if advice(check)]
+    lines += [_markdown(line) for line in (*found, *(f"- {note}" for note in result.notes))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def as_json(result: GateResult) -> str:
+    """Every number behind the verdict; shares from 0 to 1."""
+    content = {
+        "run": result.run,
+        "against": result.against,
+        "max_tax": result.max_tax,
+        "alpha": result.alpha,
+        "verdict": result.verdict,
+        "exit_code": result.exit_code,
+        "checks": [_fields(check) for check in result.checks],
+        "notes": list(result.notes),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_junit(result: GateResult) -> str:
+    """JUnit XML: a failed check is a failure, an undecided one that decides is an error."""
+    deciding = [check for check in result.checks if check.decides]
+    failures = sum(check.verdict == "fail" for check in deciding)
+    errors = sum(check.verdict in ("inconclusive", "undefined") for check in deciding)
+    suite = ElementTree.Element(
+        "testsuite",
+        name="niah gate",
+        tests=str(len(result.checks)),
+        failures=str(failures),
+        errors=str(errors),
+        skipped=str(sum(c.verdict != "pass" and not c.decides for c in result.checks)),
+    )
+    for check in result.checks:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=_xml(check.comparison), name=_xml(check.name)
+        )
+        if check.verdict != "pass":
+            tag = "skipped" if not check.decides else "failure" if _failed(check) else "error"
+            found = ElementTree.SubElement(case, tag, message=_xml(_sentence(check)))
+            found.text = _xml(advice(check)) if tag != "skipped" else None
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def summary(result: GateResult) -> str:
+    """The verdict in a sentence."""
+    margin = f"{points(result.max_tax)} points"
+    what = f"{result.run} against {result.against}" if result.against else result.run
+    failed = [check.name for check in result.checks if check.decides and _failed(check)]
+    if result.verdict == "pass":
+        return f"PASS {what}: recall lost is shown to be at most {margin}."
+    if result.verdict == "fail":
+        return f"FAIL {what}: recall lost is shown to exceed the margin ({', '.join(failed)})."
+    return f"INCONCLUSIVE {what}: recall lost is shown neither within {margin} nor beyond."
+
+
+def advice(check: Check) -> str:
+    """What would settle a check that is not settled and has to be; empty for the others."""
+    if not check.decides or check.verdict not in ("inconclusive", "undefined"):
+        return ""
+    if check.verdict == "undefined":
+        return check.reason
+    if check.tax.streams == 1 or check.tax.errors:
+        return f"{check.reason}; then about {_more(check)}" if check.more_pairs else check.reason
+    if check.more_pairs is None:
+        return f"{check.reason}; the tax lies on the margin, which no number of pairs would settle"
+    return f"{check.reason}; about {_more(check)} would settle it if the tax stays as seen"
+
+
+def _more(check: Check) -> str:
+    more = check.more_pairs or 0
+    factor = (check.tax.pairs + more) / check.tax.pairs
+    return f"{more:,} more pairs ({factor:.1f} times as many repeats)"
+
+
+def _row(check: Check) -> tuple[str, ...]:
+    tax, shown = check.tax, check.verdict if check.decides else f"({check.verdict})"
+    low, high = tax.interval
+    span = f"{points(low)} to {points(high)}" if tax.defined else "–"
+    value = points(tax.value) if tax.defined else "–"
+    counts = (str(tax.lost), str(tax.gained), f"{tax.pairs:,}", str(tax.streams))
+    return (check.name, value, span, *counts, shown)
+
+
+def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
+    first, *middle, last = (
+        text.ljust(width) if number in (0, len(row) - 1) else text.rjust(width)
+        for number, (text, width) in enumerate(zip(row, widths, strict=True))
+    )
+    return "  " + "  ".join([first, *middle, last]).rstrip()
+
+
+def _by_comparison(result: GateResult) -> list[tuple[str, list[Check]]]:
+    titles = dict.fromkeys(check.comparison for check in result.checks)
+    return [(t, [check for check in result.checks if check.comparison == t]) for t in titles]
+
+
+def _fields(check: Check) -> dict[str, object]:
+    tax = check.tax
+    return {
+        "comparison": check.comparison,
+        "name": check.name,
+        "verdict": check.verdict,
+        "decides": check.decides,
+        "reason": check.reason,
+        "margin": check.margin,
+        "tax": tax.value if tax.defined else None,
+        "interval": list(tax.interval) if tax.defined else None,
+        "baseline": tax.baseline,
+        "compressed": tax.compressed,
+        "pairs": tax.pairs,
+        "streams": tax.streams,
+        "lost": tax.lost,
+        "gained": tax.gained,
+        "errors": tax.errors,
+        "design_effect": tax.design_effect,
+        "p_at_most": check.worst.p_at_most(check.margin),
+        "p_above": check.best.p_above(check.margin),
+        "p_mcnemar": tax.p_mcnemar,
+        "more_pairs": check.more_pairs,
+    }
+
+
+def _sentence(check: Check) -> str:
+    low, high = check.tax.interval
+    span = f"tax {points(check.tax.value)} points (95%: {points(low)} to {points(high)})"
+    return f"{check.verdict}: {check.reason}; {span}"
+
+
+def _failed(check: Check) -> bool:
+    return check.verdict == "fail"
+
+
+def _markdown(text: str) -> str:
+    """Names of arms and folders as they are, whatever they hold."""
+    for mark in "\\`*_|<>[]":
+        text = text.replace(mark, f"\\{mark}")
+    return text
+
+
+def _xml(text: str) -> str:
+    """Without the control characters that XML cannot hold."""
+    return "".join(char for char in text if char.isprintable() or char in "\n\t")
