@@ -7,15 +7,9 @@ import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
-
-if TYPE_CHECKING:
-    from niah.estimate import Estimate
-    from niah.materials import Bench
-    from niah.spec import Sweep
-    from niah.trial import Plan
 
 app = typer.Typer(
     name="niah",
@@ -44,10 +38,11 @@ def plan(config: Config) -> None:
     """Say what a sweep will cost, and what it can show, before it costs it."""
     from rich.console import Console
 
+    from niah.prepare import prepare
     from niah.terminal import print_plan
 
-    _, planned, estimates = prepare(config)
-    print_plan(Console(), planned, estimates)
+    prepared = prepare(config)
+    print_plan(Console(), prepared.plan, prepared.estimates)
 
 
 @app.command()
@@ -63,6 +58,7 @@ def run(
     """
     from rich.console import Console
 
+    from niah.prepare import prepare
     from niah.run import Tally, jobs_left, open_store, run_jobs
     from niah.store import latest_rows
     from niah.terminal import Bar, print_plan, print_summary
@@ -94,25 +90,6 @@ def run(
         raise typer.Exit(1)
 
 
-def prepare(config: Path) -> "tuple[Bench, Plan, Mapping[str, Estimate]]":
-    """Load what a sweep names, lay it out, foretell its cost; refuse what cannot be done."""
-    from niah.estimate import check_memory, check_models, estimate, measure
-    from niah.materials import load_bench
-    from niah.plan import make_plan
-    from niah.spec import load_sweep
-
-    sweep: Sweep = load_sweep(config)
-    bench = load_bench(sweep)
-    planned = make_plan(sweep, bench.materials)
-    check_models(planned, bench.models)
-    estimates = {
-        arm: estimate(planned, measure(model, planned.longest, sweep.chunk_tokens))
-        for arm, model in bench.models.items()
-    }
-    check_memory(estimates, sweep.max_memory_gb)
-    return bench, planned, estimates
-
-
 def interrupted(folder: Path, rows: int) -> int:
     """Say that nothing is lost; the exit code of a process ended by Ctrl-C."""
     typer.echo(
@@ -121,6 +98,88 @@ def interrupted(folder: Path, rows: int) -> int:
         err=True,
     )
     return 130
+
+
+@app.command()
+def report(
+    runs: Runs,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder for index.html, or an .html file. Default: reports/NAME."),
+    ] = None,
+    floor: Annotated[
+        float, typer.Option(help="Baseline recall below which a tax is undefined.")
+    ] = 0.5,
+) -> None:
+    """Write one self-contained HTML page about a run or several."""
+    from niah.report import write_report
+
+    page = write_report(runs, out or Path("reports") / runs[0].resolve().name, floor)
+    typer.echo(f"report: {page}")
+
+
+@app.command()
+def gate(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    max_tax: Annotated[
+        float, typer.Option(help="The recall that may be lost, as a share: 0.02 is two points.")
+    ],
+    against: Annotated[
+        Path | None, typer.Option(help="An earlier run to compare with, arm by arm.")
+    ] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="A compressed arm to judge; all by default.")
+    ] = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option("--slice", help="Judge by this too, e.g. at_length, family, corpus."),
+    ] = None,
+    require_slices: Annotated[
+        bool, typer.Option(help="Every slice has to pass, not only not to fail.")
+    ] = False,
+    max_slice_tax: Annotated[
+        float | None, typer.Option(help="The margin of a slice; --max-tax by default.")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="One-sided chance of a wrong verdict.")] = 0.05,
+    floor: Annotated[
+        float, typer.Option(help="Baseline recall below which a tax is undefined.")
+    ] = 0.5,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")] = None,
+    junit_out: Annotated[
+        Path | None, typer.Option("--junit", help="Also write JUnit XML here.")
+    ] = None,
+    markdown_out: Annotated[
+        Path | None, typer.Option("--markdown", help="Also write Markdown here.")
+    ] = None,
+) -> None:
+    """Judge whether the tax is at most a margin.
+
+    Exit codes: 0 it is shown to be; 1 it is shown to exceed it, or recall regressed; 3
+    inconclusive; 2 wrong usage or results that cannot be read or do not pair.
+    """
+    from niah.gate import DEFAULT_SLICES, run_gate
+
+    result = run_gate(
+        folder,
+        against,
+        max_tax,
+        arms=arm or (),
+        slices=slices or DEFAULT_SLICES,
+        require_slices=require_slices,
+        max_slice_tax=max_slice_tax,
+        alpha=alpha,
+        floor=floor,
+    )
+    typer.echo(result.as_text())
+    forms = (
+        (json_out, result.as_json),
+        (junit_out, result.as_junit),
+        (markdown_out, result.as_markdown),
+    )
+    for path, form in forms:
+        if path:
+            path.write_text(form(), encoding="utf-8")
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()
@@ -153,6 +212,18 @@ def export(
     by_suffix: Literal["jsonl", "parquet"] = "parquet" if out.suffix == ".parquet" else "jsonl"
     count = export_run(folder, out, shape, file_format or by_suffix)
     typer.echo(f"{count} records: {out}")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="The training's YAML file (configs/train*.yaml).")],
+    arm: Annotated[Literal["compressed", "dense"], typer.Option(help="Which of the twins.")],
+    out: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path("runs/train"),
+) -> None:
+    """Train one of the nano twins from scratch; the same command again goes on."""
+    from niah.train import train as train_arm
+
+    typer.echo(f"checkpoint: {train_arm(config, arm, out)}")
 
 
 @app.command()

@@ -8,9 +8,9 @@ from niah.run import Tally, jobs_left, open_store, run_jobs
 from tests.niah.fakes import fake_bench, sweep_of, tiny_materials
 
 
-def main(folder: Path, seconds_per_call: float) -> None:
+def main(folder: Path, seconds_per_answer: float) -> None:
     sweep = sweep_of(controls=["no_needle"], chunk_tokens=256)
-    bench = fake_bench(sweep, tiny_materials(), seconds_per_call=seconds_per_call)
+    bench = fake_bench(sweep, tiny_materials(), seconds_per_answer=seconds_per_answer)
     plan = make_plan(sweep, bench.materials)
     with open_store(folder, sweep, bench) as store:
         run_jobs(jobs_left(plan, bench, store, lambda arm, tokens: None), bench, store, Tally())

@@ -24,7 +24,7 @@ class RecallSession:
     position: int = 0
 
     def extend(self, ids: TokenIds) -> None:
-        time.sleep(self.model.seconds_per_call)
+        time.sleep(self.model.seconds_per_token * len(ids))
         if self.position + len(ids) > self.model.fails_after:
             raise MemoryError("the fake is full")
         self.chunks = (*self.chunks, ids)
@@ -34,6 +34,7 @@ class RecallSession:
         return RecallSession(self.model, self.chunks, self.position)
 
     def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
+        time.sleep(self.model.seconds_per_answer)
         ids = np.concatenate([np.asarray(chunk) for chunk in self.chunks])[-self.model.memory :]
         context, _, statement = self.model.tokenizer.decode(ids.tolist()).rpartition("?")
         _, found, rest = context.partition(f"{statement} ")
@@ -51,7 +52,8 @@ class RecallModel:
     name: str = "recall"
     memory: int = 1 << 30
     fails_after: int = 1 << 30
-    seconds_per_call: float = 0.0
+    seconds_per_token: float = 0.0
+    seconds_per_answer: float = 0.0
     fingerprint: str = "0123456789abcdef"
     tokenizer_name: str = BUNDLED_NAME
     tokenizer_fingerprint: str | None = None

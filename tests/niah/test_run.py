@@ -151,8 +151,8 @@ def test_a_finished_run_asks_nothing_again(tmp_path: Path) -> None:
     assert (tmp_path / "rows.jsonl").read_bytes() == before
 
 
-def start(folder: Path, seconds_per_call: float) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.niah.fake_run", str(folder), str(seconds_per_call)]
+def start(folder: Path, seconds_per_answer: float) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.niah.fake_run", str(folder), str(seconds_per_answer)]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
 
 
@@ -169,7 +169,7 @@ def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(tmp_path: Path
     rng = random.Random(0)
     seen = []
     for _ in range(6):
-        process = start(tmp_path / "killed", 0.01)
+        process = start(tmp_path / "killed", 0.02)
         rows = tmp_path / "killed" / "rows.jsonl"
         before = rows.stat().st_size if rows.exists() else 0
         while process.poll() is None and (not rows.exists() or rows.stat().st_size == before):
