@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -49,6 +50,7 @@ class Stage(_Strict):
     steps: int = Field(ge=1)
     length: int = Field(ge=128)
     items: tuple[int, int]
+    batch_tokens: int = Field(8192, ge=128)
     rate: float = Field(1.0, gt=0, description="multiplies both learning rates")
     sparse: bool = Field(True, description="False: the indexer's dense warm-up")
     jump_share: float = Field(0.0, ge=0, le=1)
@@ -74,7 +76,6 @@ class TrainConfig(_Strict):
     tokenizer: str = "bundled-bpe-2048"
     model: dict[str, Any]
     stages: tuple[Stage, ...] = Field(min_length=1)
-    batch_tokens: int = Field(8192, ge=256)
     matrix_rate: float = Field(4e-3, gt=0)
     other_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
@@ -196,8 +197,16 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the last stage's end."""
-        began = saved = time.monotonic()
+        began = time.monotonic()
         before = self.seconds
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            self._run_steps(began, before)
+        finally:  # also when interrupted: at most the step under way is lost
+            self.save()
+
+    def _run_steps(self, began: float, before: float) -> None:
+        saved = began
         bar = tqdm(total=self.config.num_steps, initial=self.step, desc=self.arm, unit="step")
         for figures in self._steps():
             now = time.monotonic()
@@ -210,12 +219,11 @@ class Trainer:
                 self.save()
                 saved = now
         bar.close()
-        self.save()
 
     def _steps(self) -> Iterator[dict[str, float]]:
         while self.step < self.config.num_steps:
             stage = self.config.stage_at(self.step)
-            rows = max(1, self.config.batch_tokens // stage.length)
+            rows = max(1, stage.batch_tokens // stage.length)
             batch = self.mixture.batch(self.step, rows, stage.mixture())
             losses = Losses(self.model, batch, self.config, self.step)
             losses.total.backward()
@@ -271,6 +279,10 @@ class Trainer:
         self.seconds = progress["seconds"]
 
 
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def keep_large_buffers() -> None:
     """Stop glibc from returning big buffers to the system: page faults would dominate."""
     if sys.platform.startswith("linux"):
@@ -282,7 +294,11 @@ def keep_large_buffers() -> None:
 
 def compile_hot_paths() -> None:
     """Fuse the many small operations of mHC; the results differ by rounding only."""
-    for owner, name in ((HyperConnection, "forward"), (HyperConnection, "spread"), (HyperHead, "forward")):
+    for owner, name in (
+        (HyperConnection, "forward"),
+        (HyperConnection, "spread"),
+        (HyperHead, "forward"),
+    ):
         setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
 
 

@@ -16,39 +16,50 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models.deepseek_v4.attention import Attention, CompressedAttention
 from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.moe import Router
 
 
+HEAD_SCALE = 0.05
+COPY_GAIN = 0.5
+
+
 @torch.no_grad()
 def initialize(model: DeepseekV4, seed: int) -> None:
-    """Random weights for training: unit-variance matrices, quiet residual branches.
+    """Random weights for training that start near an ordinary, copying transformer.
 
     mHC begins as an ordinary residual connection: every stream reads a quarter of the sum,
     receives the whole output, and is mixed with the identity. (The report says only that the
-    gating factors are small; transformers' own initial values train poorly.)
+    gating factors are small; transformers' own initial values train poorly.) An attention
+    layer begins by writing what it attends to back in the directions it was read from, and
+    the head begins aligned with the embedding: what is attended to is what is predicted, for
+    every token alike, so that training has only to learn where to look.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(tensor: Tensor, std: float) -> None:
         tensor.copy_(torch.randn(tensor.shape, generator=generator) * std)
 
-    residual = 0.5 / math.sqrt(2 * model.config.num_hidden_layers)
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2 and "position_bias" not in name:
-            gain = residual if "o_b_proj" in name or "down_proj" in name else 1.0
-            normal(parameter, gain * parameter.shape[-1] ** -0.5)
+            quiet = "down_proj" in name
+            normal(parameter, (0.2 if quiet else 1.0) * parameter.shape[-1] ** -0.5)
     normal(model.model.embed_tokens.weight, 1.0)
-    normal(model.lm_head.weight, 0.02)
+    model.lm_head.weight.copy_(HEAD_SCALE * model.model.embed_tokens.weight)
     for module in model.modules():
         if isinstance(module, HyperConnection):
-            _identity_connection(module, normal)
+            normal(module.fn, 1e-4)
+            module.scale.fill_(0.01)
+            module.base.copy_(_identity_gates(module.num_streams))
         elif isinstance(module, HyperHead):
             normal(module.hc_fn, 1e-4)
             module.hc_scale.fill_(0.01)
             module.hc_base.fill_(-math.log(len(module.hc_base) - 1))
+        elif isinstance(module, Attention):
+            _start_copying(module)
         elif isinstance(module, Router) and module.hashed:
             experts = torch.rand(
                 len(module.tid2eid), model.config.n_routed_experts, generator=generator
@@ -56,14 +67,35 @@ def initialize(model: DeepseekV4, seed: int) -> None:
             module.tid2eid.copy_(experts.argsort(-1)[:, : module.per_token])
 
 
-def _identity_connection(module: HyperConnection, normal: object) -> None:
-    k = module.num_streams
-    assert callable(normal)
-    normal(module.fn, 1e-4)
-    module.scale.fill_(0.01)
-    pre = torch.full((k,), -math.log(k - 1))  # sigmoid = 1 / k
+def _identity_gates(k: int) -> Tensor:
+    """Biases of mHC: pre = 1 / k, post = 1, mix close to the identity."""
     mix = 5.0 * (torch.eye(k) - 1)
-    module.base.copy_(torch.cat((pre, torch.zeros(k), mix.flatten())))
+    return torch.cat((torch.full((k,), -math.log(k - 1)), torch.zeros(k), mix.flatten()))
+
+
+def _start_copying(attention: Attention) -> None:
+    """Orthonormal K = V and grouped output, the last projection their transpose.
+
+    Compressors read with the same K = V, so an entry begins as a mean of its tokens.
+    """
+    kv = _orthonormal(attention.kv_proj.weight)
+    attention.kv_proj.weight.copy_(kv)
+    grouped = attention.o_a_proj
+    blocks = grouped.weight.unflatten(0, (grouped.groups, -1))  # [G, R, heads * C]
+    blocks = torch.stack([_orthonormal(block) for block in blocks])
+    grouped.weight.copy_(blocks.flatten(0, 1))
+    per_head = blocks.unflatten(-1, (-1, len(kv))).sum(2)  # [G, R, C]
+    back = torch.einsum("cd,grc->dgr", kv, per_head).flatten(1)
+    attention.o_b_proj.weight.copy_(COPY_GAIN * back)
+    if isinstance(attention, CompressedAttention):
+        weight = attention.compressor.kv_proj.weight
+        weight.copy_(kv.repeat(len(weight) // len(kv), 1))
+
+
+def _orthonormal(matrix: Tensor) -> Tensor:
+    """Orthonormal rows (or columns, if tall) spanning those of `matrix`."""
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    return u @ v
 
 
 def parameter_count(model: nn.Module) -> int:
