@@ -192,21 +192,16 @@ class Trainer:
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0
+        self.stopping = False
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
 
     def run(self) -> None:
         """Train to the last stage's end."""
-        began = time.monotonic()
+        began = saved = time.monotonic()
         before = self.seconds
-        signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            self._run_steps(began, before)
-        finally:  # also when interrupted: at most the step under way is lost
-            self.save()
-
-    def _run_steps(self, began: float, before: float) -> None:
-        saved = began
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._request_stop)
         bar = tqdm(total=self.config.num_steps, initial=self.step, desc=self.arm, unit="step")
         for figures in self._steps():
             now = time.monotonic()
@@ -218,7 +213,14 @@ class Trainer:
             if now - saved > 60 * self.config.save_minutes:
                 self.save()
                 saved = now
+            if self.stopping:
+                break
         bar.close()
+        self.save()
+
+    def _request_stop(self, signum: int, frame: object) -> None:
+        """Finish the step under way: a half-applied update must never be saved."""
+        self.stopping = True
 
     def _steps(self) -> Iterator[dict[str, float]]:
         while self.step < self.config.num_steps:
@@ -277,10 +279,6 @@ class Trainer:
                     optimizer.state[parameter] = state
         self.step, self.tokens = progress["step"], progress["tokens"]
         self.seconds = progress["seconds"]
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def keep_large_buffers() -> None:
