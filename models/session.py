@@ -20,7 +20,7 @@ class CacheBytes(NamedTuple):
 
     window: int = 0
     compressed: int = 0
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # hides tuple.index
     tail: int = 0
     full: int = 0
 

@@ -21,7 +21,7 @@ ADAMW_NAMES = ("embed_tokens", "lm_head", "_hc.", "hc_head", "gate.weight", "pos
 def orthogonalize(matrices: Tensor) -> Tensor:
     """Nearest semi-orthogonal matrices, roughly, of a stack [..., m, n], by Newton-Schulz."""
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
+    x: Tensor = matrices.mT if tall else matrices
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = COEFFICIENTS
     for _ in range(STEPS):

@@ -192,9 +192,7 @@ class CompressedAttention(SlidingAttention):
     def merge(self, parts: list[Part], step: Step) -> Tensor:
         return softmax_with_sink(parts, self.sinks)
 
-    def compress(
-        self, x: Tensor, step: Step, cache: LayerCache | None
-    ) -> tuple[Tensor, ...]:
+    def compress(self, x: Tensor, step: Step, cache: LayerCache | None) -> tuple[Tensor, ...]:
         """All entries so far, as segments [B, n_i, C]."""
         tail = cache.tail if cache else None
         entries, tail = self.compressor.compress(

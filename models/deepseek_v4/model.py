@@ -114,9 +114,7 @@ class DeepseekV4(nn.Module):
         out: Tensor = self.model.norm(self.model.hc_head(streams))
         return out
 
-    def _step(
-        self, indices: Tensor, positions: Tensor, training: IndexerTraining | None
-    ) -> Step:
+    def _step(self, indices: Tensor, positions: Tensor, training: IndexerTraining | None) -> Step:
         return Step(
             indices,
             positions,
@@ -192,7 +190,7 @@ class DeepseekV4Session:
     def _checked(self, ids: TokenIds) -> Tensor:
         tokens = torch.from_numpy(np.array(ids, dtype=np.int64))  # a copy: it may be read-only
         vocab, limit = self._model.config.vocab_size, self._model.config.max_position_embeddings
-        if tokens.numel() and not (0 <= int(tokens.min()) and int(tokens.max()) < vocab):
+        if len(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= vocab):
             raise ValueError(f"ids: token ids must lie in 0..{vocab - 1}")
         if self._position + len(tokens) > limit:
             raise ValueError(

@@ -65,9 +65,7 @@ class Experts(nn.Module):
         tokens = order // chosen.shape[-1]
         counts = torch.bincount(chosen.flatten(), minlength=len(self.down_proj)).tolist()
         outputs = [
-            self._expert(e, group)
-            for e, group in enumerate(x[tokens].split(counts))
-            if len(group)
+            self._expert(e, group) for e, group in enumerate(x[tokens].split(counts)) if len(group)
         ]
         weighted = torch.cat(outputs) * weights.flatten()[order].unsqueeze(-1)
         return torch.zeros_like(x).index_add(0, tokens, weighted)

@@ -64,12 +64,8 @@ def selected_by(model: DeepseekV4, ids: Tensor) -> list[set[int]]:
     keys, _ = attention.indexer.compress(x, positions, None, frequencies)
     queries = attention.indexer.queries(x, latent, Rotation(positions, frequencies))
     visible = visible_entries(positions, model.config.csa_ratio)
-    chosen, real = select(
-        attention.indexer.score(*queries, keys), visible, model.config.index_topk
-    )
-    return [
-        set(picks[valid].tolist()) for picks, valid in zip(chosen[0], real[0], strict=True)
-    ]
+    chosen, real = select(attention.indexer.score(*queries, keys), visible, model.config.index_topk)
+    return [set(picks[valid].tolist()) for picks, valid in zip(chosen[0], real[0], strict=True)]
 
 
 def test_a_needle_in_chunk_1_is_reached_from_chunk_3_by_selected_entries_alone() -> None:

@@ -30,7 +30,9 @@ def full_attention() -> FullAttention:
     return attention
 
 
-@pytest.mark.parametrize("sizes", [[40], [1] * 40, [7, 1, 20, 12]], ids=["whole", "tokens", "mixed"])
+@pytest.mark.parametrize(
+    "sizes", [[40], [1] * 40, [7, 1, 20, 12]], ids=["whole", "tokens", "mixed"]
+)
 def test_cached_attention_equals_loops(sizes: list[int]) -> None:
     attention, cache = full_attention(), LayerCache()
     generator = torch.Generator().manual_seed(0)

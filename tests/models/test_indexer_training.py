@@ -39,9 +39,7 @@ def gradients(model: DeepseekV4, loss: Tensor) -> dict[str, bool]:
     """Whether each parameter has a gradient that is not all zero."""
     model.zero_grad()
     loss.backward()
-    return {
-        name: p.grad is not None and bool(p.grad.any()) for name, p in model.named_parameters()
-    }
+    return {name: p.grad is not None and bool(p.grad.any()) for name, p in model.named_parameters()}
 
 
 @pytest.mark.parametrize("sparse", [True, False])

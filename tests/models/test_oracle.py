@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """The model against transformers 5.23.0, an implementation of its own, in fp32.
 
 What this does not establish: that either equals DeepSeek's released code (the specification

@@ -27,7 +27,9 @@ def test_ids_out_of_range(session: DeepseekV4Session, bad: list[int]) -> None:
 def test_too_many_tokens(session: DeepseekV4Session) -> None:
     limit = REAL.max_position_embeddings
     before = session.cache_bytes()
-    with pytest.raises(ValueError, match=rf"^ids: 3 \+ {limit} tokens exceed max_position {limit}$"):
+    with pytest.raises(
+        ValueError, match=rf"^ids: 3 \+ {limit} tokens exceed max_position {limit}$"
+    ):
         session.extend(np.zeros(limit, dtype=np.int32))
     assert session.position == 3
     assert session.cache_bytes() == before

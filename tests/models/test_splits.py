@@ -78,7 +78,7 @@ def test_gathering_happens_where_it_should(monkeypatch: pytest.MonkeyPatch) -> N
     from models.deepseek_v4 import attention
     from tests.models.small import BUILDS
 
-    calls = {name: 0 for name in BUILDS}
+    calls = dict.fromkeys(BUILDS, 0)
     plain = attention.gathered_part
     for name, build in BUILDS.items():
 
