@@ -4,6 +4,7 @@ Owns the names of corpora, how text becomes a stream, and the rule that no text 
 silently. Knows nothing about needles.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -16,7 +17,7 @@ from haystacks.derived import mixed, shuffled
 from haystacks.external import huggingface, local_file
 from haystacks.generated.agent_log import agent_log
 from haystacks.generated.legal import legal
-from haystacks.generated.plain import noise, random_words
+from haystacks.generated.plain import needle_lines, noise, random_words
 from haystacks.texts import BUNDLED, CorpusError, Text, bundled
 from haystacks.tokenizer import Tokenizer
 
@@ -36,6 +37,7 @@ RANDOM_TOKENS_SEED = 20260103
 GENERATED: dict[str, Callable[[], Text]] = {
     "legal": legal,
     "agent-log": agent_log,
+    "needle-lines": needle_lines,
     "noise": noise,
     "random-words": random_words,
 }
@@ -150,7 +152,8 @@ def line_chunks(pieces: Iterable[str], chunk_chars: int = CHUNK_CHARS) -> Iterat
 def _random_tokens(tokenizer: Tokenizer, min_tokens: int) -> Corpus:
     special: frozenset[int] = getattr(tokenizer, "special_ids", frozenset())
     ordinary = np.array([i for i in range(tokenizer.vocab_size) if i not in special])
-    fingerprint = f"{RANDOM_TOKENS}-{RANDOM_TOKENS_SEED}"
+    rule = f"{RANDOM_TOKENS} {RANDOM_TOKENS_SEED} {CHUNK_TOKENS}"
+    fingerprint = hashlib.sha256(rule.encode()).hexdigest()[:16]
 
     def chunks() -> Iterator[np.ndarray[Any, Any]]:
         rngs = (np.random.default_rng([RANDOM_TOKENS_SEED, index]) for index in count())

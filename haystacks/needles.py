@@ -11,7 +11,13 @@ from haystacks.families.base import (
     TemplateSplit,
     ValueSplit,
 )
-from haystacks.families.single import SingleNumber
+from haystacks.families.chains import UuidChain, VariableTracking, VariableValue
+from haystacks.families.chat import NthAsk
+from haystacks.families.counting import CommonWords, FrequentWords
+from haystacks.families.documents import AgentLogFact, CodeDeclaration, ContractClause
+from haystacks.families.latent import LatentAssociation
+from haystacks.families.multi import MultiKey, MultiQuery, MultiValue
+from haystacks.families.single import SingleNumber, SingleUuid, SingleWord
 
 __all__ = [
     "FAMILIES",
@@ -25,7 +31,24 @@ __all__ = [
     "find_family",
 ]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (SingleNumber(),)}
+FAMILIES: dict[str, Family] = {
+    "single_number": SingleNumber(),
+    "single_word": SingleWord(),
+    "single_uuid": SingleUuid(),
+    "multi_key": MultiKey(),
+    "multi_value": MultiValue(),
+    "multi_query": MultiQuery(),
+    "variable_tracking": VariableTracking(),
+    "variable_value": VariableValue(),
+    "uuid_chain": UuidChain(),
+    "common_words": CommonWords(),
+    "frequent_words": FrequentWords(),
+    "latent_association": LatentAssociation(),
+    "nth_ask": NthAsk(),
+    "contract_clause": ContractClause(),
+    "code_declaration": CodeDeclaration(),
+    "agent_log_fact": AgentLogFact(),
+}
 
 
 def find_family(name: str) -> Family:

@@ -24,7 +24,7 @@ class CorpusError(ValueError):
 class Text:
     """`open` yields the text in pieces, in order, the same at every call; for ever if `endless`.
 
-    `fingerprint`: 16 hex digits of the content. `evaluation` is False for what models train on.
+    `fingerprint`: 16 hex digits that change with the content.
     """
 
     name: str

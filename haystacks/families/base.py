@@ -5,7 +5,7 @@ positions or models: a fact is text.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar
 
@@ -30,11 +30,12 @@ class Fact:
 
     `pieces` are planted at increasing positions in this order; each begins with one space (or,
     where a line is planted, with a newline) and is complete in itself. `distractor_pieces` are
-    planted too, anywhere, and must not change the answer. `question` follows the context: it
-    ends with the statement up to, but excluding, the value and the space before it, so that the
-    right continuation is a space and the gold. `gold` has one value unless `answer_mode` asks
-    for all. `distractors` are other values in the pieces, which a confused model may give.
-    `template` names the wording, e.g. "trained/3".
+    planted too, anywhere, and must not change the answer; `distractor_keys` are the keys they
+    speak of. `question` follows the context: it ends with the statement up to, but excluding, the
+    value and the space before it, so that the right continuation is a space and the gold. `gold`
+    has one value unless `answer_mode` asks for all. A value holds no space. `distractors` are
+    other values in the pieces, which a confused model may give. `template` names the wording,
+    e.g. "trained/3".
     """
 
     family: str
@@ -46,12 +47,24 @@ class Fact:
     answer_format: str = "number"
     answer_mode: AnswerMode = "one"
     distractor_pieces: tuple[str, ...] = ()
+    distractor_keys: tuple[str, ...] = ()
     template: str = ""
 
     @property
     def values(self) -> tuple[str, ...]:
         """All values that are planted: gold, then distractors."""
         return self.gold + self.distractors
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """Every key and value that is planted: no other fact in the same context may have one."""
+        return frozenset((self.key, *self.distractor_keys, *self.values))
+
+    @property
+    def gold_pieces(self) -> tuple[int, ...]:
+        """Which of the pieces hold a gold value."""
+        holds = [any(gold in piece for gold in self.gold) for piece in self.pieces]
+        return tuple(index for index, held in enumerate(holds) if held)
 
 
 class Family(ABC):
@@ -72,22 +85,21 @@ class Family(ABC):
         n: int,
         split: ValueSplit,
         templates: TemplateSplit = "trained",
+        taken: Collection[str] = (),
     ) -> list[Fact]:
-        """`n` facts of which no two share a key or a value.
+        """`n` facts of which no two share a key or a value, and none has one that is `taken`.
 
         Raises FamilyError when that many distinct ones are not found in bounded time.
         """
         facts: list[Fact] = []
-        keys: set[str] = set()
-        values: set[str] = set()
+        claimed = set(taken)
         for _ in range(TRIES_PER_FACT * n):
             if len(facts) == n:
                 break
             fact = self.make(rng, split, templates)
-            if fact.key not in keys and values.isdisjoint(fact.values):
+            if claimed.isdisjoint(fact.claims):
                 facts.append(fact)
-                keys.add(fact.key)
-                values.update(fact.values)
+                claimed |= fact.claims
         if len(facts) < n:
             raise FamilyError(f"family {self.name}: {n} distinct facts asked, {len(facts)} found")
         return facts
@@ -101,3 +113,11 @@ def pick(rng: np.random.Generator, items: Sequence[Item]) -> Item:
 def pick_distinct(rng: np.random.Generator, items: Sequence[Item], n: int) -> list[Item]:
     """`n` of `items` at different places, in random order."""
     return [items[int(i)] for i in rng.choice(len(items), size=n, replace=False)]
+
+
+def pick_named(
+    rng: np.random.Generator, pools: Mapping[TemplateSplit, Sequence[Item]], split: TemplateSplit
+) -> tuple[Item, str]:
+    """One wording of the split's pool, uniformly, with its name, e.g. "trained/3"."""
+    index = int(rng.integers(len(pools[split])))
+    return pools[split][index], f"{split}/{index}"

@@ -3,38 +3,75 @@
 Knows nothing about tokens or positions.
 """
 
+from abc import abstractmethod
 from typing import ClassVar
 
 import numpy as np
 
-from haystacks.families.base import Fact, Family, TemplateSplit, ValueSplit
-from haystacks.families.templates import pick_template
-from haystacks.families.values import number, two_words
+from haystacks.families.base import Fact, Family, TemplateSplit, ValueSplit, pick_named
+from haystacks.families.templates import TEMPLATES
+from haystacks.families.values import distinct, number, two_words, uuid4, word
 
 
-class SingleNumber(Family):
-    """Two-word key, five-digit value."""
+class Single(Family):
+    """A two-word key and a value; subclasses say of which kind."""
 
-    name = "single_number"
-    description = "one sentence gives a five-digit number for a two-word key"
-    noun: ClassVar[str] = "code"
-    answer_format: ClassVar[str] = "number"
+    noun: ClassVar[str]
+    answer_format: ClassVar[str]
 
+    @abstractmethod
     def value(self, rng: np.random.Generator, split: ValueSplit) -> str:
-        return number(rng, split)
+        """A value of the split."""
 
     def make(
         self, rng: np.random.Generator, split: ValueSplit, templates: TemplateSplit = "trained"
     ) -> Fact:
-        template = pick_template(rng, templates)
+        template, name = pick_named(rng, TEMPLATES, templates)
         key = two_words(rng, split)
-        value = self.value(rng, split)
+        question = template.question(key, self.noun)
+        (value,) = distinct(self.value, rng, split, 1, unlike=question)
         return Fact(
             family=self.name,
             key=key,
             pieces=(template.piece(key, self.noun, value),),
-            question=template.question(key, self.noun),
+            question=question,
             gold=(value,),
             answer_format=self.answer_format,
-            template=template.name,
+            template=name,
         )
+
+
+class SingleNumber(Single):
+    """The value is a five-digit number."""
+
+    name = "single_number"
+    description = "one sentence gives a five-digit number for a two-word key"
+    noun = "code"
+    answer_format = "number"
+
+    def value(self, rng: np.random.Generator, split: ValueSplit) -> str:
+        return number(rng, split)
+
+
+class SingleWord(Single):
+    """The value is a noun."""
+
+    name = "single_word"
+    description = "one sentence gives a word for a two-word key"
+    noun = "word"
+    answer_format = "word"
+
+    def value(self, rng: np.random.Generator, split: ValueSplit) -> str:
+        return word(rng, split)
+
+
+class SingleUuid(Single):
+    """The value is a UUID."""
+
+    name = "single_uuid"
+    description = "one sentence gives a UUID for a two-word key"
+    noun = "identifier"
+    answer_format = "uuid"
+
+    def value(self, rng: np.random.Generator, split: ValueSplit) -> str:
+        return uuid4(rng, split)

@@ -7,17 +7,14 @@ value is called.
 
 from typing import NamedTuple
 
-import numpy as np
-
 from haystacks.families.base import TemplateSplit
 
 
 class Template(NamedTuple):
-    """`ask` and `statement` with {key} and {noun}; `name` is e.g. "trained/3"."""
+    """`ask` and `statement`, both with {key} and, where it is named, {noun}."""
 
     ask: str
     statement: str
-    name: str = ""
 
     def piece(self, key: str, noun: str, value: str) -> str:
         """The sentence to plant, with one leading space."""
@@ -49,9 +46,3 @@ UNSEEN = (
     Template("What goes with {key}?", "It was agreed that with {key} goes the {noun}"),
 )
 TEMPLATES: dict[TemplateSplit, tuple[Template, ...]] = {"trained": TRAINED, "unseen": UNSEEN}
-
-
-def pick_template(rng: np.random.Generator, split: TemplateSplit) -> Template:
-    """One of the split's templates, uniformly, with its name."""
-    index = int(rng.integers(len(TEMPLATES[split])))
-    return TEMPLATES[split][index]._replace(name=f"{split}/{index}")

@@ -1,12 +1,16 @@
-"""Seeded keys and values: numbers, words, UUIDs, two-word names; training and evaluation disjoint.
+"""Seeded keys and values of many kinds, disjoint between training and evaluation.
 
-Numbers and UUIDs are split by a hash of what is written, so that no digit or prefix betrays the
-split; words are split by list. Knows nothing about sentences.
+Numbers, letters, UUIDs and dates are split by a hash of what is written, so that no digit or
+prefix betrays the split; words are split by list. Knows nothing about sentences.
 """
 
+import datetime
 import hashlib
+import re
 import uuid
+from collections.abc import Callable
 from functools import cache
+from string import ascii_uppercase
 
 import numpy as np
 
@@ -14,7 +18,13 @@ from haystacks.families.base import FamilyError, ValueSplit, pick
 from haystacks.words import adjectives, nouns
 
 NUMBER_DIGITS = 5
-UUID_TRIES = 100
+NAME_LETTERS = 5
+TRIES = 100
+WORD = re.compile(r"[a-z]+")
+FIRST_DAY = datetime.date(1950, 1, 1)
+NUM_DAYS = 40_000
+
+Draw = Callable[[np.random.Generator, ValueSplit], str]
 
 
 def value_split(value: str) -> ValueSplit:
@@ -40,11 +50,52 @@ def word(rng: np.random.Generator, split: ValueSplit) -> str:
 
 def uuid4(rng: np.random.Generator, split: ValueSplit) -> str:
     """A random UUID (version 4) in lower case, with its hyphens."""
-    for _ in range(UUID_TRIES):
-        value = str(uuid.UUID(bytes=rng.bytes(16), version=4))
+    return _of_split(lambda: str(uuid.UUID(bytes=rng.bytes(16), version=4)), split)
+
+
+def letters(rng: np.random.Generator, split: ValueSplit) -> str:
+    """A variable's name of five capital letters, as in RULER."""
+    alphabet = np.array(list(ascii_uppercase))
+    return _of_split(lambda: "".join(rng.choice(alphabet, NAME_LETTERS)), split)
+
+
+def _of_split(draw: Callable[[], str], split: ValueSplit) -> str:
+    for _ in range(TRIES):
+        value = draw()
         if value_split(value) == split:
             return value
-    raise FamilyError(f"no UUID of split {split} in {UUID_TRIES} draws")
+    raise FamilyError(f"no value of split {split} in {TRIES} draws")
+
+
+@cache
+def _dates(split: ValueSplit) -> tuple[str, ...]:
+    days = ((FIRST_DAY + datetime.timedelta(days=n)).isoformat() for n in range(NUM_DAYS))
+    return tuple(day for day in days if value_split(day) == split)
+
+
+def date(rng: np.random.Generator, split: ValueSplit) -> str:
+    """A day as YYYY-MM-DD."""
+    return pick(rng, _dates(split))
+
+
+def distinct(
+    draw: Draw, rng: np.random.Generator, split: ValueSplit, n: int, unlike: str = ""
+) -> list[str]:
+    """`n` different values by `draw`, none a word of the text `unlike`, whatever its case.
+
+    Raises FamilyError if they are not found in bounded time.
+    """
+    said = set(WORD.findall(unlike.lower()))
+    values: dict[str, None] = {}
+    for _ in range(TRIES * n):
+        if len(values) == n:
+            break
+        value = draw(rng, split)
+        if value.lower() not in said:
+            values[value] = None
+    if len(values) < n:
+        raise FamilyError(f"{n} different values asked, {len(values)} found")
+    return list(values)
 
 
 def two_words(rng: np.random.Generator, split: ValueSplit) -> str:

@@ -1,11 +1,13 @@
-"""Text of controlled compressibility: one repeated passage, random words.
+"""Text of controlled structure: one repeated passage, random words, nothing but needles.
 
 Knows nothing about tokens; random tokens, which are not text, are in haystacks/corpus.py.
 """
 
 import numpy as np
 
-from haystacks.families.base import pick_distinct
+from haystacks.families.base import pick, pick_distinct
+from haystacks.families.templates import TRAINED
+from haystacks.families.values import number
 from haystacks.generated.chunks import endless_text
 from haystacks.texts import Text
 from haystacks.words import Split, adjectives, nouns
@@ -35,3 +37,16 @@ def random_words() -> Text:
         return " ".join(pick_distinct(rng, words, WORDS_PER_LINE)) + "\n"
 
     return endless_text("random-words", "random words: no word predicts the next", line)
+
+
+def needle_lines() -> Text:
+    """The corpus "needle-lines": every line a needle, as in RULER's hardest multi-key tasks.
+
+    Keys are of filler words and values of the training split: none is an evaluation needle's.
+    """
+
+    def line(rng: np.random.Generator) -> str:
+        key = f"{pick(rng, adjectives('filler'))} {pick(rng, nouns('filler'))}"
+        return pick(rng, TRAINED).piece(key, "code", number(rng, "train")).strip() + "\n"
+
+    return endless_text("needle-lines", "needles: every line gives a number for a key", line)

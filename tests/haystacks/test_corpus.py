@@ -21,7 +21,7 @@ from haystacks.tokenizer import FastTokenizer
 
 BLOCK = 1000
 MIN_EVALUATION_TOKENS = 1_100_000
-GENERATED = ["legal", "agent-log", "random-words", "random-tokens"]
+GENERATED = ["legal", "agent-log", "needle-lines", "random-words", "random-tokens"]
 
 
 def repeated_blocks(ids: np.ndarray, block: int = BLOCK) -> int:
