@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,7 @@ from niah.stats import BASELINE_FLOOR, Tax, holm, tax_of
 
 Verdict = Literal["pass", "fail", "inconclusive", "undefined"]
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "undefined": 3}
+OVERALL = "overall"
 DEFAULT_SLICES = ("at_length", "family", "corpus")
 UNREACHABLE = 0.001  # a tax this close to the margin would take a million pairs to settle
 
@@ -172,7 +173,7 @@ def _checks(
     require_slices: bool,
 ) -> Iterator[Check]:
     overall = comparison.answerable if len(comparison.answerable) else comparison.pairs
-    yield _judge(comparison, ("overall", ""), overall, margins[0], alpha, decides=True)
+    yield _judge(comparison, (OVERALL, ""), overall, margins[0], alpha, decides=True)
     for column in slices:
         if column not in SLICES:
             raise GateError(f"slice {column!r} is not one of {', '.join(SLICES)}")
@@ -238,26 +239,31 @@ def _verdict(tax: Tax, worst: Tax, best: Tax, margin: float, alpha: float) -> tu
 def _adjusted(checks: Sequence[Check], alpha: float) -> Iterator[Check]:
     """Failures survive only if they hold for the number of tests made (Holm).
 
-    Passes need no such adjustment: to pass, every deciding check has to pass by itself.
+    The overall tests (one an arm) and the slices are two families: overall keeps its power
+    however many slices are looked at. Passes need no adjustment: all deciding checks must pass.
     """
     tests = {
-        str(number): check.best.p_above(check.margin)
+        str(number): check
         for number, check in enumerate(checks)
         if check.verdict != "undefined" and check.tax.streams > 1
     }
-    p_adjusted = holm(tests)
+    p_adjusted: dict[str, float] = {}
+    for overall in (True, False):
+        family = {n: check for n, check in tests.items() if (check.what == OVERALL) is overall}
+        p_adjusted |= holm({n: c.best.p_above(c.margin) for n, c in family.items()})
     for number, check in enumerate(checks):
         if check.verdict != "fail":
             yield check
         elif p_adjusted[str(number)] < alpha:
-            yield _with(check, "fail", True, check.reason)
+            yield replace(check, decides=True)
         else:
-            reason = f"beyond {points(check.margin)} points alone, not among {len(tests)} looks"
-            yield _with(check, "inconclusive", check.decides, reason)
+            reason = f"beyond {points(check.margin)} points alone, not among all that were tested"
+            yield replace(check, verdict="inconclusive", reason=reason)
 
 
-def _with(check: Check, verdict: Verdict, decides: bool, reason: str) -> Check:
-    return Check(**{**vars(check), "verdict": verdict, "decides": decides, "reason": reason})
+def on_margin(tax: Tax, margin: float) -> bool:
+    """Whether the tax is so close to the margin that no number of pairs would settle it."""
+    return abs(tax.value - margin) < UNREACHABLE
 
 
 def _more_pairs(tax: Tax, margin: float, alpha: float) -> int | None:
@@ -265,7 +271,7 @@ def _more_pairs(tax: Tax, margin: float, alpha: float) -> int | None:
 
     None if the tax lies on the margin, where no number of pairs would settle it.
     """
-    if abs(tax.value - margin) < UNREACHABLE:
+    if on_margin(tax, margin):
         return None
     # Few streams make Student's quantile larger than the normal one that the planning uses.
     wider = (stdtrit(tax.freedom, 1 - alpha) / stdtrit(math.inf, 1 - alpha)) ** 2

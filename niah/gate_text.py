@@ -9,7 +9,7 @@ import json
 from xml.etree import ElementTree
 
 from niah.compare import points
-from niah.gate import Check, GateResult
+from niah.gate import Check, GateResult, on_margin
 
 HEADERS = ("check", "tax", "95%", "lost", "gained", "pairs", "streams", "verdict")
 
@@ -98,8 +98,10 @@ def advice(check: Check) -> str:
         return check.reason
     if check.tax.streams == 1 or check.tax.errors:
         return f"{check.reason}; then about {_more(check)}" if check.more_pairs else check.reason
-    if check.more_pairs is None:
+    if on_margin(check.tax, check.margin):
         return f"{check.reason}; the tax lies on the margin, which no number of pairs would settle"
+    if check.more_pairs is None:
+        return check.reason
     return f"{check.reason}; about {_more(check)} would settle it if the tax stays as seen"
 
 
