@@ -40,6 +40,7 @@ class Tally:
         self.errors += row["error"] is not None
         self.computed_tokens += row["computed_tokens"]
         self.reused_tokens += row["reused_tokens"]
+        self.model_seconds += row["prefill_seconds"] + row["decode_seconds"]
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,6 @@ def run_jobs(jobs: list[Job], bench: Bench, store: Store, tally: Tally) -> None:
                 tally.add(row)
     finally:
         tally.seconds = time.perf_counter() - began
-        runners = {id(job.runner): job.runner for job in jobs}
-        tally.model_seconds = sum(runner.model_seconds for runner in runners.values())
 
 
 def environment() -> dict[str, Any]:

@@ -6,22 +6,22 @@ terminals.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from haystacks.compressibility import compression_ratio
 from haystacks.corpus import Corpus
 from haystacks.tokenizer import Tokenizer
 from models.session import Model, Session
-from niah.context import Context, Ids, build_context
+from niah.context import Context, build_context
 from niah.score import Case, judge
 from niah.spec import Arm, Sweep
 from niah.store import Row
+from niah.timeline import Progress, Timeline
 from niah.trial import Stream, Trial, key_identity
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[int], None]  # prompt tokens computed since the last call
 
 
 class Reading(NamedTuple):
@@ -37,7 +37,7 @@ class Reading(NamedTuple):
 
 @dataclass
 class Runner:
-    """An arm at work. `model_seconds` grows by what its sessions take."""
+    """An arm at work."""
 
     sweep: Sweep
     arm: Arm
@@ -45,7 +45,6 @@ class Runner:
     tokenizer: Tokenizer
     progress: Progress
     stop_ids: tuple[int, ...] = field(init=False)
-    model_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self.stop_ids = tuple(self.tokenizer.encode("\n"))[-1:]
@@ -61,7 +60,8 @@ class Runner:
     def rows(self, stream: Stream, corpus: Corpus, trials: list[Trial]) -> Iterator[Row]:
         """One row for each of `trials`, in their order."""
         context = build_context(stream, corpus, self.sweep.layout)
-        trunk = Timeline(self.model.session(), self)
+        ratio = compression_ratio(self.tokenizer.decode(context.trunk.tolist()))
+        trunk = self.timeline(self.model.session())
         for number, trial in enumerate(trials):
             # A model may fail in any way; the row says how, and a resumed run asks again.
             try:
@@ -69,18 +69,24 @@ class Runner:
             except Exception as error:
                 log.debug("stream %s cannot go on", stream.index, exc_info=True)
                 for lost in trials[number:]:
-                    yield self.describe(lost, stream) | failed(error)
+                    yield self.describe(lost, stream, ratio) | failed(error)
                 return
             try:
                 reading = self.ask(trial, context, trunk, shared)
             except Exception as error:
                 log.debug("question %s failed", trial.pair, exc_info=True)
-                yield self.describe(trial, stream) | failed(error)
+                yield self.describe(trial, stream, ratio) | failed(error)
             else:
-                yield self.describe(trial, stream) | self.judged(trial, context, reading)
+                yield self.describe(trial, stream, ratio) | self.judged(trial, context, reading)
 
-    def describe(self, trial: Trial, stream: Stream) -> Row:
-        """Everything about a row that is known before its question is asked."""
+    def timeline(self, session: Session) -> Timeline:
+        return Timeline(session, self.sweep.chunk_tokens, self.progress)
+
+    def describe(self, trial: Trial, stream: Stream, ratio: float) -> Row:
+        """Everything about a row that is known before its question is asked.
+
+        `ratio` is the zlib compression ratio of the stream's text.
+        """
         needle = trial.needle
         start, end = needle if needle else (None, None)
         return {
@@ -97,6 +103,7 @@ class Runner:
             "stream": stream.index,
             "repeat": stream.repeat,
             "offset": stream.offset,
+            "compression_ratio": ratio,
             "control": trial.control,
             "requested_length": trial.requested_length,
             "length": trial.length,
@@ -114,15 +121,14 @@ class Runner:
             "prompt_tokens": trial.length,
         }
 
-    def ask(self, trial: Trial, context: Context, trunk: "Timeline", shared: int) -> Reading:
+    def ask(self, trial: Trial, context: Context, trunk: Timeline, shared: int) -> Reading:
         """Fork, read what no other question shares, decode."""
-        fork = Timeline(trunk.session.fork(), self)
+        fork = self.timeline(trunk.session.fork())
         own = fork.advance(context.own_ids(trial))
         cache_bytes = fork.session.cache_bytes().as_dict()
         began = time.perf_counter()
         answer_ids = fork.session.generate(trial.max_new_tokens, self.stop_ids)
         decode_seconds = time.perf_counter() - began
-        self.model_seconds += decode_seconds
         return Reading(
             answer_ids=answer_ids,
             computed_tokens=shared + own,
@@ -159,36 +165,6 @@ class Runner:
             "decode_seconds": reading.decode_seconds,
             "cache_bytes": reading.cache_bytes,
         }
-
-
-@dataclass
-class Timeline:
-    """A session and the seconds it has spent reading."""
-
-    session: Session
-    runner: Runner
-    seconds: float = 0.0  # since last taken
-    total_seconds: float = 0.0
-
-    def advance(self, ids: Ids) -> int:
-        """Read `ids` in chunks; returns how many."""
-        chunk_tokens = self.runner.sweep.chunk_tokens
-        for at in range(0, len(ids), chunk_tokens):
-            chunk = ids[at : at + chunk_tokens]
-            began = time.perf_counter()
-            self.session.extend(chunk)
-            self._spend(time.perf_counter() - began)
-            self.runner.progress(len(chunk))
-        return len(ids)
-
-    def take_seconds(self) -> float:
-        seconds, self.seconds = self.seconds, 0.0
-        return seconds
-
-    def _spend(self, seconds: float) -> None:
-        self.seconds += seconds
-        self.total_seconds += seconds
-        self.runner.model_seconds += seconds
 
 
 def failed(error: Exception) -> Row:
