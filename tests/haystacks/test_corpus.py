@@ -66,6 +66,7 @@ def test_bundled_text_has_its_checksum_and_states_its_origin(name: str) -> None:
 def test_a_damaged_text_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = (texts.CORPORA_FOLDER / "python.txt.xz").read_bytes()
     (tmp_path / "kjv.txt.xz").write_bytes(other)
+    (tmp_path / "index.json").write_bytes((texts.CORPORA_FOLDER / "index.json").read_bytes())
     monkeypatch.setattr(texts, "CORPORA_FOLDER", tmp_path)
     with pytest.raises(CorpusError, match="corpus kjv: sha256 4844ee52"):
         next(texts.bundled("kjv").open())
