@@ -15,6 +15,13 @@ from niah.plan import Materials
 from niah.spec import Sweep, parse_sweep
 
 
+def work(seconds: float) -> None:
+    """Keep the processor busy, so that on a loaded machine a fake slows down as a model would."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
 @dataclass
 class RecallSession:
     """Remembers its last `memory` tokens, and copies what followed the question's statement."""
@@ -24,7 +31,7 @@ class RecallSession:
     position: int = 0
 
     def extend(self, ids: TokenIds) -> None:
-        time.sleep(self.model.seconds_per_token * len(ids))
+        work(self.model.seconds_per_token * len(ids))
         if self.position + len(ids) > self.model.fails_after:
             raise MemoryError("the fake is full")
         self.chunks = (*self.chunks, ids)
@@ -34,7 +41,7 @@ class RecallSession:
         return RecallSession(self.model, self.chunks, self.position)
 
     def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
-        time.sleep(self.model.seconds_per_answer)
+        work(self.model.seconds_per_answer)
         ids = np.concatenate([np.asarray(chunk) for chunk in self.chunks])[-self.model.memory :]
         context, _, statement = self.model.tokenizer.decode(ids.tolist()).rpartition("?")
         _, found, rest = context.partition(f"{statement} ")
