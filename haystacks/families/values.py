@@ -20,6 +20,8 @@ from haystacks.words import adjectives, nouns
 NUMBER_DIGITS = 5
 NAME_LETTERS = 5
 TRIES = 100
+# In an answer these introduce a value and are never one.
+WORDS_FOR_VALUES = frozenset({"answer", "code", "identifier", "number", "value", "word"})
 WORD = re.compile(r"[a-z]+")
 FIRST_DAY = datetime.date(1950, 1, 1)
 NUM_DAYS = 40_000
@@ -43,9 +45,14 @@ def number(rng: np.random.Generator, split: ValueSplit) -> str:
     return str(pick(rng, _numbers(split)))
 
 
+@cache
+def _value_words(split: ValueSplit) -> tuple[str, ...]:
+    return tuple(noun for noun in nouns(split) if noun not in WORDS_FOR_VALUES)
+
+
 def word(rng: np.random.Generator, split: ValueSplit) -> str:
-    """A noun of three to nine letters."""
-    return pick(rng, nouns(split))
+    """A noun of three to nine letters, none of those by which values are called."""
+    return pick(rng, _value_words(split))
 
 
 def uuid4(rng: np.random.Generator, split: ValueSplit) -> str:

@@ -12,7 +12,7 @@ from haystacks.families.base import Fact
 from haystacks.families.counting import FrequentWords, by_count
 from haystacks.families.latent import associations, person_names
 from haystacks.families.templates import TRAINED, UNSEEN
-from haystacks.families.values import number, uuid4, value_split
+from haystacks.families.values import number, uuid4, value_split, word
 from haystacks.needles import (
     FAMILIES,
     Family,
@@ -23,6 +23,7 @@ from haystacks.needles import (
     find_family,
 )
 from haystacks.tokenizer import FastTokenizer
+from haystacks.words import nouns
 
 SEEDS = st.integers(0, 2**32)
 SPLITS: tuple[ValueSplit, ...] = ("train", "eval")
@@ -291,3 +292,11 @@ def test_a_document_fact_has_a_twin_with_a_similar_key(name: str) -> None:
         assert fact.distractors[0] in fact.distractor_pieces[0]
         statement = fact.question.split("? " if name == "contract_clause" else "\n")[-1]
         assert f"{statement} {fact.gold[0]}" in fact.pieces[0]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_no_value_is_a_word_that_introduces_values(split: ValueSplit) -> None:
+    rng = np.random.default_rng(2)
+    drawn = {word(rng, split) for _ in range(30_000)}
+    assert drawn.isdisjoint({"answer", "code", "value", "word"})
+    assert len(drawn) > 0.99 * (len(nouns(split)) - 6)
