@@ -16,6 +16,7 @@ import pandas as pd
 
 from niah.results import ResultsError, Run, pair_arms
 from niah.stats import BASELINE_FLOOR, Tax, holm, tax_by, tax_of
+from niah.wording import length_text, points, slice_text
 
 MAX_TICKS = 16  # values an axis shows one by one before they are put in bins
 SLICES = {
@@ -104,23 +105,6 @@ def axis_values(values: pd.Series, kind: str) -> pd.Series:
     return values.round(1)
 
 
-def length_text(length: float) -> str:
-    """1024 -> 1K, 1048576 -> 1M; a length that is no multiple of 1024 keeps its digits."""
-    whole = round(length)
-    for unit, size in (("M", 1024**2), ("K", 1024)):
-        if whole >= size and whole % size == 0:
-            return f"{whole // size}{unit}"
-    return str(whole)
-
-
-def slice_text(column: str, value: object) -> str:
-    if column == "at_length" and isinstance(value, int | float):
-        return length_text(value)
-    if column == "at_depth" and isinstance(value, int | float):
-        return f"{100 * value:.0f}%"
-    return str(value) or "–"
-
-
 def slice_rows(comparison: Comparison) -> list[Slice]:
     """The tax of every slice with more than one value to it, adjusted for looking at them all."""
     found = [
@@ -133,12 +117,6 @@ def slice_rows(comparison: Comparison) -> list[Slice]:
     return [
         Slice(what, value, tax, adjusted.get(f"{what} {value}", 1.0)) for what, value, tax in found
     ]
-
-
-def points(value: float, sign: bool = False) -> str:
-    """A share as percentage points, one decimal; a minus that lines up with a plus."""
-    text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
-    return ("0.0" if float(text) == 0 else text).replace("-", "−")
 
 
 def headline(comparison: Comparison, rows: pd.DataFrame) -> str:

@@ -20,9 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from niah.compare import length_text
 from niah.results import CACHE_KINDS
 from niah.views import Heatmap
+from niah.wording import length_text
 
 # Each colour is the light theme's; inline SVG replaces it by the CSS variable of that name.
 INK, MUTED, RULE = "#1f2429", "#5d6770", "#dfe3e7"

@@ -15,12 +15,13 @@ from typing import Literal
 import pandas as pd
 from scipy.special import stdtrit
 
-from niah.compare import SLICES, Comparison, load_comparisons, points, slice_text
+from niah.compare import SLICES, Comparison, load_comparisons
 from niah.errors import NiahError
 from niah.gate_match import compare_runs
 from niah.power import ALPHA, POWER, pairs_needed
 from niah.results import load_run
 from niah.stats import BASELINE_FLOOR, Tax, holm, tax_of
+from niah.wording import points, slice_text
 
 Verdict = Literal["pass", "fail", "inconclusive", "undefined"]
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "undefined": 3}

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from xml.etree import ElementTree
 
-from niah.compare import points
 from niah.gate import Check, GateResult, on_margin
+from niah.wording import markdown_text, points
 
 HEADERS = ("check", "tax", "95%", "lost", "gained", "pairs", "streams", "verdict")
 
@@ -28,14 +28,14 @@ def as_text(result: GateResult) -> str:
 
 def as_markdown(result: GateResult) -> str:
     """For a CI summary: $GITHUB_STEP_SUMMARY and the like."""
-    lines = [f"### niah gate: {result.verdict}", "", _markdown(summary(result)), ""]
+    lines = [f"### niah gate: {result.verdict}", "", markdown_text(summary(result)), ""]
     for title, checks in _by_comparison(result):
-        lines += [f"**{_markdown(title)}**", "", f"| {' | '.join(HEADERS)} |"]
+        lines += [f"**{markdown_text(title)}**", "", f"| {' | '.join(HEADERS)} |"]
         lines.append("|:--|--:|--:|--:|--:|--:|--:|:--|")
-        lines += [f"| {' | '.join(map(_markdown, _row(check)))} |" for check in checks]
+        lines += [f"| {' | '.join(map(markdown_text, _row(check)))} |" for check in checks]
         lines.append("")
     found = [f"- {check.name}: {advice(check)}" for check in result.checks if advice(check)]
-    lines += [_markdown(line) for line in (*found, *(f"- {note}" for note in result.notes))]
+    lines += [markdown_text(line) for line in (*found, *(f"- {note}" for note in result.notes))]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -167,13 +167,6 @@ def _sentence(check: Check) -> str:
 
 def _failed(check: Check) -> bool:
     return check.verdict == "fail"
-
-
-def _markdown(text: str) -> str:
-    """Names of arms and folders as they are, whatever they hold."""
-    for mark in "\\`*_|<>[]":
-        text = text.replace(mark, f"\\{mark}")
-    return text
 
 
 def _xml(text: str) -> str:

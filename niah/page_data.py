@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from niah.compare import length_text, slice_text
 from niah.series import questions
 from niah.views import Heatmap
+from niah.wording import length_text, slice_text
 
 MAX_QUESTION_BYTES = 3_000_000
 MAX_TEXT = 400  # characters of a question or an answer

@@ -14,7 +14,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from niah import figures, series
-from niah.compare import Comparison, length_text, points
+from niah.compare import Comparison
+from niah.wording import length_text, points
 
 COUNTS = frozenset({"correct", "asked", "errors", "pairs", "lost", "gained", "answers"})
 SHARES = frozenset({"recall", "low", "high"})

@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from niah.compare import Comparison, headline, load_comparisons, points, saving, slice_rows
+from niah.compare import Comparison, headline, load_comparisons, saving, slice_rows
 from niah.figures import tax_limit
 from niah.page_data import page_questions, page_views
 from niah.plates import make_plates, text_table
@@ -29,6 +29,7 @@ from niah.series import controls
 from niah.stats import BASELINE_FLOOR, Tax, estimate_recall
 from niah.store import SPEC
 from niah.views import Heatmap, make_heatmap
+from niah.wording import points
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from niah.compare import Comparison, length_text, slice_text
+from niah.compare import Comparison
 from niah.stats import Recall, Tax, estimate_recall, estimate_tax
+from niah.wording import length_text, slice_text
 
 MAX_CELLS = 8_000  # over all views: about half a megabyte of the page
 MAX_OPTIONS = 24

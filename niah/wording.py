@@ -1,0 +1,37 @@
+"""How numbers and names are written for a reader, the same in every report.
+
+Knows nothing of what they mean.
+"""
+
+from __future__ import annotations
+
+
+def points(value: float) -> str:
+    """A share as percentage points, one decimal; a minus as wide as a plus, and no minus zero."""
+    text = f"{100 * value:.1f}"
+    return ("0.0" if float(text) == 0 else text).replace("-", "−")
+
+
+def length_text(length: float) -> str:
+    """1024 -> 1K, 1048576 -> 1M; a length that is no multiple of 1024 keeps its digits."""
+    whole = round(length)
+    for unit, size in (("M", 1024**2), ("K", 1024)):
+        if whole >= size and whole % size == 0:
+            return f"{whole // size}{unit}"
+    return str(whole)
+
+
+def slice_text(column: str, value: object) -> str:
+    """A value of a column of `compare.SLICES`."""
+    if column == "at_length" and isinstance(value, int | float):
+        return length_text(value)
+    if column == "at_depth" and isinstance(value, int | float):
+        return f"{100 * value:.0f}%"
+    return str(value) or "–"
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is, whatever a name holds."""
+    for mark in "\\`*_|<>[]":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())

@@ -1,0 +1,226 @@
+"""The page, the files and the terminal say what the rows say, and nothing in a row can act."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from niah.compare import headline, load_comparisons
+from niah.errors import NiahError
+from niah.page_data import page_questions
+from niah.report import write_report
+from niah.report_files import write_files
+from niah.results import load_run
+from niah.terminal_report import terminal_report
+from niah.views import make_heatmap
+from tests.synthetic_rows import Synthetic, records, write_run
+
+SMALL = Synthetic(lengths=(1024, 4096), depths=(0.0, 0.5, 1.0), repeats=4)
+HOSTILE = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
+
+
+def page_of(tmp_path: Path, *runs: Path) -> str:
+    return write_report(list(runs), tmp_path / "out").read_text(encoding="utf-8")
+
+
+def page_data(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    content: dict[str, Any] = json.loads(found[1])
+    return content
+
+
+def test_page_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
+    page = page_of(tmp_path, write_run(tmp_path / "run", SMALL))
+    assert [found.name for found in (tmp_path / "out").iterdir()] == ["index.html"]
+    addresses = set(re.findall(r"https?://[^\s\"'<>]+", page))
+    assert {found for found in addresses if "w3.org" not in found} == set()
+    assert not re.search(r"\bsrc=|@import|\burl\((?!#)", page)
+    assert "default-src 'none'" in page
+
+
+def test_cells_count_the_rows(tmp_path: Path) -> None:
+    made = Synthetic(lengths=(1024, 4096), families=("single", "multi"), repeats=5)
+    data = page_data(page_of(tmp_path, write_run(tmp_path / "run", made)))
+    view = data["comparisons"][0]
+    rows = pd.DataFrame(records(made))
+    for family in ("all", "single"):
+        chosen = [family if f["name"] == "family" else "all" for f in view["filters"]]
+        asked = rows if family == "all" else rows[rows["family"] == family]
+        for row, column, *numbers in view["views"]["|".join(chosen)]:
+            cell = asked[
+                (asked["length"] == made.lengths[column]) & (asked["depth"] == made.depths[row])
+            ]
+            arms = {arm: cell[cell["arm"] == arm].set_index("pair")["correct"] for arm in made.arms}
+            assert numbers[0:2] == [arms["dense"].sum(), len(arms["dense"])]
+            assert numbers[5:7] == [arms["v4"].sum(), len(arms["v4"])]
+            lost = int((arms["dense"] & ~arms["v4"].reindex(arms["dense"].index)).sum())
+            assert numbers[10] == lost
+
+
+def test_every_question_and_answer_is_on_the_page(tmp_path: Path) -> None:
+    data = page_data(page_of(tmp_path, write_run(tmp_path / "run", SMALL)))
+    listed = data["questions"]
+    assert listed["asked"] == len(listed["lines"]) == 2 * 3 * 4
+    said = {answer[0] for line in listed["lines"] for answer in line[-1]}
+    assert said == {row["answer"] for row in records(SMALL)}
+    wrong_first = [min(answer[2] for answer in line[-1]) for line in listed["lines"]]
+    assert wrong_first == sorted(wrong_first)
+
+
+def test_nothing_from_a_row_becomes_markup(tmp_path: Path) -> None:
+    arms = {"dense": lambda *_: 1.0, "v4$x_1$": lambda *_: 0.5}
+    made = Synthetic((1024,), (0.5,), (HOSTILE,), (HOSTILE,), 4, arms, answer=HOSTILE)
+    page = page_of(tmp_path, write_run(tmp_path / "<img src=x>", made, note=HOSTILE))
+    assert "<img" not in page
+    assert "alert(2)</script>" not in page
+    assert page.count("<script") == 2
+    assert page_data(page)["questions"]["lines"][0][-1][0][0] == HOSTILE
+
+
+def test_errors_and_missing_answers_are_told_and_counted(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", Synthetic((1024,), repeats=4, error_every=10))
+    lines = (run / "rows.jsonl").read_text().splitlines(keepends=True)
+    (run / "rows.jsonl").write_text("".join(lines[:-1]))
+    page = page_of(tmp_path, run)
+    assert "ended in an error" in page
+    assert "put to one arm only" in " ".join(page.split())
+    recall = load_comparisons([load_run(run)])[1][0]
+    assert len(recall.pairs) == 44
+
+
+def test_tax_is_undefined_below_the_floor(tmp_path: Path) -> None:
+    arms = {"dense": lambda length, *_: 0.1 if length > 2048 else 1.0, "v4": lambda *_: 0.9}
+    run = write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=6, arms=arms))
+    rows, (comparison,) = load_comparisons([load_run(run)])
+    assert [length for _, length in comparison.left_out] == [4096]
+    assert comparison.tax is not None
+    assert comparison.tax.pairs == 66
+    assert headline(comparison, rows).startswith("At 1K tokens")
+    assert "undefined" in page_of(tmp_path, run)
+
+
+@pytest.mark.parametrize(
+    ("dense", "v4", "said"),
+    [
+        (1.0, 0.7, "v4 loses"),
+        (0.95, 1.0, "no difference in recall between v4 and dense is shown"),
+        (0.1, 1.0, "The tax of v4 is undefined"),
+    ],
+)
+def test_headline_says_no_more_than_is_shown(
+    tmp_path: Path, dense: float, v4: float, said: str
+) -> None:
+    arms = {"dense": lambda *_: dense, "v4": lambda *_: v4}
+    run = write_run(tmp_path / "run", Synthetic((1024,), repeats=6, arms=arms))
+    rows, (comparison,) = load_comparisons([load_run(run)])
+    assert said in headline(comparison, rows)
+
+
+def test_one_arm_alone_has_recall_and_no_tax(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", Synthetic((1024,), repeats=2, arms={"v4": lambda *_: 1.0}))
+    page = page_of(tmp_path, run)
+    assert "no other arm was asked" in page
+    assert 'class="heat"' not in page
+
+
+def test_several_runs_meet_their_baselines_and_each_other(tmp_path: Path) -> None:
+    first, second = (
+        write_run(tmp_path / name, Synthetic((1024,), repeats=4, arms=arms))
+        for name, arms in (
+            ("a", {"dense": lambda *_: 1.0, "v4": lambda *_: 0.9}),
+            ("b", {"dense": lambda *_: 1.0, "v4": lambda *_: 0.5}),
+        )
+    )
+    _, found = load_comparisons([load_run(first), load_run(second)])
+    assert [comparison.title for comparison in found] == [
+        "a/v4 against a/dense",
+        "b/v4 against b/dense",
+        "b/dense against a/dense",
+        "b/v4 against a/v4",
+    ]
+    page = page_of(tmp_path, first, second)
+    assert all(comparison.title in page for comparison in found)
+
+
+def test_too_many_choices_leave_one_filter_at_a_time(tmp_path: Path) -> None:
+    made = Synthetic((1024,), families=("a", "b"), corpora=("x", "y"), repeats=4)
+    _, (comparison,) = load_comparisons([load_run(write_run(tmp_path / "run", made))])
+    free = {f.name for f in make_heatmap(comparison).filters}
+    single = make_heatmap(comparison, max_cells=30).views
+    assert {"family", "corpus"} <= free
+    assert all(sum(value != "all" for value in chosen.split("|")) <= 1 for chosen in single)
+    assert len(single) > 3
+
+
+def test_questions_beyond_the_budget_are_counted(tmp_path: Path) -> None:
+    rows, _ = load_comparisons([load_run(write_run(tmp_path / "run", SMALL))])
+    listed = page_questions(rows, max_bytes=1000)
+    assert 0 < len(listed["lines"]) < listed["asked"] == 24
+
+
+@pytest.mark.slow
+def test_twenty_thousand_rows_stay_below_five_megabytes(tmp_path: Path) -> None:
+    families, corpora = ("single", "multi", "uuid"), ("kjv", "source")
+    made = Synthetic(families=families, corpora=corpora, repeats=26)
+    page = page_of(tmp_path, write_run(tmp_path / "run", made))
+    assert page_data(page)["questions"]["asked"] >= 10_000
+    assert len(page.encode()) < 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("file_format", "magic"),
+    [("png", b"\x89PNG"), ("svg", b"<?xml"), ("csv", b"arm,"), ("md", b"# Compression tax")],
+)
+def test_files(tmp_path: Path, file_format: Any, magic: bytes) -> None:
+    run = write_run(tmp_path / "run", SMALL)
+    written = write_files([run], tmp_path / "files", file_format)
+    assert {path.suffix for path in written} == {f".{file_format}"}
+    assert all(path.stat().st_size for path in written)
+    assert any(path.read_bytes().startswith(magic) for path in written)
+
+
+def test_the_same_rows_give_the_same_page(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", SMALL)
+    once, again = (write_report([run], tmp_path / out / "page.html") for out in "ab")
+    assert once.read_bytes() == again.read_bytes()
+
+
+def test_unknown_format_is_refused(tmp_path: Path) -> None:
+    wrong: Any = "pdf"
+    with pytest.raises(NiahError, match="format is 'pdf'"):
+        write_files([write_run(tmp_path / "run", SMALL)], tmp_path / "files", wrong)
+
+
+@pytest.mark.parametrize("width", [60, 160])
+def test_terminal_heatmap_shows_the_numbers(tmp_path: Path, width: int) -> None:
+    arms = {"dense": lambda *_: 1.0, "v4": lambda length, *_: 0.0 if length > 2048 else 1.0}
+    run = write_run(tmp_path / "run", Synthetic((1024, 4096), (0.0, 1.0), repeats=3, arms=arms))
+    console = Console(width=width, record=True, file=io.StringIO())
+    terminal_report(run, console)
+    lines = console.export_text().splitlines()
+    digits = [re.findall(r"\d+", line.partition("%")[2]) for line in lines if " 0%" in line]
+    assert [n for line in digits for n in line if n != "100%"].count("100") >= 4
+    assert max(len(line.rstrip()) for line in lines) <= width
+
+
+def test_missing_results_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(NiahError, match="holds no run"):
+        write_report([tmp_path], tmp_path / "out")
+    (tmp_path / "rows.jsonl").write_text('{"key": "1"}\n')
+    with pytest.raises(NiahError, match="row 1 lacks arm"):
+        write_report([tmp_path], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / side / "run", SMALL) for side in ("a", "b")]
+    with pytest.raises(NiahError, match="different names"):
+        write_report(runs, tmp_path / "out")
