@@ -27,15 +27,17 @@ Outcome = Literal[
 # A number may hold thousands separators: 48,213 is one value, 48, 213 are two.
 VALUE_PATTERNS = {
     "number": r"(?:\d{1,3}(?:[,_'’]\d{3})+(?![,_'’]?\d)|\d+)(?:\.\d+)?",
+    "date": r"\d{4}-\d{2}-\d{2}",
     "uuid": r"[0-9a-fA-F]+(?:-[0-9a-fA-F]+){1,}",
     "word": r"[^\W\d_]+(?:[-'’][^\W\d_]+)*",
 }
 THIN_SPACE = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 ANY_VALUE = r"\w+(?:[-./:@'’,]\w+)*"
 
-# What may stand between values that are listed together; prose words may be neighbours.
-ANY_JOINT = re.compile(r"\s*(?:[,/&|+]|\band\b|\bor\b)[\s,]*(?:\band\b|\bor\b)?\s*", re.I)
-JOINTS = {"number": re.compile(rf"\s+|{ANY_JOINT.pattern}", re.I)}
+# What may stand between values that are listed together. A space alone does where several are
+# asked for, and between numbers; otherwise it may stand between the words of a sentence.
+JOINT = re.compile(r"\s*(?:[,/&|+]|\band\b|\bor\b)[\s,]*(?:\band\b|\bor\b)?\s*", re.I)
+SPACED = re.compile(rf"\s+|{JOINT.pattern}", re.I)
 
 SENTENCE_END = re.compile(r"[.!?;](?=\s|$|[\"”’)])|\n")
 NEGATION = re.compile(
@@ -49,9 +51,9 @@ REFUSAL = re.compile(
     re.I,
 )
 TAKEN_BACK = re.compile(r"\W*\s(?:is|was)(?:\s+not|n['’]t)\b", re.I)
-FILLERS = frozenset(
+NEGATIONS = ("not", "never", "neither", "nor", "isn't", "isn’t", "wasn't", "wasn’t")
+FILLERS = frozenset(NEGATIONS).union(
     ("a", "an", "and", "or", "the", "is", "it", "are", "was", "answer", "value", "code", "word")
-    + ("not", "never", "neither", "nor", "isn't", "isn’t", "wasn't", "wasn’t")
 )
 
 
@@ -92,7 +94,8 @@ class Case:
     def matches(self) -> list[re.Match[str]]:
         """The first value, and those listed with it: what is named later in prose is no answer."""
         found = find_values(self.text, self.answer_format, *self.sentence)
-        joint = JOINTS.get(self.answer_format, ANY_JOINT)
+        several = self.answer_format == "number" or len(self.gold) > 1
+        joint = SPACED if several else JOINT
         for i in range(1, len(found)):
             if not joint.fullmatch(self.text, found[i - 1].end(), found[i].start()):
                 return found[:i]

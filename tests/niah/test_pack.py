@@ -1,5 +1,7 @@
 """Packing questions into streams: positions, shares, cuts, phases."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,11 +31,11 @@ def test_needles_never_overlap_and_no_cut_goes_through_one(
 ) -> None:
     for placed in pack(items, max_share):
         spans = spans_of(items, placed)
-        assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(a[1] <= b[0] for a, b in pairwise(spans))
         for index in placed:
             cut = items[index].cut
             assert not any(start < cut < end for start, end, _ in spans)
-            assert all(0 <= start and end <= cut for start, end, owner in spans if owner == index)
+            assert all(start >= 0 and end <= cut for start, end, owner in spans if owner == index)
 
 
 @given(grids, shares)

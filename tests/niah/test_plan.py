@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from haystacks.needles import FAMILIES
 from niah.context import build_context
 from niah.errors import PlanError
 from niah.plan import Materials, make_plan
@@ -117,6 +118,20 @@ def test_phases_are_met_exactly(modulus: int, data: st.DataObject) -> None:
     met = {(t.length % modulus, t.needle[0] % modulus) for _, t in plan.trials() if t.needle}
     assert met == {(a, b) for a in residues for b in residues}
     assert all(0 <= t.length - t.requested_length < modulus for _, t in plan.trials())
+
+
+@pytest.mark.parametrize("layout", ["stream", "isolated"])
+def test_every_family_is_planted_in_order_around_its_depth(layout: str) -> None:
+    plan = planned(layout=layout, lengths=[4096], depths=[0.5], families=list(FAMILIES), repeats=1)
+    assert {trial.family for _, trial in plan.trials()} == set(FAMILIES)
+    for stream in plan.streams:
+        context = build_context(stream, materials().corpora["tiny"], plan.sweep.layout)
+        for trial in stream.trials:
+            text = materials().tokenizer.decode(context.prompt(trial).tolist())
+            found = [text.index(piece) for piece in trial.fact.pieces]
+            assert found == sorted(found)
+            assert all(piece in text for piece in trial.fact.distractor_pieces)
+            assert [end for _, end in trial.spans[:-1]] <= [start for start, _ in trial.spans[1:]]
 
 
 @pytest.mark.parametrize("layout", ["stream", "isolated"])

@@ -1,9 +1,11 @@
 """Answers that try to pass, and answers that a careless scorer would fail."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from haystacks.needles import FAMILIES, Fact, TemplateSplit
 from niah.score import Case, is_near, judge, slips
 
 GOLD = ("48213",)
@@ -69,9 +71,7 @@ NUMBERS = {
 
 
 def number_case(answer: str) -> Case:
-    return Case(
-        answer, GOLD, rivals=("58120", "48212"), context=lambda: "printed in 1611, it says"
-    )
+    return Case(answer, GOLD, rivals=("58120", "48212"), context=lambda: "printed in 1611, it says")
 
 
 @pytest.mark.parametrize("answer", NUMBERS)
@@ -151,12 +151,44 @@ def test_a_value_that_the_limit_may_have_cut_is_truncated(answer: str) -> None:
     assert judge(Case(f"{answer}. And", GOLD, cut_short=True)) != "truncated"
 
 
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [("2021-03-12.", "exact"), ("2021-03-13", "near_miss"), ("1999-07-01", "invented")],
+)
+def test_dates(answer: str, outcome: str) -> None:
+    assert judge(Case(answer, ("2021-03-12",), "date")) == outcome
+
+
 def test_the_haystack_is_read_only_when_it_decides() -> None:
     def unread() -> str:
         raise AssertionError("read")
 
     for answer in ("48213", "48214", "", "no idea", "58120"):
         judge(Case(answer, GOLD, rivals=("58120",), context=unread))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("templates", ["trained", "unseen"])
+def test_the_gold_of_every_family_is_exact_and_its_distractors_are_not(
+    name: str, templates: TemplateSplit
+) -> None:
+    for seed in range(20):
+        fact, other = (
+            FAMILIES[name].make(np.random.default_rng([seed, i]), "eval", templates) for i in (0, 1)
+        )
+        assert outcome_of(fact, fact.gold) == "exact"
+        for wrong in fact.distractors:
+            assert outcome_of(fact, (wrong, *fact.gold[1:])) == "distractor"
+        added = set(other.gold) - set(fact.gold)
+        if other.answer_format == fact.answer_format and added:
+            assert outcome_of(fact, (*fact.gold, *added)) == "malformed"
+
+
+def outcome_of(fact: Fact, values: tuple[str, ...]) -> str:
+    """What an answer that lists `values` is worth."""
+    in_order = fact.answer_mode == "all in order"
+    answer = f" {', '.join(values)}."
+    return judge(Case(answer, fact.gold, fact.answer_format, in_order, fact.distractors))
 
 
 def test_a_copied_value_has_boundaries_too() -> None:
