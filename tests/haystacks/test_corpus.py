@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -198,3 +199,13 @@ def test_every_form_is_listed() -> None:
     listed = available_corpora()
     assert {"manual", "kjv", "postgresql", "python", *GENERATED, "noise"} < set(listed)
     assert {"shuffled:NAME", "mixed:NAME+NAME", "file:PATH", "hf:NAME:COLUMN"} < set(listed)
+
+
+def test_a_longer_stream_takes_no_more_memory(tokenizer: FastTokenizer) -> None:
+    peaks = []
+    for length in (1 << 18, 1 << 21):
+        tracemalloc.start()
+        load_corpus("random-tokens", tokenizer, min_tokens=length)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
