@@ -1,0 +1,165 @@
+"""Names of models, and how each is loaded; torch is imported and files are read on use.
+
+`zoo/NAME/` holds trained checkpoints; `path:FOLDER` names one elsewhere, `hf:NAME` any causal
+language model that transformers can load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
+from models.errors import ModelError, UnknownModelError
+from models.session import Model
+
+ZOO = Path(__file__).parent / "zoo"
+BUNDLED_TOKENIZER = "bundled-bpe-2048"
+
+RANDOM = DeepseekV4Config(
+    vocab_size=2048,
+    hidden_size=64,
+    layer_types=(SLIDING, CSA, HCA, CSA),
+    num_attention_heads=2,
+    head_dim=32,
+    qk_rope_head_dim=16,
+    q_lora_rank=32,
+    o_groups=2,
+    o_lora_rank=32,
+    n_routed_experts=4,
+    num_experts_per_tok=2,
+    moe_intermediate_size=32,
+    routed_scaling_factor=1.5,
+    index_n_heads=4,
+    index_head_dim=32,
+    index_topk=64,
+    num_hash_layers=1,
+)
+"""DeepSeek-V4's proportions (window 128, m 4, m' 128) in a model of no knowledge."""
+
+
+class Entry(NamedTuple):
+    """A name's one line, and its loader and configuration."""
+
+    description: str
+    load: Callable[[str, Mapping[str, object]], Model]
+    config: Callable[[str], DeepseekV4Config]
+
+
+def load_model(
+    name: str, options: Mapping[str, object] | None = None, threads: int | None = None
+) -> Model:
+    """The model called `name`, with options over those of its checkpoint.
+
+    Args:
+        name: one of `available_models()`.
+        options: fields that change no weight, such as {"index_topk": 16}.
+        threads: CPU threads of torch, for the whole process; unchanged if None.
+
+    Raises:
+        UnknownModelError: no such name.
+        ModelError: an option or a checkpoint that does not fit.
+    """
+    entry = _find(name)
+    if threads is not None:
+        _set_threads(threads)
+    return entry.load(name, dict(options or {}))
+
+
+def configuration(name: str) -> DeepseekV4Config:
+    """The shapes of a model of this repository, its weights unread. Raises as `load_model`."""
+    return _find(name).config(name)
+
+
+def available_models() -> dict[str, str]:
+    """What each name is, in one line."""
+    return {name: entry.description for name, entry in REGISTRY.items()}
+
+
+def _find(name: str) -> Entry:
+    scheme = name.partition(":")[0]
+    for known, entry in REGISTRY.items():
+        if name == known or (":" in name and known.startswith(f"{scheme}:")):
+            return entry
+    raise UnknownModelError(f"model: got {name!r}, expected one of {', '.join(REGISTRY)}")
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    if threads < 1:
+        raise ModelError(f"threads: got {threads}, expected at least 1")
+    torch.set_num_threads(threads)
+
+
+def _folder(name: str) -> Path:
+    scheme, _, place = name.partition(":")
+    return Path(place) if scheme == "path" else ZOO / name
+
+
+def _checkpoint(name: str, options: Mapping[str, object]) -> Model:
+    from models.loaded import load_folder
+
+    return load_folder(name, _folder(name), options)
+
+
+def _checkpoint_config(name: str) -> DeepseekV4Config:
+    from models.loaded import read_config
+
+    return read_config(_folder(name))
+
+
+def _random(name: str, options: Mapping[str, object]) -> Model:
+    from models.deepseek_v4 import weights
+    from models.loaded import Card, LoadedModel, build, override
+
+    config = override(_random_config(name), options, others=["seed"])
+    seed = options.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise ModelError(f"options.seed: got {seed!r}, expected a whole number from 0")
+    network = build(config)
+    weights.initialize(network, seed)
+    return LoadedModel(name, network, Card(BUNDLED_TOKENIZER, None, "random weights"), options)
+
+
+def _random_config(name: str) -> DeepseekV4Config:
+    from models.dense import uncompressed
+
+    return uncompressed(RANDOM) if name == "random-dense" else RANDOM
+
+
+def _hugging_face(name: str, options: Mapping[str, object]) -> Model:
+    from models.hugging_face import load
+
+    return load(name, options)
+
+
+def _no_config(name: str) -> DeepseekV4Config:
+    raise ModelError(f"model: {name!r} has no DeepSeek-V4 configuration")
+
+
+REGISTRY = {
+    "nano-v4": Entry(
+        "DeepSeek-V4 with its compressed cache, trained from scratch here",
+        _checkpoint,
+        _checkpoint_config,
+    ),
+    "nano-dense": Entry(
+        "its uncompressed twin, trained on the same data", _checkpoint, _checkpoint_config
+    ),
+    "random-v4": Entry(
+        "tiny, weights random from option seed: for dry runs and tests", _random, _random_config
+    ),
+    "random-dense": Entry("the same, uncompressed", _random, _random_config),
+    "path:FOLDER": Entry(
+        "a checkpoint of your own (config.json, model.safetensors, model.json)",
+        _checkpoint,
+        _checkpoint_config,
+    ),
+    "hf:NAME": Entry(
+        "any causal language model of transformers, a hub name or a folder (extra `hf`)",
+        _hugging_face,
+        _no_config,
+    ),
+}
