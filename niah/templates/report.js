@@ -109,7 +109,6 @@
         found.classList.add("undefined");
         count.textContent = "";
       }
-      found.setAttribute("aria-label", `${place(cell)}: ${taxText(cell)}`);
     } else {
       const p = side === "baseline" ? "b" : "c";
       const recall = cell[`${p}Correct`] / cell[`${p}Asked`];
@@ -118,9 +117,10 @@
       found.classList.add("recall");
       found.classList.toggle("light", recall < 0.39);
       found.style.setProperty("--v", recall.toFixed(3));
-      found.setAttribute("aria-label", `${place(cell)}: ${recallText(cell, side)}`);
     }
-    found.append(value, count);
+    found.append(value, " ", count);
+    const said = side === "tax" ? taxText(cell) : recallText(cell, side);
+    found.setAttribute("aria-label", `${found.textContent.trim()}, ${place(cell)}: ${said}`);
     found.addEventListener("mouseenter", () => showTip(found, cell));
     found.addEventListener("focus", () => showTip(found, cell));
     found.addEventListener("mouseleave", hideTip);
