@@ -159,7 +159,7 @@ class Losses:
 
     def figures(self) -> dict[str, float]:
         losses = {"answer": self.answer, "text": self.text, "index": self.index}
-        return {**{k: float(v) for k, v in losses.items()}, **self.accuracy}
+        return {**{k: float(v.detach()) for k, v in losses.items()}, **self.accuracy}
 
 
 def fact_accuracy(hits: Tensor, batch: Batch) -> dict[str, float]:
