@@ -171,7 +171,10 @@ def _saving_sentence(comparison: Comparison, rows: pd.DataFrame) -> str:
         return ""
     length, share = found
     digits = 0 if share >= 0.1 else 1
-    return f"At {length_text(length)} tokens it keeps {100 * share:.{digits}f}% of the cache bytes."
+    return (
+        f"At {length_text(length)} tokens {comparison.compressed} keeps "
+        f"{100 * share:.{digits}f}% of the cache bytes."
+    )
 
 
 def _labelled(run: Run, alone: bool) -> pd.DataFrame:

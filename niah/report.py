@@ -124,7 +124,7 @@ def _notices(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[str]
             asked = int((rows["arm"] == arm).sum())
             notices.append(
                 f"{int(failed):,} of {asked:,} questions to {arm} ended in an error. They count as "
-                "not recalled; `niah run` asks them again."
+                "not recalled; the same niah run asks them again."
             )
     for comparison in comparisons:
         missing = int(comparison.pairs["incomplete"].sum())
