@@ -19,6 +19,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# As in niah.stats and niah.power, which take long to import.
+FLOOR = 0.5
+ALPHA = 0.05
+
 Config = Annotated[Path, typer.Argument(help="The sweep's YAML file (see configs/).")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `niah run` wrote.")]
 
@@ -109,7 +113,7 @@ def report(
     ] = None,
     floor: Annotated[
         float, typer.Option(help="Baseline recall below which a tax is undefined.")
-    ] = 0.5,
+    ] = FLOOR,
 ) -> None:
     """Write one self-contained HTML page about a run or several."""
     from niah.report import write_report
@@ -140,10 +144,10 @@ def gate(
     max_slice_tax: Annotated[
         float | None, typer.Option(help="The margin of a slice; --max-tax by default.")
     ] = None,
-    alpha: Annotated[float, typer.Option(help="One-sided chance of a wrong verdict.")] = 0.05,
+    alpha: Annotated[float, typer.Option(help="One-sided chance of a wrong verdict.")] = ALPHA,
     floor: Annotated[
         float, typer.Option(help="Baseline recall below which a tax is undefined.")
-    ] = 0.5,
+    ] = FLOOR,
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")] = None,
     junit_out: Annotated[
         Path | None, typer.Option("--junit", help="Also write JUnit XML here.")
@@ -212,6 +216,29 @@ def export(
     by_suffix: Literal["jsonl", "parquet"] = "parquet" if out.suffix == ".parquet" else "jsonl"
     count = export_run(folder, out, shape, file_format or by_suffix)
     typer.echo(f"{count} records: {out}")
+
+
+@app.command()
+def cost(
+    model: Annotated[
+        list[str] | None, typer.Argument(help="Models of this repository to add, see `models`.")
+    ] = None,
+    length: Annotated[
+        list[int] | None, typer.Option(help="Tokens, as often as wanted. Default: 4K to 1M.")
+    ] = None,
+) -> None:
+    """Cache bytes and FLOPs by length: published models, and models of this repository."""
+    from rich.console import Console
+
+    from models.registry import configuration
+    from niah.cost import LENGTHS, configurations_table, published_table
+
+    console = Console()
+    lengths = length or LENGTHS
+    configs = {name: configuration(name) for name in model or ()}
+    console.print(published_table(lengths))
+    if configs:
+        console.print(configurations_table(configs, lengths))
 
 
 @app.command()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -66,22 +67,24 @@ def open_store(folder: Path, sweep: Sweep, bench: Bench) -> Store:
 
 
 def jobs_left(plan: Plan, bench: Bench, store: Store, progress: Progress) -> list[Job]:
-    """Arm by arm, what the store has no answer to."""
-    jobs = []
-    answered = store.answered
-    for arm in plan.sweep.arms:
-        runner = Runner(
+    """What the store has no answer to, stream by stream, so that an interrupted run has pairs."""
+    runners = [
+        Runner(
             plan.sweep,
             arm,
             bench.models[arm.name],
             bench.materials.tokenizer,
-            progress=lambda tokens, arm=arm: progress(arm, tokens),  # type: ignore[misc]
+            partial(progress, arm),
         )
-        for stream in plan.streams:
-            trials = runner.left(stream, answered)
-            if trials:
-                jobs.append(Job(runner, stream, trials))
-    return jobs
+        for arm in plan.sweep.arms
+    ]
+    answered = store.answered
+    jobs = [
+        Job(runner, stream, runner.left(stream, answered))
+        for stream in plan.streams
+        for runner in runners
+    ]
+    return [job for job in jobs if job.trials]
 
 
 def run_jobs(jobs: list[Job], bench: Bench, store: Store, tally: Tally) -> None:

@@ -30,8 +30,8 @@ class Archive:
     places: dict[str, tuple[Stream, Trial]]  # by pair
 
     def context(self, stream: Stream) -> Context:
-        sweep_layout = self.rows[0]["layout"]
-        return build_context(stream, self.materials.corpora[stream.corpus], sweep_layout)
+        corpus = self.materials.corpora[stream.corpus]
+        return build_context(stream, corpus, self.rows[0]["layout"])
 
 
 def open_archive(folder: Path) -> Archive:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
+from niah.cost import length_text
 from niah.estimate import Estimate
 from niah.power import smallest_detectable_tax
 from niah.run import Job, Tally
@@ -111,7 +112,7 @@ def heatmap(arm: str, rows: Iterable[Row]) -> Table:
     table = Table(title=f"{arm}: recall % by depth and length", box=None, header_style="dim")
     table.add_column("depth", style="dim", justify="right")
     for length in lengths:
-        table.add_column(length_name(length), justify="right")
+        table.add_column(length_text(length), justify="right")
     for depth in depths:
         shares = [share(cells.get((depth, length), [])) for length in lengths]
         table.add_row(f"{depth:.0%}", *map(coloured, shares))
@@ -128,7 +129,7 @@ def recall_table(rows: Sequence[Row], arms: Sequence[str]) -> Table:
     for length in sorted({length for length, _ in cells}):
         found = [cells.get((length, arm), []) for arm in arms]
         counts = [f"{sum(row['correct'] is True for row in some)}/{len(some)}" for some in found]
-        table.add_row(length_name(length), *counts)
+        table.add_row(length_text(length), *counts)
     return table
 
 
@@ -149,11 +150,3 @@ def coloured(value: float | None) -> Text:
         return Text("–", style="dim")
     colour = next(colour for floor, colour in COLOURS if value >= floor)
     return Text(f"{value * 100:.0f}", style=colour)
-
-
-def length_name(length: int) -> str:
-    """32768 -> 32K; other numbers as they are."""
-    for unit, size in (("M", 2**20), ("K", 2**10)):
-        if length >= size and length % size == 0:
-            return f"{length // size}{unit}"
-    return str(length)
