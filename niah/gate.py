@@ -123,6 +123,7 @@ def run_gate(
             of slices); it has to pass only with `require_slices`.
         max_slice_tax: margin of a slice; `max_tax` if None.
         alpha: one-sided chance of a wrong pass, and of a wrong failure.
+        floor: baseline recall below which a tax is undefined; not used with `against`.
 
     Raises:
         NiahError: unreadable results, a margin out of range, nothing to compare, or runs that do
@@ -156,7 +157,8 @@ def _comparisons(
     run: Path, against: Path | None, floor: float
 ) -> tuple[list[Comparison], list[str]]:
     if against is not None:
-        return compare_runs(load_run(run), load_run(against), floor)
+        # An earlier run that recalled little can still lose it: no floor here.
+        return compare_runs(load_run(run), load_run(against))
     comparisons = load_comparisons([load_run(run)], floor)[1]
     if not comparisons:
         raise GateError(

@@ -25,7 +25,7 @@ class NoPairError(NiahError):
     """Two runs that did not ask the same of the same."""
 
 
-def compare_runs(run: Run, against: Run, floor: float) -> tuple[list[Comparison], list[str]]:
+def compare_runs(run: Run, against: Run) -> tuple[list[Comparison], list[str]]:
     """Every arm of `run` against the arm of that name in the earlier run, and remarks.
 
     Raises:
@@ -51,7 +51,7 @@ def compare_runs(run: Run, against: Run, floor: float) -> tuple[list[Comparison]
                 f"in {run.path} and are left out"
             )
         both = both.reset_index(drop=True)
-        found.append(Comparison(f"{arm} now against before", "before", arm, both, floor))
+        found.append(Comparison(f"{arm} now against before", "before", arm, both, floor=0.0))
     return found, notes
 
 

@@ -113,6 +113,12 @@ def test_against_an_earlier_run(tmp_path: Path, kept: float, code: int) -> None:
     assert run_gate(now, before, 0.03).exit_code == code
 
 
+def test_what_recalled_little_can_still_regress(tmp_path: Path) -> None:
+    before = write_run(tmp_path / "before", made(0.45))
+    now = write_run(tmp_path / "now", made(0.1))
+    assert run_gate(now, before, 0.05).exit_code == 1
+
+
 def refused(now: Path, before: Path) -> str:
     with pytest.raises(NiahError) as refusal:
         run_gate(now, before, 0.03)
