@@ -22,7 +22,6 @@ from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.moe import Router
 
-
 HEAD_SCALE = 0.05
 COPY_GAIN = 0.5
 
@@ -95,7 +94,8 @@ def _start_copying(attention: Attention) -> None:
 def _orthonormal(matrix: Tensor) -> Tensor:
     """Orthonormal rows (or columns, if tall) spanning those of `matrix`."""
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    return u @ v
+    polar: Tensor = u @ v
+    return polar
 
 
 def parameter_count(model: nn.Module) -> int:
