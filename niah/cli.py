@@ -231,14 +231,15 @@ def cost(
     from rich.console import Console
 
     from models.registry import configuration
-    from niah.cost import LENGTHS, configurations_table, published_table
+    from niah.cost import LENGTHS, cache_table, compute_table, published_table
 
     console = Console()
     lengths = length or LENGTHS
     configs = {name: configuration(name) for name in model or ()}
     console.print(published_table(lengths))
     if configs:
-        console.print(configurations_table(configs, lengths))
+        console.print(cache_table(configs, lengths))
+        console.print(compute_table(configs, lengths))
 
 
 @app.command()

@@ -217,6 +217,15 @@ def test_lists_name_what_there_is(call: Call, command: str) -> None:
     assert f"\n{named[command]} " in f"\n{call(command).out}"
 
 
+def test_costs_are_listed_for_published_and_own_models(call: Call) -> None:
+    done = call("cost", "random-v4", "--length", "4096")
+    assert done.code == 0
+    assert "V4-Pro" in done.out
+    assert "random-v4" in done.out
+    assert call("cost", "--length", "0").code == 2
+    assert call("cost", "gpt-9").code == 2
+
+
 def test_help_names_every_command(call: Call) -> None:
     done = call("--help")
     assert done.code == 0
