@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from niah import figures, series
 from niah.compare import Comparison
+from niah.theme import inline_svg, style
 from niah.wording import length_text, points
 
 COUNTS = frozenset({"correct", "asked", "errors", "pairs", "lost", "gained", "answers"})
@@ -32,11 +33,11 @@ class Plate:
     draw: Callable[[pd.DataFrame], Figure]
 
     def figure(self) -> Figure:
-        with figures.style():
+        with style():
             return self.draw(self.frame)
 
     def svg(self) -> str:
-        return figures.inline_svg(self.figure(), self.name, self.title)
+        return inline_svg(self.figure(), self.name, self.title)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         return text_table(self.frame)

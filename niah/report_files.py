@@ -13,10 +13,11 @@ import pandas as pd
 
 from niah.compare import Comparison, headline, load_comparisons, slice_rows
 from niah.errors import NiahError
-from niah.figures import draw_heatmaps, file_bytes, style
+from niah.figures import draw_heatmaps
 from niah.plates import Plate, make_plates, text_table
 from niah.results import load_run
 from niah.stats import BASELINE_FLOOR
+from niah.theme import file_bytes, style
 from niah.views import make_heatmap
 from niah.wording import markdown_text, points
 

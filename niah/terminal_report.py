@@ -17,9 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from niah.compare import Comparison, headline, load_comparisons
-from niah.figures import RECALL_MAP, TAX_MAP, tax_limit
+from niah.figures import tax_limit
 from niah.results import load_run
 from niah.stats import BASELINE_FLOOR
+from niah.theme import RECALL_MAP, TAX_MAP
 from niah.views import Cell, Heatmap, make_heatmap
 
 
