@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich import box
-from rich.console import Group
 from rich.table import Table
 
 from models.cost import FLOPS_CAVEAT, LENGTHS, own_table, table
