@@ -230,8 +230,9 @@ def cost(
     """Cache bytes and FLOPs by length: published models, and models of this repository."""
     from rich.console import Console
 
+    from models.cost import LENGTHS
     from models.registry import configuration
-    from niah.cost import LENGTHS, cache_table, compute_table, published_table
+    from niah.cost import cache_table, compute_table, published_table
 
     console = Console()
     lengths = length or LENGTHS
