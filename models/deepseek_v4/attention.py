@@ -147,8 +147,8 @@ class SlidingAttention(Attention):
 class CompressedAttention(SlidingAttention):
     """The window and compressed entries together; subclasses say which entries."""
 
-    QUERY_BLOCK_LOGITS = 2**22
-    """Upper bound of H x queries x entries held at once at inference."""
+    QUERY_BLOCK_LOGITS = 2**19
+    """Upper bound of H x queries x entries held at once at inference: what a core's cache holds."""
 
     compressor: Compressor
 

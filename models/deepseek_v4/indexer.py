@@ -50,8 +50,8 @@ class Indexer(Compressor):
         transposed = keys.transpose(-1, -2)
         total = torch.zeros(())
         for head in range(queries.shape[2]):
-            dots = (queries[:, :, head] @ transposed).relu()
-            total = total + weights[:, :, head, None] * dots
+            dots = (queries[:, :, head] @ transposed).relu_()
+            total = torch.addcmul(total, dots, weights[:, :, head, None])
         return total
 
 

@@ -43,13 +43,16 @@ class HyperConnection(nn.Module):
         return mix.transpose(-1, -2) @ streams + post.unsqueeze(-1) * output.unsqueeze(-2)
 
     def _sinkhorn(self, logits: Tensor) -> Tensor:
-        """Doubly stochastic [.., K, K]; the released code normalises columns last."""
-        m = torch.softmax(logits, dim=-1) + self.eps
-        m = m / (m.sum(dim=-2, keepdim=True) + self.eps)
+        """Doubly stochastic [B, S, K, K]; the released code normalises columns last.
+
+        The iteration runs on [K, K, B, S], where the tiny sums are over whole vectors.
+        """
+        m = (torch.softmax(logits, dim=-1) + self.eps).permute(2, 3, 0, 1).contiguous()
+        m = m / (m.sum(dim=0, keepdim=True) + self.eps)
         for _ in range(self.iterations - 1):
-            m = m / (m.sum(dim=-1, keepdim=True) + self.eps)
-            m = m / (m.sum(dim=-2, keepdim=True) + self.eps)
-        return m
+            m = m / (m.sum(dim=1, keepdim=True) + self.eps)
+            m = m / (m.sum(dim=0, keepdim=True) + self.eps)
+        return m.permute(2, 3, 0, 1)
 
 
 class HyperHead(nn.Module):
