@@ -33,7 +33,7 @@ def test_many_pieces(small: DeepseekV4, sizes: list[int]) -> None:
     assert relative_difference(pieces, full_logits(small, IDS)) < TOLERANCE
 
 
-@pytest.mark.parametrize("chunk_size", [1, 100, 128, 1000])
+@pytest.mark.parametrize("chunk_size", [50, 128, 1000])
 def test_the_session_splits_long_calls_itself(small: DeepseekV4, chunk_size: int) -> None:
     session = DeepseekV4Session(small, chunk_size)
     session.extend(IDS.numpy())
