@@ -40,7 +40,9 @@ class HyperConnection(nn.Module):
 
     def spread(self, output: Tensor, streams: Tensor, post: Tensor, mix: Tensor) -> Tensor:
         """X'_k = post_k * y + sum_j mix[j, k] X_j, [B, S, K, D]: the mix acts transposed."""
-        return mix.transpose(-1, -2) @ streams + post.unsqueeze(-1) * output.unsqueeze(-2)
+        # Contiguous first: the batched product would clone every 4 x 4 matrix by itself.
+        kept = mix.transpose(-1, -2).contiguous() @ streams
+        return torch.addcmul(kept, post.unsqueeze(-1), output.unsqueeze(-2))
 
     def _sinkhorn(self, logits: Tensor) -> Tensor:
         """Doubly stochastic [B, S, K, K]; the released code normalises columns last.
