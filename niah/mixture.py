@@ -94,20 +94,14 @@ class Mixture:
             room += len(pieces.pop()[0])
         return self._join(rng, pieces, self._filler(rng, room, settings))
 
-    def _items(
-        self, rng: np.random.Generator, settings: MixtureSettings, count: int
-    ) -> list[Item]:
+    def _items(self, rng: np.random.Generator, settings: MixtureSettings, count: int) -> list[Item]:
         num_snippets = int(rng.binomial(count, settings.snippet_share))
-        facts = self.family.make_many(
-            rng, count - num_snippets, split="train", templates="trained"
-        )
+        facts = self.family.make_many(rng, count - num_snippets, split="train", templates="trained")
         items = [self._fact_item(rng, fact, settings) for fact in facts]
         items += [self._snippet_item(rng) for _ in range(num_snippets)]
         return [items[i] for i in rng.permutation(len(items))]
 
-    def _fact_item(
-        self, rng: np.random.Generator, fact: Fact, settings: MixtureSettings
-    ) -> Item:
+    def _fact_item(self, rng: np.random.Generator, fact: Fact, settings: MixtureSettings) -> Item:
         statement, question = fact.pieces[0], fact.question
         if rng.random() < settings.bare_share:
             question = statement[: statement.index(" " + fact.gold[0])]
@@ -166,9 +160,7 @@ class Mixture:
         out.append(filler[previous:])
         return np.concatenate(out), spans
 
-    def _filler(
-        self, rng: np.random.Generator, length: int, settings: MixtureSettings
-    ) -> Ids:
+    def _filler(self, rng: np.random.Generator, length: int, settings: MixtureSettings) -> Ids:
         if rng.random() < settings.noise_share:
             return rng.integers(0, self.tokenizer.vocab_size, length)
         return self._text(rng, length)

@@ -12,11 +12,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,94 +29,12 @@ from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DeepseekV4
 from models.dense import DenseTwin
-from niah.mixture import Batch, Mixture, MixtureSettings
+from models.loaded import Card, write_card
+from niah.mixture import Batch, Mixture
 from niah.muon import build_optimizers
+from niah.train_spec import TrainConfig, load_train_config
 
 Arm = Literal["compressed", "dense"]
-
-
-class TrainingError(ValueError):
-    """A training configuration or folder that cannot be used; the message says why."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Stage(_Strict):
-    """A run of steps at one length."""
-
-    steps: int = Field(ge=1)
-    length: int = Field(ge=128)
-    items: tuple[int, int]
-    batch_tokens: int = Field(8192, ge=128)
-    rate: float = Field(1.0, gt=0, description="multiplies both learning rates")
-    sparse: bool = Field(True, description="False: the indexer's dense warm-up")
-    jump_share: float = Field(0.0, ge=0, le=1)
-    snippet_share: float = Field(0.3, ge=0, le=1)
-    scattered_share: float = Field(0.5, ge=0, le=1)
-
-    def mixture(self) -> MixtureSettings:
-        return MixtureSettings(
-            length=self.length,
-            items=self.items,
-            snippet_share=self.snippet_share,
-            scattered_share=self.scattered_share,
-            jump_share=self.jump_share,
-        )
-
-
-class TrainConfig(_Strict):
-    """A training run; one YAML in configs/."""
-
-    name: str
-    seed: int = 0
-    corpus: str = "manual"
-    tokenizer: str = "bundled-bpe-2048"
-    model: dict[str, Any]
-    stages: tuple[Stage, ...] = Field(min_length=1)
-    matrix_rate: float = Field(4e-3, gt=0)
-    other_rate: float = Field(3e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    warmup_steps: int = Field(50, ge=0)
-    cooldown_steps: int = Field(200, ge=0, description="at the end, linearly to a tenth")
-    lm_weight: float = Field(0.3, ge=0)
-    lm_share: float = Field(0.25, gt=0, le=1, description="of positions, to spare the head")
-    index_weight: float = Field(0.1, ge=0)
-    clip: float = Field(1.0, gt=0)
-    compile: bool = Field(False, description="torch.compile the mHC; needs a C++ compiler")
-    threads: int = Field(1, ge=1)
-    save_minutes: float = Field(3.0, gt=0)
-
-    @property
-    def num_steps(self) -> int:
-        return sum(stage.steps for stage in self.stages)
-
-    def stage_at(self, step: int) -> Stage:
-        """The stage of a step; past the end, the last one."""
-        for stage in self.stages:
-            if step < stage.steps:
-                return stage
-            step -= stage.steps
-        return self.stages[-1]
-
-    def rate_at(self, step: int) -> float:
-        """Warm-up, the stage's own factor, cool-down."""
-        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        left = (self.num_steps - step) / max(1, self.cooldown_steps)
-        return self.stage_at(step).rate * warm * max(0.1, min(1.0, left))
-
-
-def load_train_config(path: Path) -> TrainConfig:
-    """Raises TrainingError with one line that names the field."""
-    try:
-        return TrainConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
-        raise TrainingError(f"{path}: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise TrainingError(f"{path}: {field}: {first['msg']}, got {first['input']!r}") from error
 
 
 def build_model(config: TrainConfig, arm: Arm, vocab_size: int) -> DeepseekV4:
@@ -189,6 +106,8 @@ class Trainer:
             self.model, config.matrix_rate, config.other_rate, config.weight_decay
         )
         self.rates = [o.param_groups[0]["lr"] for o in self.optimizers]
+        card = f"{arm} twin of the training {config.name}"
+        self.card = Card(tokenizer.name, tokenizer.fingerprint, card)
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0
@@ -248,11 +167,12 @@ class Trainer:
     def save(self) -> None:
         """Weights and optimiser state, each written beside and then moved into place."""
         weights.save(self.model, self.folder)
+        write_card(self.folder, self.card)
         moments = {
             f"{i}.{j}.{name}": value
             for i, optimizer in enumerate(self.optimizers)
-            for j, state in enumerate(optimizer.state.values())
-            for name, value in state.items()
+            for j, parameter in enumerate(optimizer.param_groups[0]["params"])
+            for name, value in optimizer.state.get(parameter, {}).items()
         }
         progress = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
         metadata = {"progress": json.dumps(progress)}
@@ -264,8 +184,6 @@ class Trainer:
         path = self.folder / "state.safetensors"
         if not path.exists():
             return
-        from safetensors import safe_open
-
         with safe_open(path, framework="pt") as file:
             progress = json.loads(file.metadata()["progress"])
         tensors = load_file(path)
@@ -279,6 +197,15 @@ class Trainer:
                     optimizer.state[parameter] = state
         self.step, self.tokens = progress["step"], progress["tokens"]
         self.seconds = progress["seconds"]
+        self._forget_lost_steps()
+
+    def _forget_lost_steps(self) -> None:
+        """Drop the curve's rows of steps after the last save: they are trained again."""
+        path = self.folder / "curve.jsonl"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+            path.write_text("".join(kept), encoding="utf-8")
 
 
 def keep_large_buffers() -> None:

@@ -22,7 +22,8 @@ from haystacks.words import adjectives, nouns
 from models.deepseek_v4.config import ConfigError
 from niah.mixture import Batch, Mixture, MixtureSettings
 from niah.muon import Muon, orthogonalize
-from niah.train import Arm, TrainConfig, Trainer, TrainingError, load_train_config
+from niah.train import Arm, Trainer
+from niah.train_spec import TrainConfig, TrainingError, load_train_config
 
 # --- optimiser -------------------------------------------------------------------------------
 
@@ -300,3 +301,12 @@ def test_an_impossible_model_is_named_before_anything_is_written(tmp_path: Path)
     with pytest.raises(ConfigError, match=r"^o_groups: got 3, expected a divisor"):
         Trainer(config, "dense", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("items", [[5, 2], [0, 0], [0, 3]])
+def test_items_have_to_be_a_range_of_at_least_one(tmp_path: Path, items: list[int]) -> None:
+    path = tmp_path / "train.yaml"
+    stage = {"steps": 1, "length": 128, "items": items}
+    path.write_text(yaml.safe_dump({"name": "t", "model": {}, "stages": [stage]}))
+    with pytest.raises(TrainingError, match="items should be"):
+        load_train_config(path)

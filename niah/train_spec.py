@@ -1,0 +1,107 @@
+"""Owns a training's configuration: what its YAML may say, and the one line on what is wrong.
+
+Knows no model and no text beyond their names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from niah.mixture import MixtureSettings
+
+
+class TrainingError(ValueError):
+    """A training configuration or folder that cannot be used; the message says why."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stage(_Strict):
+    """A run of steps at one length."""
+
+    steps: int = Field(ge=1)
+    length: int = Field(ge=128)
+    items: tuple[int, int]
+    batch_tokens: int = Field(8192, ge=128)
+    rate: float = Field(1.0, gt=0, description="multiplies both learning rates")
+    sparse: bool = Field(True, description="False: the indexer's dense warm-up")
+    jump_share: float = Field(0.0, ge=0, le=1)
+    snippet_share: float = Field(0.3, ge=0, le=1)
+    scattered_share: float = Field(0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def items_in_order(self) -> Stage:
+        fewest, most = self.items
+        if not 1 <= fewest <= most:
+            raise ValueError(
+                f"items should be [fewest, most], at least 1 and in order: {self.items}"
+            )
+        return self
+
+    def mixture(self) -> MixtureSettings:
+        return MixtureSettings(
+            length=self.length,
+            items=self.items,
+            snippet_share=self.snippet_share,
+            scattered_share=self.scattered_share,
+            jump_share=self.jump_share,
+        )
+
+
+class TrainConfig(_Strict):
+    """A training run; one YAML in configs/."""
+
+    name: str
+    seed: int = 0
+    corpus: str = "manual"
+    tokenizer: str = "bundled-bpe-2048"
+    model: dict[str, Any]
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    matrix_rate: float = Field(4e-3, gt=0)
+    other_rate: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_steps: int = Field(50, ge=0)
+    cooldown_steps: int = Field(200, ge=0, description="at the end, linearly to a tenth")
+    lm_weight: float = Field(0.3, ge=0)
+    lm_share: float = Field(0.25, gt=0, le=1, description="of positions, to spare the head")
+    index_weight: float = Field(0.1, ge=0)
+    clip: float = Field(1.0, gt=0)
+    compile: bool = Field(False, description="torch.compile the mHC; needs a C++ compiler")
+    threads: int = Field(1, ge=1)
+    save_minutes: float = Field(3.0, gt=0)
+
+    @property
+    def num_steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage of a step; past the end, the last one."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+    def rate_at(self, step: int) -> float:
+        """Warm-up, the stage's own factor, cool-down."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        left = (self.num_steps - step) / max(1, self.cooldown_steps)
+        return self.stage_at(step).rate * warm * max(0.1, min(1.0, left))
+
+
+def load_train_config(path: Path) -> TrainConfig:
+    """Raises TrainingError with one line that names the field."""
+    try:
+        return TrainConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError) as error:
+        raise TrainingError(f"{path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise TrainingError(f"{path}: {field}: {first['msg']}, got {first['input']!r}") from error
