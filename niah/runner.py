@@ -44,10 +44,12 @@ class Runner:
     model: Model
     tokenizer: Tokenizer
     progress: Progress
-    stop_ids: tuple[int, ...] = field(init=False)
+    newline: tuple[int, ...] = field(init=False)
+    full_stop: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.stop_ids = tuple(self.tokenizer.encode("\n"))[-1:]
+        self.newline = tuple(self.tokenizer.encode("\n"))[-1:]
+        self.full_stop = tuple(self.tokenizer.encode("."))[-1:]
 
     def key(self, trial: Trial) -> str:
         return key_identity(trial.pair, self.arm.name, self.model.fingerprint)
@@ -78,6 +80,15 @@ class Runner:
                 yield self.describe(trial, stream, ratio) | failed(error)
             else:
                 yield self.describe(trial, stream, ratio) | self.judged(trial, context, reading)
+
+    def stop_ids(self, trial: Trial) -> tuple[int, ...]:
+        """Tokens that end an answer: a newline, and a full stop where the planted sentence has
+        it right after its value. What a model writes in the sentence after is no part of the
+        answer, and digits there would make a decimal fraction of a number that was right."""
+        fact = trial.fact
+        if fact.answer_mode == "one" and any(f" {fact.gold[0]}." in piece for piece in fact.pieces):
+            return self.newline + self.full_stop
+        return self.newline
 
     def timeline(self, session: Session) -> Timeline:
         return Timeline(session, self.sweep.chunk_tokens, self.progress)
@@ -127,7 +138,7 @@ class Runner:
         own = fork.advance(context.own_ids(trial))
         cache_bytes = fork.session.cache_bytes().as_dict()
         began = time.perf_counter()
-        answer_ids = fork.session.generate(trial.max_new_tokens, self.stop_ids)
+        answer_ids = fork.session.generate(trial.max_new_tokens, self.stop_ids(trial))
         decode_seconds = time.perf_counter() - began
         return Reading(
             answer_ids=answer_ids,

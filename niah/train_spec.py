@@ -30,6 +30,7 @@ class Stage(_Strict):
     items: tuple[int, int]
     batch_tokens: int = Field(8192, ge=128)
     rate: float = Field(1.0, gt=0, description="multiplies both learning rates")
+    end_rate: float | None = Field(None, gt=0, description="reached linearly; null: no change")
     sparse: bool = Field(True, description="False: the indexer's dense warm-up")
     jump_share: float = Field(0.0, ge=0, le=1)
     snippet_share: float = Field(0.3, ge=0, le=1)
@@ -67,7 +68,6 @@ class TrainConfig(_Strict):
     other_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     warmup_steps: int = Field(50, ge=0)
-    cooldown_steps: int = Field(200, ge=0, description="at the end, linearly to a tenth")
     lm_weight: float = Field(0.3, ge=0)
     lm_share: float = Field(0.25, gt=0, le=1, description="of positions, to spare the head")
     index_weight: float = Field(0.1, ge=0)
@@ -82,17 +82,22 @@ class TrainConfig(_Strict):
 
     def stage_at(self, step: int) -> Stage:
         """The stage of a step; past the end, the last one."""
-        for stage in self.stages:
-            if step < stage.steps:
-                return stage
-            step -= stage.steps
-        return self.stages[-1]
+        return self._place(step)[0]
 
     def rate_at(self, step: int) -> float:
-        """Warm-up, the stage's own factor, cool-down."""
+        """What multiplies the learning rates: warm-up, and the stage's own line."""
+        stage, offset = self._place(step)
+        end = stage.rate if stage.end_rate is None else stage.end_rate
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        left = (self.num_steps - step) / max(1, self.cooldown_steps)
-        return self.stage_at(step).rate * warm * max(0.1, min(1.0, left))
+        return warm * (stage.rate + (end - stage.rate) * offset / stage.steps)
+
+    def _place(self, step: int) -> tuple[Stage, int]:
+        """The stage of a step, and the steps since that stage began."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        return self.stages[-1], self.stages[-1].steps
 
 
 def load_train_config(path: Path) -> TrainConfig:

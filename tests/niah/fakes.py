@@ -46,7 +46,10 @@ class RecallSession:
         context, _, statement = self.model.tokenizer.decode(ids.tolist()).rpartition("?")
         _, found, rest = context.partition(f"{statement} ")
         value = rest.partition(".")[0] if found else "I do not know"
-        return self.model.tokenizer.encode(f" {value}.")[:max_new_tokens]
+        # Like a language model it goes on after its answer, with digits of another sentence.
+        ids_out = self.model.tokenizer.encode(f" {value}.25 more")[:max_new_tokens]
+        stops = [i for i, token in enumerate(ids_out) if token in stop_ids]
+        return ids_out[: stops[0]] if stops else ids_out
 
     def cache_bytes(self) -> CacheBytes:
         return CacheBytes(full=100 * min(self.position, self.model.memory))

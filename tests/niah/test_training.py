@@ -198,7 +198,6 @@ TINY: dict[str, Any] = {
         {"steps": 2, "length": 256, "batch_tokens": 256, "items": [2, 4], "sparse": False},
         {"steps": 4, "length": 256, "batch_tokens": 512, "items": [2, 4], "jump_share": 0.5},
     ],
-    "cooldown_steps": 2,
     "warmup_steps": 2,
 }
 
