@@ -112,12 +112,11 @@ def at_residues(length: int, phase: Phase | None) -> list[int]:
 def draw_fact(
     family: Family, cell: Cell, sweep: Sweep, rng: np.random.Generator, seen: set[str]
 ) -> Fact:
-    """A fact whose key and values no other question of the repeat uses."""
+    """A fact with no key or value, distractors' included, that the repeat uses elsewhere."""
     for _ in range(MAX_DRAWS):
         fact = family.make(rng, sweep.split, cell.templates)
-        names = {fact.key, *fact.values}
-        if not names & seen:
-            seen |= names
+        if seen.isdisjoint(fact.claims):
+            seen |= fact.claims
             return fact
     raise PlanError(
         f"families = {cell.family}: no new key in {MAX_DRAWS} draws after {len(seen)} keys and "

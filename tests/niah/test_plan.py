@@ -1,6 +1,7 @@
 """From a sweep to prompts: exact lengths, needles where the plan says, nothing twice."""
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from haystacks.needles import FAMILIES
+from haystacks.families.single import SingleNumber
+from haystacks.needles import FAMILIES, Fact, TemplateSplit, ValueSplit
 from niah.context import build_context
 from niah.errors import PlanError
 from niah.plan import Materials, make_plan
@@ -53,6 +55,27 @@ def test_facts_are_new_within_a_repeat_and_pairs_within_a_run(fields: dict[str, 
     for name in ("key", "gold"):
         found = Counter((s.repeat, getattr(t.fact, name)) for s, t in plan.trials())
         assert max(found.values()) == 1
+
+
+class Rival(SingleNumber):
+    """Every fact is planted beside a sentence about one of very few keys."""
+
+    def make(
+        self, rng: np.random.Generator, split: ValueSplit, templates: TemplateSplit = "trained"
+    ) -> Fact:
+        return replace(
+            super().make(rng, split, templates), distractor_keys=(f"rival {rng.integers(4)}",)
+        )
+
+
+def test_no_two_questions_of_a_repeat_share_a_distractor() -> None:
+    """A distractor is planted text: of another question it would be a second answer."""
+    rivals = replace(materials(), families={"single_number": Rival()})
+    plan = make_plan(sweep_of(lengths=[2048], depths=4), rivals)
+    claims = Counter((s.repeat, name) for s, t in plan.trials() for name in t.fact.claims)
+    assert max(claims.values()) == 1
+    with pytest.raises(PlanError, match="families = single_number: no new key"):
+        make_plan(sweep_of(lengths=[2048], depths=5), rivals)
 
 
 @few
