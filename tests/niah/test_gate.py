@@ -54,6 +54,16 @@ def test_the_advice_is_enough(tmp_path: Path) -> None:
     assert many.verdict == "pass"
 
 
+def test_a_huge_loss_in_two_streams_is_inconclusive_and_takes_few_more(tmp_path: Path) -> None:
+    arms = {"dense": keeps(1.0), "v4": keeps(0.02)}
+    made_of = made(1.0, repeats=2, lengths=(1024,), depths=(0.5,), families=("single",), arms=arms)
+    overall = run_gate(write_run(tmp_path / "run", made_of), None, 0.02).checks[0]
+    assert overall.tax.value == 1
+    assert overall.verdict == "inconclusive"
+    assert overall.more_pairs is not None
+    assert 1 <= overall.more_pairs < 1000
+
+
 def test_one_bad_slice_fails_a_good_whole(tmp_path: Path) -> None:
     def forgets_one_family(length: int, depth: float, family: str) -> float:
         return 0.6 if family == "uuid" else 1.0

@@ -136,6 +136,12 @@ def test_power_matches_the_published_example() -> None:
     assert pairs_needed(0.02, 0.03, design_effect=2) == pytest.approx(920, abs=10)
 
 
+@pytest.mark.parametrize("tax", [0.7, 0.9, 1.0, -1.0])
+def test_a_very_large_tax_takes_few_pairs(tax: float) -> None:
+    assert 1 <= pairs_needed(tax, abs(tax), 0.02) <= 3
+    assert 1 <= pairs_needed(tax, 1.0, 0.02) <= 8
+
+
 def test_promised_power_is_reached() -> None:
     rng = np.random.default_rng(4)
     pairs = pairs_needed(0.04, 0.08)
