@@ -11,17 +11,10 @@ from rich.table import Table
 
 from models.cost import FLOPS_CAVEAT, LENGTHS, own_table, table
 from models.deepseek_v4.config import DeepseekV4Config
+from niah.wording import length_text
 
 GIB = 2**30
 MIB = 2**20
-
-
-def length_text(length: int) -> str:
-    """4096 as 4K, 2**20 as 1M; other numbers in full, with separators."""
-    for unit, name in ((MIB, "M"), (1024, "K")):
-        if length % unit == 0:
-            return f"{length // unit}{name}"
-    return f"{length:,}"
 
 
 def published_table(lengths: Iterable[int] = LENGTHS) -> Table:

@@ -13,12 +13,12 @@ def points(value: float) -> str:
 
 
 def length_text(length: float) -> str:
-    """1024 -> 1K, 1048576 -> 1M; a length that is no multiple of 1024 keeps its digits."""
+    """1024 -> 1K, 1048576 -> 1M; a length that is no multiple of 1024 stays 1,000."""
     whole = round(length)
     for unit, size in (("M", 1024**2), ("K", 1024)):
         if whole >= size and whole % size == 0:
             return f"{whole // size}{unit}"
-    return str(whole)
+    return f"{whole:,}"
 
 
 def slice_text(column: str, value: object) -> str:
