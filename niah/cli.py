@@ -66,6 +66,7 @@ def run(
     from niah.run import Tally, jobs_left, open_store, run_jobs
     from niah.store import latest_rows
     from niah.terminal import Bar, print_plan, print_summary
+    from niah.terminal_report import terminal_report
 
     console = Console()
     bench, planned, estimates = prepare(config)
@@ -82,6 +83,8 @@ def run(
         finally:
             bar.close()
         rows = list(latest_rows(store.rows).values())
+    if {arm.role for arm in planned.sweep.arms} == {"baseline", "compressed"}:
+        terminal_report(folder, console)
     print_summary(console, tally, rows)
     console.print(f"rows: {folder / 'rows.jsonl'}", soft_wrap=True)
     failures = [row for row in rows if row["error"] is not None]
@@ -109,17 +112,35 @@ def report(
     runs: Runs,
     out: Annotated[
         Path | None,
-        typer.Option(help="A folder for index.html, or an .html file. Default: reports/NAME."),
+        typer.Option(help="A folder, or an .html file for the page. Default: reports/NAME."),
     ] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="html: one page; png, svg, csv, md: files of their own.")
+    ] = "html",
+    terminal: Annotated[
+        bool, typer.Option("--terminal", help="Print the heatmaps here and write nothing.")
+    ] = False,
     floor: Annotated[
         float, typer.Option(help="Baseline recall below which a tax is undefined.")
     ] = FLOOR,
 ) -> None:
-    """Write one self-contained HTML page about a run or several."""
-    from niah.report import write_report
+    """Write one self-contained HTML page about a run or several, or its figures and tables."""
+    if terminal and (out is not None or file_format != "html"):
+        raise ValueError("--terminal writes nothing; leave out --out and --format")
+    folder = out or Path("reports") / runs[0].resolve().name
+    if terminal:
+        from niah.terminal_report import terminal_report
 
-    page = write_report(runs, out or Path("reports") / runs[0].resolve().name, floor)
-    typer.echo(f"report: {page}")
+        terminal_report(runs, floor=floor)
+    elif file_format == "html":
+        from niah.report import write_report
+
+        typer.echo(f"report: {write_report(runs, folder, floor)}")
+    else:
+        from niah.report_files import write_files
+
+        for path in write_files(runs, folder, file_format, floor):
+            typer.echo(path)
 
 
 @app.command()

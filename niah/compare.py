@@ -80,8 +80,11 @@ def load_comparisons(
     same questions; then each arm of a later run meets the first run's arm of the same name.
 
     Raises:
-        ResultsError: two folders of one name, since their arms could not be told apart.
+        ResultsError: a floor that is no share, or two folders of one name, since their arms could
+            not be told apart.
     """
+    if not 0 <= floor <= 1:
+        raise ResultsError(f"floor is {floor}; a share from 0 to 1 is needed (0.5 is 50%)")
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise ResultsError(f"folders to compare should have different names, not {names}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import pandas as pd
 
@@ -21,11 +21,11 @@ from niah.theme import file_bytes, style
 from niah.views import make_heatmap
 from niah.wording import markdown_text, points
 
-FileFormat = Literal["png", "svg", "csv", "md"]
+FORMATS = ("png", "svg", "csv", "md")
 
 
 def write_files(
-    runs: Sequence[Path], out: Path, file_format: FileFormat, floor: float = BASELINE_FLOOR
+    runs: Sequence[Path], out: Path, file_format: str, floor: float = BASELINE_FLOOR
 ) -> list[Path]:
     """Write what the report of `runs` shows into the folder `out`; returns the files.
 
@@ -33,11 +33,13 @@ def write_files(
     numbers as the page writes them.
 
     Raises:
-        NiahError: unreadable results, or a format not listed above.
+        NiahError: unreadable results, a format not listed above, or a file where the folder
+            should be; nothing is written then.
     """
-    if file_format not in get_args(FileFormat):
-        known = ", ".join(get_args(FileFormat))
-        raise NiahError(f"format is {file_format!r}; it should be one of {known}")
+    if file_format not in FORMATS:
+        raise NiahError(f"format is {file_format!r}; it should be html, {', '.join(FORMATS)}")
+    if out.suffix == ".html" or out.is_file():
+        raise NiahError(f"out is {out}; {file_format} files need a folder")
     rows, comparisons = load_comparisons([load_run(run) for run in runs], floor)
     plates = make_plates(rows, comparisons)
     writers: dict[str, Callable[[], Iterator[tuple[str, bytes]]]] = {

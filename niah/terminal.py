@@ -1,27 +1,25 @@
-"""Owns what a person sees in the terminal: a plan's cost, a progress bar, a run's tables.
+"""Owns what a person sees in the terminal: a plan's cost, a progress bar, a run's counts.
 
 Knows rows and plans as values; runs nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Never
+from collections.abc import Mapping, Sequence
+from typing import Never
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 from tqdm import tqdm
 
-from niah.cost import length_text
 from niah.estimate import Estimate
 from niah.power import smallest_detectable_tax
 from niah.run import Job, Tally
 from niah.spec import Arm
 from niah.store import Row
 from niah.trial import Plan
+from niah.wording import length_text
 
 ASSUMED_DISCORDANCE = 0.03  # share of questions that two close arms answer differently
-COLOURS = ((0.95, "green"), (0.5, "yellow"), (0.0, "red"))
 
 
 def print_plan(console: Console, plan: Plan, estimates: Mapping[str, Estimate]) -> None:
@@ -88,13 +86,10 @@ class Bar:
 
 
 def print_summary(console: Console, tally: Tally, rows: Sequence[Row]) -> None:
-    """Tables of recall, then what this run did."""
+    """Right answers by length, then what this run did."""
     asked = [row for row in rows if row["control"] is None]
-    arms = list(dict.fromkeys(row["arm"] for row in asked))
-    for arm in arms:
-        console.print(heatmap(arm, [row for row in asked if row["arm"] == arm]))
     if asked:
-        console.print(recall_table(asked, arms))
+        console.print(recall_table(asked))
     reused = tally.reused_tokens / max(1, tally.computed_tokens + tally.reused_tokens)
     outside = tally.seconds - tally.model_seconds
     console.print(
@@ -104,24 +99,12 @@ def print_summary(console: Console, tally: Tally, rows: Sequence[Row]) -> None:
     )
 
 
-def heatmap(arm: str, rows: Iterable[Row]) -> Table:
-    """Recall in percent by depth (down) and length (across)."""
-    cells = grouped(rows, "depth", "requested_length")
-    depths = sorted({depth for depth, _ in cells})
-    lengths = sorted({length for _, length in cells})
-    table = Table(title=f"{arm}: recall % by depth and length", box=None, header_style="dim")
-    table.add_column("depth", style="dim", justify="right")
-    for length in lengths:
-        table.add_column(length_text(length), justify="right")
-    for depth in depths:
-        shares = [share(cells.get((depth, length), [])) for length in lengths]
-        table.add_row(f"{depth:.0%}", *map(coloured, shares))
-    return table
-
-
-def recall_table(rows: Sequence[Row], arms: Sequence[str]) -> Table:
+def recall_table(rows: Sequence[Row]) -> Table:
     """Right answers over questions by length, one column an arm; an error is not a right answer."""
-    cells = grouped(rows, "requested_length", "arm")
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    cells: dict[tuple[int, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        cells[row["requested_length"], row["arm"]].append(row)
     table = Table(title="right answers / questions", box=None, header_style="dim")
     table.add_column("length", style="dim", justify="right")
     for arm in arms:
@@ -131,22 +114,3 @@ def recall_table(rows: Sequence[Row], arms: Sequence[str]) -> Table:
         counts = [f"{sum(row['correct'] is True for row in some)}/{len(some)}" for some in found]
         table.add_row(length_text(length), *counts)
     return table
-
-
-def grouped(rows: Iterable[Row], first: str, second: str) -> dict[tuple[Any, Any], list[Row]]:
-    """Rows by the values of two fields."""
-    groups: dict[tuple[Any, Any], list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row[first], row[second]].append(row)
-    return groups
-
-
-def share(rows: Sequence[Row]) -> float | None:
-    return sum(row["correct"] is True for row in rows) / len(rows) if rows else None
-
-
-def coloured(value: float | None) -> Text:
-    if value is None:
-        return Text("–", style="dim")
-    colour = next(colour for floor, colour in COLOURS if value >= floor)
-    return Text(f"{value * 100:.0f}", style=colour)

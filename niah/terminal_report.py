@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.colors import LinearSegmentedColormap, to_hex
-from rich.console import Console
+from rich.console import Console, Group
 from rich.padding import Padding
 from rich.style import Style
 from rich.table import Table
@@ -52,28 +52,24 @@ def print_heatmaps(console: Console, comparison: Comparison) -> None:
         _panel(heatmap, "tax, points lost", "tax", limit),
     ]
     width = sum(console.measure(panel).maximum for panel in panels) + 6
-    if width <= console.width:
-        side_by_side = Table.grid(padding=(0, 3))
-        side_by_side.add_row(*panels)
-        panels = [side_by_side]
-    for panel in panels:
+    side_by_side = Table.grid(padding=(0, 3))
+    side_by_side.add_row(*panels)
+    for panel in [side_by_side] if width <= console.width else panels:
         console.print(Padding(panel, (1, 0, 0, 0)))
     console.print(
         Text("rows: depth, columns: prompt tokens; – undefined, blank not asked\n", "dim")
     )
 
 
-def _panel(heatmap: Heatmap, title: str, side: str, limit: float) -> Table:
-    panel = Table(
-        title=Text(title), title_justify="left", box=None, padding=(0, 0), show_edge=False
-    )
+def _panel(heatmap: Heatmap, title: str, side: str, limit: float) -> Group:
+    panel = Table(box=None, padding=(0, 0), show_edge=False)
     panel.add_column("", justify="right")
     for length in heatmap.lengths:
         panel.add_column(Text(length), justify="right", min_width=5)
     for row, depth in enumerate(heatmap.depths):
         cells = [heatmap.whole.get((row, column)) for column in range(len(heatmap.lengths))]
         panel.add_row(Text(depth, "dim"), *(_block(cell, side, limit) for cell in cells))
-    return panel
+    return Group(Text(title, "italic"), panel)  # a table's own title would wrap to its width
 
 
 def _block(cell: Cell | None, side: str, limit: float) -> Text:

@@ -81,6 +81,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert f"{3 * QUESTIONS} rows" in done.stdout
     assert "prompt tokens computed" in done.stdout
     assert "right answers / questions" in done.stdout
+    assert done.stdout.count("tax, points lost") == 2  # an arm each
     return out
 
 
@@ -209,6 +210,44 @@ def test_a_report_is_written_where_it_is_said(call: Call, finished: Path, tmp_pa
     assert done.code == 0
     assert f"report: {tmp_path / 'index.html'}" in done.out
     assert (tmp_path / "index.html").stat().st_size > 10_000
+
+
+def test_a_report_is_printed(call: Call, finished: Path, tmp_path: Path) -> None:
+    done = call("report", finished, "--terminal")
+    assert done.code == 0
+    assert done.out.count("tax, points lost") == 2
+
+
+def test_a_report_is_written_as_files(call: Call, finished: Path, tmp_path: Path) -> None:
+    done = call("report", finished, "--format", "csv", "--out", tmp_path / "tables")
+    assert done.code == 0
+    assert f"{tmp_path / 'tables' / 'heatmap.csv'}\n" in done.out
+    assert len(done.out.splitlines()) == len(list((tmp_path / "tables").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--format", "pdf"), "format is 'pdf'; it should be html, png, svg, csv, md"),
+        (("--format", "png", "--out", "page.html"), "png files need a folder"),
+        (("--terminal", "--format", "md"), "--terminal writes nothing"),
+        (("--floor", "50"), "floor is 50.0; a share from 0 to 1"),
+    ],
+)
+def test_a_report_that_cannot_be_is_one_line(
+    call: Call,
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = call("report", finished, *arguments)
+    assert done.code == 2
+    assert told in done.err
+    assert done.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["models", "corpora", "needles"])

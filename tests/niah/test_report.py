@@ -179,7 +179,7 @@ def test_twenty_thousand_rows_stay_below_five_megabytes(tmp_path: Path) -> None:
     ("file_format", "magic"),
     [("png", b"\x89PNG"), ("svg", b"<?xml"), ("csv", b"arm,"), ("md", b"# Compression tax")],
 )
-def test_files(tmp_path: Path, file_format: Any, magic: bytes) -> None:
+def test_files(tmp_path: Path, file_format: str, magic: bytes) -> None:
     run = write_run(tmp_path / "run", SMALL)
     written = write_files([run], tmp_path / "files", file_format)
     assert {path.suffix for path in written} == {f".{file_format}"}
@@ -194,9 +194,8 @@ def test_the_same_rows_give_the_same_page(tmp_path: Path) -> None:
 
 
 def test_unknown_format_is_refused(tmp_path: Path) -> None:
-    wrong: Any = "pdf"
     with pytest.raises(NiahError, match="format is 'pdf'"):
-        write_files([write_run(tmp_path / "run", SMALL)], tmp_path / "files", wrong)
+        write_files([write_run(tmp_path / "run", SMALL)], tmp_path / "files", "pdf")
 
 
 @pytest.mark.parametrize("width", [60, 160])
