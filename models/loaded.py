@@ -33,16 +33,22 @@ class Card(NamedTuple):
 
 @dataclass
 class LoadedModel:
-    """Implements `Model`. The fingerprint covers weights, configuration and options."""
+    """Implements `Model`. `trained` is the network's configuration before options.
+
+    The fingerprint covers weights, configuration and options; `weights_fingerprint` of
+    `describe()` leaves out the options, so that it tells other weights from other options.
+    """
 
     name: str
     network: DeepseekV4
     card: Card
+    trained: DeepseekV4Config
     options: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.network.eval()
-        self.fingerprint = weights.fingerprint(self.network)
+        self.fingerprint = weights.fingerprint(self.network, self.network.config)
+        self.weights_fingerprint = weights.fingerprint(self.network, self.trained)
         self.tokenizer_name = self.card.tokenizer_name
         self.tokenizer_fingerprint = self.card.tokenizer_fingerprint
         self.vocab_size = self.network.config.vocab_size
@@ -59,6 +65,7 @@ class LoadedModel:
             "parameters": weights.parameter_count(self.network),
             "layers": {kind: config.layer_types.count(kind) for kind in config.layer_types},
             "options": dict(self.options),
+            "weights_fingerprint": self.weights_fingerprint,
             "config": {**config.as_dict(), "layer_types": list(config.layer_types)},
         }
 
@@ -75,7 +82,8 @@ def build(config: DeepseekV4Config) -> DeepseekV4:
 
 def load_folder(name: str, folder: Path, options: Mapping[str, object]) -> LoadedModel:
     """Raises ModelError if a file is missing or does not fit, or an option does not apply."""
-    config = override(read_config(folder), options)
+    trained = read_config(folder)
+    config = override(trained, options)
     card = read_card(folder)
     network = build(config)
     try:
@@ -85,7 +93,7 @@ def load_folder(name: str, folder: Path, options: Mapping[str, object]) -> Loade
     except RuntimeError as error:  # torch lists every tensor on a line of its own
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"model: weights do not fit {folder / 'config.json'}: {reason}") from None
-    return LoadedModel(name, network, card, options)
+    return LoadedModel(name, network, card, trained, options)
 
 
 def read_config(folder: Path) -> DeepseekV4Config:

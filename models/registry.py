@@ -114,13 +114,15 @@ def _random(name: str, options: Mapping[str, object]) -> Model:
     from models.deepseek_v4 import weights
     from models.loaded import Card, LoadedModel, build, override
 
-    config = override(_random_config(name), options, others=["seed"])
+    trained = _random_config(name)
+    config = override(trained, options, others=["seed"])
     seed = options.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         raise ModelError(f"options.seed: got {seed!r}, expected a whole number from 0")
     network = build(config)
     weights.initialize(network, seed)
-    return LoadedModel(name, network, Card(BUNDLED_TOKENIZER, None, "random weights"), options)
+    card = Card(BUNDLED_TOKENIZER, None, "random weights")
+    return LoadedModel(name, network, card, trained, options)
 
 
 def _random_config(name: str) -> DeepseekV4Config:

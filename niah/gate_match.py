@@ -100,7 +100,7 @@ def option_changes(run: Run, against: Run, arms: list[str]) -> list[str]:
 
 
 def arm_identity(run: Run, arm: str) -> dict[str, Any]:
-    """model, options, and as far as known the fingerprints of the weights and of it all."""
+    """model, options, and as far as known the fingerprints: of the weights alone, and of it all."""
     specs = run.spec.get("arms")
     listed = specs if isinstance(specs, list) else []
     spec: object = next((found for found in listed if _dict(found).get("name") == arm), {})
@@ -109,7 +109,7 @@ def arm_identity(run: Run, arm: str) -> dict[str, Any]:
     return {
         "model": str(run.rows.loc[run.rows["arm"] == arm, "model"].iloc[0]),
         "options": _dict(_dict(spec).get("options")),
-        "weights": described.get("weights_fingerprint") or described.get("weights"),
+        "weights": described.get("weights_fingerprint"),
         "fingerprint": prints.get(arm),
     }
 

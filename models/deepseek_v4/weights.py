@@ -126,9 +126,9 @@ def load_weights(model: DeepseekV4, folder: Path) -> None:
     model.load_state_dict(load_file(folder / "model.safetensors"))
 
 
-def fingerprint(model: DeepseekV4) -> str:
+def fingerprint(model: DeepseekV4, config: DeepseekV4Config) -> str:
     """16 hex digits over the configuration and every tensor's name, shape and bytes."""
-    digest = hashlib.sha256(json.dumps(model.config.as_dict(), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())

@@ -57,13 +57,27 @@ def test_fingerprints_tell_weights_and_options_apart() -> None:
     assert all(len(text) == 16 and int(text, 16) >= 0 for text in prints)
 
 
+def test_a_fingerprint_of_the_weights_leaves_out_options() -> None:
+    def described(**options: object) -> object:
+        return load_model("random-v4", options).describe()["weights_fingerprint"]
+
+    assert described() == described(index_topk=8) == described(sliding_window=64)
+    assert described() != described(seed=1)
+
+
+def test_options_leave_a_checkpoints_weights_fingerprint(folder: Path) -> None:
+    plain, narrow = (load_model(f"path:{folder}", o) for o in ({}, {"sliding_window": 4}))
+    assert plain.describe()["weights_fingerprint"] == plain.fingerprint
+    assert narrow.describe()["weights_fingerprint"] == plain.fingerprint != narrow.fingerprint
+
+
 def test_a_checkpoint_is_the_model_saved(folder: Path) -> None:
     model = load_model(f"path:{folder}")
     assert model.tokenizer_fingerprint == CARD.tokenizer_fingerprint
     assert model.describe()["description"] == "a test's model"
     saved = build(configuration(f"path:{folder}"))
     weights.load_weights(saved, folder)
-    assert model.fingerprint == weights.fingerprint(saved)
+    assert model.fingerprint == weights.fingerprint(saved, saved.config)
     session = model.session()
     session.extend(random_ids(10).numpy())
     expected = saved(random_ids(10)[None])[0, -1]

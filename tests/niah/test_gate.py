@@ -173,6 +173,18 @@ def test_other_options_are_what_is_under_test(tmp_path: Path) -> None:
     assert "arm v4: index_topk = 64, now 16" in result.notes
 
 
+def test_other_weights_are_refused_behind_other_options(tmp_path: Path) -> None:
+    runs = []
+    for name, top_k in (("before", 64), ("now", 16)):
+        arms = [{"name": "dense"}, {"name": "v4", "options": {"index_topk": top_k}}]
+        runs.append(write_run(tmp_path / name, made(1.0, weights=f"all-{name}"), arms=arms))
+        environment = json.loads((runs[-1] / "environment.json").read_text())
+        environment["identity"]["models"]["dense"] = "all"
+        environment["models"] = {"v4": {"weights_fingerprint": f"weights-{name}"}}
+        (runs[-1] / "environment.json").write_text(json.dumps(environment))
+    assert "has other weights (weights weights-now, was weights-before)" in refused(*runs[::-1])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
