@@ -1,4 +1,4 @@
-"""Run every ```sh block of a Markdown file, in order, in one shell each; stop at the first failure.
+"""Run every ```sh block of Markdown files, in order, in a shell each; stop at the first failure.
 
 Blocks in other languages (```console, ```text, ```yaml) are shown to readers and not run.
 """
@@ -15,14 +15,14 @@ def blocks(markdown: str) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", markdown, flags=re.DOTALL | re.MULTILINE)
 
 
-def main(path: Path) -> int:
-    found = blocks(path.read_text(encoding="utf-8"))
+def main(paths: list[Path]) -> int:
+    found = [(path, block) for path in paths for block in blocks(path.read_text(encoding="utf-8"))]
     if not found:
-        print(f"{path}: no ```sh block found", file=sys.stderr)
+        print(f"no ```sh block in {', '.join(map(str, paths))}", file=sys.stderr)
         return 1
     env = os.environ | {"PATH": f"{Path('.venv/bin').resolve()}{os.pathsep}{os.environ['PATH']}"}
-    for block in found:
-        print(block, flush=True)
+    for path, block in found:
+        print(f"{path}:\n{block}", flush=True)
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], env=env, check=False)
         if done.returncode:
             print(f"{path}: this block ended with {done.returncode}", file=sys.stderr)
@@ -31,4 +31,4 @@ def main(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Path(sys.argv[1])))
+    raise SystemExit(main([Path(name) for name in sys.argv[1:]]))
