@@ -55,8 +55,9 @@ class Estimate(NamedTuple):
 
 def measure(model: Model, longest: int, chunk_tokens: int) -> Curve:
     """Read any tokens, doubling, until PROBE_SECONDS have gone or `longest` is reached."""
-    session = model.session()
     ids = np.arange(longest) % model.vocab_size
+    model.session().extend(ids[:FIRST_POINT])  # the first call of all also sets up its libraries
+    session = model.session()
     points = [Point(0, 0.0, session.cache_bytes().total)]
     seconds = 0.0
     target = min(FIRST_POINT, longest)
@@ -75,10 +76,14 @@ def measure(model: Model, longest: int, chunk_tokens: int) -> Curve:
 
 
 def fit(points: Sequence[Point], decode_seconds: float) -> Curve:
-    """The curve through the last two points (both parts at least 0)."""
-    before, last = points[-2], points[-1]
+    """The curve through the last point and one at most half as far (no part below 0).
+
+    Between points close together lies noise: a block of the cache more or less, a slow chunk.
+    """
+    last = points[-1]
+    before = next(p for p in reversed(points) if 2 * p.tokens <= last.tokens)
     span = last.tokens - before.tokens
-    slope = (last.cache_bytes - before.cache_bytes) / span
+    slope = max(0.0, (last.cache_bytes - before.cache_bytes) / span)
     quadratic = 0.0
     if before.tokens:
         rates = before.seconds / before.tokens, last.seconds / last.tokens

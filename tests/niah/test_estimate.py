@@ -35,6 +35,14 @@ def test_noise_never_makes_time_negative() -> None:
     assert curve.seconds(0, 1 << 20) > 0
 
 
+def test_a_curve_is_not_drawn_through_two_points_side_by_side() -> None:
+    """A compressed cache gives back its tail whenever a block is complete."""
+    points = [Point(2048, 1.0, 2048), Point(4096, 2.0, 4096), Point(4100, 2.5, 3000)]
+    curve = fit(points, 0.0)
+    assert curve.cache_bytes(1 << 17) > 1 << 15
+    assert curve.seconds(0, 1 << 17) < 64 * 64
+
+
 @pytest.mark.parametrize("longest", [20, 256, 300, 5000])
 def test_the_cache_is_foretold_from_what_sessions_hold(longest: int) -> None:
     curve = measure(RecallModel(), longest, 100)
