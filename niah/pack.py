@@ -66,13 +66,19 @@ class Draft:
             self.facts.append((min(starts), item.tokens))
 
     def _free_starts(self, item: Item) -> tuple[int, ...] | None:
+        """Starts that leave later pieces room to reach their phase; failing that, any that fit."""
+        roomy = self._starts_with_slack(item, item.modulus - 1)
+        return self._starts_with_slack(item, 0) if roomy is None and item.modulus > 1 else roomy
+
+    def _starts_with_slack(self, item: Item, slack: int) -> tuple[int, ...] | None:
         starts: list[int] = []
         first = 0
         remaining = sum(item.sizes[: item.num_ordered])
         for i, (wanted, size) in enumerate(zip(item.wanted, item.sizes, strict=True)):
             if i < item.num_ordered:
                 # The pieces still to come must fit behind this one.
-                slides = slid(wanted, first, item.cut - remaining, item.modulus, max_slide(item))
+                last = item.cut - remaining - slack * (item.num_ordered - i - 1)
+                slides = slid(wanted, first, last, item.modulus, max_slide(item))
             else:
                 slides = slid(wanted, 0, item.cut - size, 1, item.cut)
             taken = [(s, s + item.sizes[j]) for j, s in enumerate(starts)]

@@ -3,13 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
 
 from haystacks.tokenizer import BUNDLED_NAME, FastTokenizer, load_tokenizer
-
-# A loaded machine is slow, not wrong.
-settings.register_profile("haystacks", deadline=None)
-settings.load_profile("haystacks")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -93,3 +93,8 @@ def test_a_question_that_would_exceed_the_share_gets_a_stream_of_its_own() -> No
 def test_what_does_not_fit_alone_is_refused() -> None:
     with pytest.raises(ValueError, match="70 needle tokens in a context of 60"):
         pack([Item(80, 60, (70,), (0,), 1)], 0.02)
+
+
+def test_an_early_piece_leaves_a_later_one_room_for_its_phase() -> None:
+    item = Item(length=120, cut=112, sizes=(2, 14), wanted=(94, 99), num_ordered=2, modulus=4)
+    assert pack([item], 0.5) == [{0: (90, 95)}]
