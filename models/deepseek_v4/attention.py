@@ -14,12 +14,19 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.deepseek_v4.cache import LayerCache, visible_prefix
 from models.deepseek_v4.compressor import Compressor, visible_entries
 from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
-from models.deepseek_v4.indexer import Indexer, select
+from models.deepseek_v4.indexer import Indexer, indexer_loss, select
+from models.deepseek_v4.parts import (
+    Part,
+    gathered_part,
+    selection_mask,
+    shared_keys_part,
+    softmax_with_sink,
+    window_part,
+)
 from models.layers import RMSNorm, Rotation, rms_normalize
 
 
@@ -41,13 +48,6 @@ class Step(NamedTuple):
     compressed: Rotation
     compressed_frequencies: Tensor
     training: IndexerTraining | None = None
-
-
-class Part(NamedTuple):
-    """Some keys' logits [B, S, H, x], and how weights of that shape mix their values."""
-
-    logits: Tensor
-    mix: Callable[[Tensor], Tensor]
 
 
 class GroupedLinear(nn.Linear):
@@ -308,94 +308,6 @@ class CompressedSparseAttention(CompressedAttention):
         part = shared_keys_part(q, entries, mask)
         training.losses.append(indexer_loss(part.logits, scores, mask, training.query_weights))
         return part
-
-
-def indexer_loss(logits: Tensor, scores: Tensor, mask: Tensor, query_weights: Tensor) -> Tensor:
-    """KL(attention || softmax(I)) over the allowed entries, weighed over queries.
-
-    The target is the attention of the heads over compressed entries, summed and renormalised,
-    without gradient (V3.2's loss, arXiv 2512.02556; V4's is unpublished).
-
-    Args:
-        logits: [B, S, H, n], -inf where not allowed.
-        scores: [B, S, n] indexer scores.
-        mask: [B, S, n], True where allowed.
-        query_weights: [B, S], summing to 1.
-    """
-    some = mask.any(-1)  # queries before the first entry have nothing to select
-    allowed = torch.where(some[..., None], mask, True)
-    attention = logits.detach().masked_fill(~some[..., None, None], 0.0).softmax(-1)
-    target = attention.mean(2)
-    predicted = scores.masked_fill(~allowed, -torch.inf).log_softmax(-1)
-    log_target = target.clamp(min=1e-9).log()
-    terms = torch.where(allowed, target * (log_target - predicted), 0.0)
-    return (terms.sum(-1) * some * query_weights).sum()
-
-
-def window_part(q: Tensor, keys: Tensor, window: int) -> Part:
-    """Causal band of `window` keys: queries [B, S, H, C] are the last S of keys [B, P + S, C].
-
-    Blocks of b queries meet b + w - 1 keys, so the cost is at most twice the band's.
-    """
-    batch, num_queries, heads, dim = q.shape
-    past = keys.shape[1] - num_queries
-    b = min(num_queries, window)
-    blocks = -(-num_queries // b)
-    fill = blocks * b - num_queries
-    keys = F.pad(keys, (0, 0, window - 1 - past, fill))
-    near = keys.unfold(1, window - 1 + b, b)  # [B, blocks, C, w - 1 + b]
-    q = F.pad(q, (0, 0, 0, 0, 0, fill)).reshape(batch, blocks, b * heads, dim)
-    logits = (q @ near).unflatten(2, (b, heads))  # [B, blocks, b, H, w - 1 + b]
-
-    slot = torch.arange(window - 1 + b)
-    row = torch.arange(b)[:, None]
-    banded = (slot >= row) & (slot < row + window)  # [b, w - 1 + b]
-    exists = torch.arange(blocks)[:, None] * b + slot >= window - 1 - past
-    allowed = banded & exists[:, None, :]  # [blocks, b, w - 1 + b]
-    logits = logits.masked_fill(~allowed[:, :, None, :], -torch.inf)
-
-    def mix(weights: Tensor) -> Tensor:
-        padded = F.pad(weights, (0, 0, 0, 0, 0, fill))
-        padded = padded.reshape(batch, blocks, b * heads, -1)
-        return (padded @ near.transpose(-1, -2)).reshape(batch, -1, heads, dim)[:, :num_queries]
-
-    return Part(logits.flatten(1, 2)[:, :num_queries], mix)
-
-
-def shared_keys_part(q: Tensor, entries: Tensor, mask: Tensor) -> Part:
-    """All queries over the same entries [B, n, C], with mask [S, n] or [B, S, n]."""
-    heads = q.shape[2]
-    logits = (q.flatten(1, 2) @ entries.transpose(-1, -2)).unflatten(1, (-1, heads))
-    logits = logits.masked_fill(~mask.unsqueeze(-2), -torch.inf)
-    return Part(logits, lambda p: (p.flatten(1, 2) @ entries).unflatten(1, (-1, heads)))
-
-
-def gathered_part(q: Tensor, rows: Tensor, real: Tensor) -> Part:
-    """Each query over rows of its own [B, S, k, C]; `real` [B, S, k] marks actual picks."""
-    logits = (q @ rows.transpose(-1, -2)).masked_fill(~real.unsqueeze(-2), -torch.inf)
-    return Part(logits, lambda p: p @ rows)
-
-
-def selection_mask(chosen: Tensor, real: Tensor, n: int) -> Tensor:
-    """Indices [B, S, k] and their validity -> mask [B, S, n]."""
-    mask = torch.zeros(*chosen.shape[:-1], n, dtype=torch.bool)
-    return mask.scatter(-1, chosen, real)
-
-
-def softmax_with_sink(parts: list[Part], sinks: Tensor) -> Tensor:
-    """One softmax over all parts and a learned sink per head whose value is 0, [B, S, H, C]."""
-    sink = sinks[:, None]  # [H, 1]
-    with torch.no_grad():
-        top = torch.stack([p.logits.amax(-1, keepdim=True) for p in parts]).amax(0)
-        top = torch.maximum(top, sink)  # [B, S, H, 1]
-    weights = [(p.logits - top).exp() for p in parts]
-    total = (sink - top).exp()
-    for w in weights:
-        total = total + w.sum(-1, keepdim=True)
-    mixed = parts[0].mix(weights[0])
-    for part, w in zip(parts[1:], weights[1:], strict=True):
-        mixed = mixed + part.mix(w)
-    return mixed / total
 
 
 ATTENTION: dict[str, type[Attention]] = {

@@ -79,3 +79,25 @@ def select(scores: Tensor, visible: Tensor, k: int) -> tuple[Tensor, Tensor]:
         indices[tied] = order[:, :k]
     indices = indices.sort(dim=-1).values
     return indices, indices < visible[:, None]
+
+
+def indexer_loss(logits: Tensor, scores: Tensor, mask: Tensor, query_weights: Tensor) -> Tensor:
+    """KL(attention || softmax(I)) over the allowed entries, weighed over queries.
+
+    The target is the attention of the heads over compressed entries, summed and renormalised,
+    without gradient (V3.2's loss, arXiv 2512.02556; V4's is unpublished).
+
+    Args:
+        logits: [B, S, H, n], -inf where not allowed.
+        scores: [B, S, n] indexer scores.
+        mask: [B, S, n], True where allowed.
+        query_weights: [B, S], summing to 1.
+    """
+    some = mask.any(-1)  # queries before the first entry have nothing to select
+    allowed = torch.where(some[..., None], mask, True)
+    attention = logits.detach().masked_fill(~some[..., None, None], 0.0).softmax(-1)
+    target = attention.mean(2)
+    predicted = scores.masked_fill(~allowed, -torch.inf).log_softmax(-1)
+    log_target = target.clamp(min=1e-9).log()
+    terms = torch.where(allowed, target * (log_target - predicted), 0.0)
+    return (terms.sum(-1) * some * query_weights).sum()

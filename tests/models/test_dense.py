@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.deepseek_v4.attention import Step, softmax_with_sink, window_part
+from models.deepseek_v4.attention import Step
 from models.deepseek_v4.cache import LayerCache
 from models.deepseek_v4.config import FULL
 from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.parts import softmax_with_sink, window_part
 from models.dense import DenseTwin, FullAttention, causal_with_sink
 from models.layers import Rotation
 from tests.models.naive import attention_with_sink

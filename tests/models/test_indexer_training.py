@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.deepseek_v4.attention import IndexerTraining, indexer_loss
+from models.deepseek_v4.attention import IndexerTraining
+from models.deepseek_v4.indexer import indexer_loss
 from models.deepseek_v4.model import DeepseekV4
 from tests.models.small import GATHERED, random_ids, randomized, relative_difference
 

@@ -76,15 +76,15 @@ def test_generation_stops_before_a_stop_id(small: DeepseekV4) -> None:
 def test_gathering_happens_where_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
     """The few-entries model really runs the gathered path; the other never does."""
     from models.deepseek_v4 import attention
+    from models.deepseek_v4.parts import Part, gathered_part
     from tests.models.small import BUILDS
 
     calls = dict.fromkeys(BUILDS, 0)
-    plain = attention.gathered_part
     for name, build in BUILDS.items():
 
-        def counted(*args: torch.Tensor, name: str = name) -> attention.Part:
+        def counted(*args: torch.Tensor, name: str = name) -> Part:
             calls[name] += 1
-            return plain(*args)
+            return gathered_part(*args)
 
         monkeypatch.setattr(attention, "gathered_part", counted)
         score_in_pieces(build(), IDS, [200])
