@@ -7,24 +7,16 @@ frames. Knows nothing about how they are drawn.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import pandas as pd
 
 from niah.compare import Comparison
 from niah.results import CACHE_KINDS
+from niah.score import Outcome
 from niah.stats import estimate_recall, tax_by
 
-OUTCOMES = (
-    "exact",
-    "near_miss",
-    "distractor",
-    "copied",
-    "invented",
-    "denied",
-    "malformed",
-    "truncated",
-    "error",
-)
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
 PHASES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "length mod 4": lambda rows: rows["length"] % 4,
     "needle start mod 4": lambda rows: rows["needle_start"] % 4,

@@ -114,6 +114,15 @@ class Attention(nn.Module):
         raise NotImplementedError
 
 
+def window_keys(kv: Tensor, cache: LayerCache | None, window: int) -> Tensor:
+    """The chunk's keys behind those that the cache still holds, [B, P + S, C]."""
+    if cache is None:
+        return kv
+    keys = kv if cache.window is None else torch.cat((cache.window, kv), dim=1)
+    cache.remember_window(keys, window - 1)
+    return keys
+
+
 class SlidingAttention(Attention):
     """The last `sliding_window` tokens, self included, exactly; plain rotary embedding."""
 
@@ -132,31 +141,17 @@ class SlidingAttention(Attention):
         step: Step,
         cache: LayerCache | None,
     ) -> Tensor:
-        keys = self.window_keys(kv, cache)
+        keys = window_keys(kv, cache, self.config.sliding_window)
         return softmax_with_sink([window_part(q, keys, self.config.sliding_window)], self.sinks)
 
-    def window_keys(self, kv: Tensor, cache: LayerCache | None) -> Tensor:
-        """The chunk's keys behind those that the cache still holds, [B, P + S, C]."""
-        if cache is None:
-            return kv
-        keys = kv if cache.window is None else torch.cat((cache.window, kv), dim=1)
-        cache.remember_window(keys, self.config.sliding_window - 1)
-        return keys
 
-
-class CompressedAttention(SlidingAttention):
+class CompressedAttention(Attention):
     """The window and compressed entries together; subclasses say which entries."""
 
     QUERY_BLOCK_LOGITS = 2**19
     """Upper bound of H x queries x entries held at once at inference: what a core's cache holds."""
 
     compressor: Compressor
-
-    def rotation(self, step: Step) -> Rotation:
-        return step.compressed
-
-    def tempered(self, q: Tensor, step: Step) -> Tensor:
-        return Attention.tempered(self, q, step)
 
     def attend(
         self,
@@ -167,7 +162,7 @@ class CompressedAttention(SlidingAttention):
         step: Step,
         cache: LayerCache | None,
     ) -> Tensor:
-        keys = self.window_keys(kv, cache)
+        keys = window_keys(kv, cache, self.config.sliding_window)
         past = keys.shape[1] - kv.shape[1]
         attend_block = self.prepare(x, latent, step, cache)
         visible = visible_entries(step.indices, self.compressor.ratio)
@@ -180,7 +175,7 @@ class CompressedAttention(SlidingAttention):
             parts = [window_part(q[:, block], near, w)]
             if visible[block][-1]:
                 parts.append(attend_block(q[:, block], block, visible[block]))
-            outputs.append(self.merge(parts, step))
+            outputs.append(softmax_with_sink(parts, self.sinks))
         return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
 
     def prepare(
@@ -188,9 +183,6 @@ class CompressedAttention(SlidingAttention):
     ) -> Callable[[Tensor, slice, Tensor], Part]:
         """Compress the chunk; return how a block of queries [B, b, H, C] reaches its entries."""
         raise NotImplementedError
-
-    def merge(self, parts: list[Part], step: Step) -> Tensor:
-        return softmax_with_sink(parts, self.sinks)
 
     def compress(self, x: Tensor, step: Step, cache: LayerCache | None) -> tuple[Tensor, ...]:
         """All entries so far, as segments [B, n_i, C]."""
