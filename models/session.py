@@ -7,7 +7,7 @@ Knows nothing about any particular architecture.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,22 @@ class CacheBytes(NamedTuple):
 
     def plus(self, other: CacheBytes) -> CacheBytes:
         return CacheBytes(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Selection(NamedTuple):
+    """How one layer that selects entries ranked those that hold a token, for one query."""
+
+    layer: int
+    rank: int  # from 0, of the best-ranked entry that holds the token
+    entries: int  # visible to the query
+    selected: bool
+
+
+class Trace(NamedTuple):
+    """Where a token could be found by one query."""
+
+    in_window: bool  # exactly, in every layer
+    selections: tuple[Selection, ...]
 
 
 class Session(Protocol):
@@ -61,6 +77,14 @@ class Session(Protocol):
 
     def cache_bytes(self) -> CacheBytes:
         """Bytes read off the tensors held at this moment."""
+
+
+@runtime_checkable
+class TracedSession(Session, Protocol):
+    """A session that can say which entries its layers select."""
+
+    def extend_traced(self, token_id: int, wanted: int) -> Trace:
+        """Extend by one token; how did that query rank the entries that hold token `wanted`?"""
 
 
 class Model(Protocol):

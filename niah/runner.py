@@ -10,11 +10,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
 from haystacks.compressibility import compression_ratio
 from haystacks.corpus import Corpus
 from haystacks.tokenizer import Tokenizer
-from models.session import Model, Session
+from models.session import Model, Session, TracedSession
 from niah.context import Context, build_context
+from niah.loss import as_rows, find_deviation, lost_by
 from niah.score import Case, judge
 from niah.spec import Arm, Sweep
 from niah.store import Row
@@ -22,6 +25,8 @@ from niah.timeline import Progress, Timeline
 from niah.trial import Stream, Trial, key_identity
 
 log = logging.getLogger(__name__)
+
+EXCERPT_TOKENS = 24  # of the prompt, kept in a row on either side of its needle
 
 
 class Reading(NamedTuple):
@@ -79,7 +84,10 @@ class Runner:
                 log.debug("question %s failed", trial.pair, exc_info=True)
                 yield self.describe(trial, stream, ratio) | failed(error)
             else:
-                yield self.describe(trial, stream, ratio) | self.judged(trial, context, reading)
+                row = self.judged(trial, context, reading)
+                if not row["correct"]:
+                    row |= self.traced(trial, context, trunk.session, reading.answer_ids)
+                yield self.describe(trial, stream, ratio) | row
 
     def stop_ids(self, trial: Trial) -> tuple[int, ...]:
         """Tokens that end an answer: a newline, and a full stop where the planted sentence has
@@ -169,13 +177,42 @@ class Runner:
             "correct": outcome == "exact",
             "outcome": outcome,
             "error": None,
+            "lost_by": None,
+            "selection": [],
             "computed_tokens": reading.computed_tokens,
             "reused_tokens": trial.length - reading.computed_tokens,
             "prefill_seconds": reading.prefill_seconds,
             "cold_prefill_seconds": reading.cold_prefill_seconds,
             "decode_seconds": reading.decode_seconds,
             "cache_bytes": reading.cache_bytes,
+            "excerpt": self.excerpt(trial, context),
         }
+
+    def excerpt(self, trial: Trial, context: Context) -> dict[str, str] | None:
+        """The prompt's text around the needle's first piece that holds a gold value."""
+        if not trial.starts or not trial.fact.gold_pieces:
+            return None
+        start, end = trial.spans[trial.fact.gold_pieces[0]]
+        ids = context.text_ids(trial)
+        return {
+            "before": self.tokenizer.decode(ids[max(0, start - EXCERPT_TOKENS) : start]),
+            "needle": self.tokenizer.decode(ids[start:end]),
+            "after": self.tokenizer.decode(ids[end : end + EXCERPT_TOKENS]),
+        }
+
+    def traced(self, trial: Trial, context: Context, trunk: Session, answer_ids: list[int]) -> Row:
+        """Where a wrong answer's needle was lost, for models that can tell.
+
+        The question is read once more: the session that answered it has moved on.
+        """
+        deviation = find_deviation(trial, answer_ids, self.tokenizer)
+        session = trunk.fork()
+        if deviation is None or not isinstance(session, TracedSession):
+            return {}
+        ids = np.concatenate([context.own_ids(trial), np.asarray(deviation.written, np.int64)])
+        Timeline(session, self.sweep.chunk_tokens, lambda _: None).advance(ids[:-1])
+        trace = session.extend_traced(int(ids[-1]), deviation.wanted)
+        return {"lost_by": lost_by(trace), "selection": as_rows(trace.selections)}
 
 
 def failed(error: Exception) -> Row:
@@ -186,10 +223,13 @@ def failed(error: Exception) -> Row:
         "correct": None,
         "outcome": "error",
         "error": f"{type(error).__name__}: {error}",
+        "lost_by": None,
+        "selection": [],
         "computed_tokens": 0,
         "reused_tokens": 0,
         "prefill_seconds": 0.0,
         "cold_prefill_seconds": 0.0,
         "decode_seconds": 0.0,
         "cache_bytes": {},
+        "excerpt": None,
     }

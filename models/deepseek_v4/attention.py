@@ -264,6 +264,10 @@ class CompressedSparseAttention(CompressedAttention):
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
             count = int(visible[-1])
+            if cache is not None and cache.watch is not None:
+                keys = visible_prefix(index_segments, count)
+                scores = self.indexer.score(index_q[:, block], index_w[:, block], keys)
+                cache.watch.record(scores, self.compressor.ratio)
             if count <= self.config.index_topk and step.training is None:
                 entries = visible_prefix(segments, count)
                 return shared_keys_part(q, entries, torch.arange(count) < visible[:, None])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from models.deepseek_v4.compressor import Tail
+from models.deepseek_v4.trace import Watch
 from models.session import CacheBytes
 
 
@@ -80,6 +81,7 @@ class LayerCache:
     index: Rows = field(default_factory=Rows)  # indexer keys
     index_tail: Tail | None = None
     full: Rows = field(default_factory=Rows)  # every token's K = V (uncompressed twin)
+    watch: Watch | None = None  # asks the indexer for ranks; no part of the memory, not forked
 
     def fork(self) -> LayerCache:
         """Tensors outside `Rows` are replaced, never written, so they are shared as they are."""

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from models.deepseek_v4.attention import ATTENTION, Attention, IndexerTraining, Step
 from models.deepseek_v4.cache import LayerCache, total_bytes
-from models.deepseek_v4.config import DeepseekV4Config
+from models.deepseek_v4.config import CSA, DeepseekV4Config
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.moe import MoE
+from models.deepseek_v4.trace import Watch
 from models.layers import RMSNorm, Rotation, rope_frequencies, yarn_frequencies
-from models.session import CacheBytes, TokenIds
+from models.session import CacheBytes, TokenIds, Trace
 
 
 class DecoderLayer(nn.Module):
@@ -177,6 +178,22 @@ class DeepseekV4Session:
             self._last = states[:, -1:].clone()
             logits: Tensor = self._model.lm_head(states)
         return logits[0]
+
+    def extend_traced(self, token_id: int, wanted: int) -> Trace:
+        """Extend by one token, and say how each CSA layer ranked the entries with token `wanted`.
+
+        A layer that has closed no entry with it yet is left out.
+        """
+        config = self._model.config
+        selecting = [i for i, kind in enumerate(config.layer_types) if kind == CSA]
+        watches = [Watch(i, wanted, config.index_topk) for i in selecting]
+        for watch in watches:
+            self._caches[watch.layer].watch = watch
+        self.extend([token_id])
+        for watch in watches:
+            self._caches[watch.layer].watch = None
+        seen = tuple(watch.seen for watch in watches if watch.seen)
+        return Trace(self.position - wanted <= config.sliding_window, seen)
 
     def cache_bytes(self) -> CacheBytes:
         return total_bytes(self._caches)
