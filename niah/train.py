@@ -82,16 +82,22 @@ class Losses:
 def fact_accuracy(hits: Tensor, batch: Batch) -> dict[str, float]:
     """Share right of first digits (the key was matched), of later ones (copied), of whole answers.
 
-    An answer is a space, the digits and a full stop; hits [B, S] is by predicting position.
+    The answer of `single_number` is a space, the digits and a full stop; hits [B, S] is by
+    predicting position. Whole answers of any family are under its name.
     """
-    rows = [hits[row, first:last] for row, first, last in batch.fact_spans]
-    if not rows:
-        return {}
-    return {
-        "first": torch.stack([r[1] for r in rows]).float().mean().item(),
-        "rest": torch.cat([r[2:-1] for r in rows]).float().mean().item(),
-        "exact": torch.stack([r[:-1].all() for r in rows]).float().mean().item(),
-    }
+    by_family: dict[str, list[Tensor]] = {}
+    for row, first, last, family in batch.facts:
+        by_family.setdefault(str(family), []).append(hits[row, first:last])
+    figures = {}
+    if numbers := by_family.pop("single_number", None):
+        figures = {
+            "first": torch.stack([r[1] for r in numbers]).float().mean().item(),
+            "rest": torch.cat([r[2:-1] for r in numbers]).float().mean().item(),
+            "exact": torch.stack([r[:-1].all() for r in numbers]).float().mean().item(),
+        }
+    for family, rows in sorted(by_family.items()):
+        figures[family] = torch.stack([r[:-1].all() for r in rows]).float().mean().item()
+    return figures
 
 
 class Trainer:

@@ -5,13 +5,14 @@ Knows no model and no text beyond their names.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from niah.mixture import MixtureSettings
+from niah.mixture import TRAINABLE, MixtureSettings
 
 
 class TrainingError(ValueError):
@@ -35,6 +36,8 @@ class Stage(_Strict):
     jump_share: float = Field(0.0, ge=0, le=1)
     snippet_share: float = Field(0.3, ge=0, le=1)
     scattered_share: float = Field(0.5, ge=0, le=1)
+    varied_share: float = Field(0.0, ge=0, le=1)
+    families: dict[str, float] = Field(default_factory=lambda: {"single_number": 1.0})
 
     @model_validator(mode="after")
     def items_in_order(self) -> Stage:
@@ -45,6 +48,18 @@ class Stage(_Strict):
             )
         return self
 
+    @field_validator("families")
+    @classmethod
+    def can_be_trained(cls, families: dict[str, float]) -> dict[str, float]:
+        for name, weight in families.items():
+            if name not in TRAINABLE:
+                raise ValueError(f"families should be among {', '.join(TRAINABLE)}")
+            if not 0 < weight < math.inf:
+                raise ValueError(f"the weight of {name} should be a positive number")
+        if not families:
+            raise ValueError("families should name one at least")
+        return families
+
     def mixture(self) -> MixtureSettings:
         return MixtureSettings(
             length=self.length,
@@ -52,6 +67,8 @@ class Stage(_Strict):
             snippet_share=self.snippet_share,
             scattered_share=self.scattered_share,
             jump_share=self.jump_share,
+            varied_share=self.varied_share,
+            families=self.families,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import signal
@@ -20,7 +21,8 @@ from haystacks.families.values import value_split
 from haystacks.tokenizer import FastTokenizer, load_tokenizer
 from haystacks.words import adjectives, nouns
 from models.deepseek_v4.config import ConfigError
-from niah.mixture import Batch, Mixture, MixtureSettings
+from niah import phrasing
+from niah.mixture import TRAINABLE, Batch, Mixture, MixtureSettings
 from niah.muon import Muon, orthogonalize
 from niah.train import Arm, Trainer
 from niah.train_spec import TrainConfig, TrainingError, load_train_config
@@ -95,14 +97,14 @@ def test_a_batch_depends_on_seed_and_step_alone(
     assert first.ids.shape == first.answers.shape == (3, settings.length)
     for ours, theirs in zip(first[:3], again[:3], strict=True):
         assert torch.equal(ours, theirs)
-    assert first.fact_spans == again.fact_spans
+    assert first.facts == again.facts
     for other in (other_step, other_seed):
         assert not torch.equal(first.ids, other.ids)
 
 
 def answer_texts(batch: Batch, tokenizer: FastTokenizer) -> Iterator[tuple[str, str]]:
     """Each fact's answer as the marked positions predict it, and the text before it."""
-    for row, first, last in batch.fact_spans:
+    for row, first, last, _ in batch.facts:
         ids = batch.ids[row].tolist()
         yield tokenizer.decode(ids[first + 1 : last + 1]), tokenizer.decode(ids[: first + 1])
 
@@ -114,7 +116,7 @@ def test_marks_are_exactly_the_answers_to_stated_facts(
     for step in range(20):
         batch = mixture.batch(step, 2, FACTS)
         marked = torch.zeros_like(batch.answers)
-        for row, first, last in batch.fact_spans:
+        for row, first, last, _ in batch.facts:
             marked[row, first:last] = True
         assert torch.equal(marked, batch.answers)
         for answer, before in answer_texts(batch, tokenizer):
@@ -127,7 +129,7 @@ def test_marks_are_exactly_the_answers_to_stated_facts(
 
 def test_snippets_are_repeated_as_they_were_seen(mixture: Mixture) -> None:
     batch = mixture.batch(0, 4, SNIPPETS)
-    assert not batch.fact_spans
+    assert not batch.facts
     for ids, marks in zip(batch.ids, batch.answers, strict=True):
         edges = torch.diff(marks.int(), prepend=torch.zeros(1), append=torch.zeros(1))
         runs = zip(edges.eq(1).nonzero(), edges.eq(-1).nonzero(), strict=True)
@@ -153,6 +155,74 @@ def test_only_training_words_and_values_occur(mixture: Mixture, tokenizer: FastT
         assert {value_split(value) for value in values} == {"train"}
     assert not seen & held_out
     assert len(seen & trained) > 100
+
+
+ALL_FAMILIES = MixtureSettings(
+    length=2048,
+    items=(5, 18),
+    snippet_share=0.0,
+    coined_key_share=0.0,
+    noise_share=0.0,
+    families=dict.fromkeys(TRAINABLE, 1.0),
+    varied_share=0.6,
+)
+
+
+def test_every_family_is_asked_after_its_statement_and_answered_with_it(
+    mixture: Mixture, tokenizer: FastTokenizer
+) -> None:
+    asked: set[str] = set()
+    for step in range(20):
+        batch = mixture.batch(step, 2, ALL_FAMILIES)
+        families = [span.family for span in batch.facts]
+        texts = answer_texts(batch, tokenizer)
+        for family, (answer, before) in zip(families, texts, strict=True):
+            assert answer[0] == " "
+            assert answer[-1] in ".\n"
+            assert answer[:-1] in before, (family, answer)  # stated earlier
+            asked.add(str(family))
+    assert asked == set(TRAINABLE)
+
+
+def test_one_family_alone_draws_the_batches_it_always_drew(
+    mixture: Mixture, tokenizer: FastTokenizer
+) -> None:
+    """A checkpoint's first stages can be repeated: more families came later."""
+    digest = hashlib.sha256(mixture.batch(5, 2, FACTS).ids.numpy().tobytes()).hexdigest()
+    assert digest[:16] == "0ac8dbcb01bc2b62"
+
+
+def test_made_up_wordings_use_no_word_kept_for_evaluation() -> None:
+    rng = np.random.default_rng(0)
+    peculiar = {"locker", "clerk", "label", "parcel", "gate", "agreed", "printed"}
+    held_out = {*adjectives("eval"), *nouns("eval")} - {"tell"}  # "Tell me the ... of"
+    for _ in range(300):
+        wording = phrasing.english(rng)
+        assert "{key}" in wording.statement
+        said = f"{wording.ask} {wording.statement}".format(key="", noun="")
+        assert not set(re.findall(r"[a-z]+", said.lower())) & (peculiar | held_out), said
+
+
+def test_wordings_from_text_survive_braces() -> None:
+    wording = phrasing.scraps(np.random.default_rng(0), lambda rng, n: "a {b} c" * n)
+    assert "k v" in wording.piece("k v", "code", "123")
+    assert wording.question("k v", "code").endswith(wording.statement.format(key="k v"))
+
+
+@pytest.mark.parametrize(
+    ("families", "complaint"),
+    [
+        ("{common_words: 1}", "families should be among single_number"),
+        ("{single_word: 0}", "the weight of single_word should be a positive number"),
+        ("{}", "families should name one at least"),
+    ],
+)
+def test_families_have_to_be_trainable(tmp_path: Path, families: str, complaint: str) -> None:
+    stage = f"{{steps: 1, length: 128, items: [1, 2], families: {families}}}"
+    path = tmp_path / "train.yaml"
+    path.write_text(f"name: x\nmodel: {{}}\nstages: [{stage}]\n", encoding="utf-8")
+    with pytest.raises(TrainingError, match=complaint):
+        load_train_config(path)
 
 
 def test_positions_jump_by_whole_windows(mixture: Mixture) -> None:
