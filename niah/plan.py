@@ -227,6 +227,8 @@ def place_stream(
     sweep: Sweep, trials: Sequence[Trial], corpus: Corpus, repeat: int, index: int
 ) -> Stream:
     """Choose the stream's place in the corpus and give each question its pair hash."""
+    if not sweep.reuse:  # every fork is of an empty session: each prompt is read by itself
+        trials = [replace(trial, fork_at=0) for trial in trials]
     length = max(trial.cut for trial in trials)
     rng = seeded(sweep.seed, "offset", corpus.name, repeat, index)
     offset = int(rng.integers(corpus.num_tokens - length + 1))

@@ -107,6 +107,7 @@ class Sweep(Strict):
     split: Literal["train", "eval"] = "eval"
     templates: Annotated[tuple[Templates, ...], BeforeValidator(as_list)] = ("trained",)
     layout: Layout = "stream"
+    reuse: bool = True
     lengths: tuple[Length, ...] = Field(min_length=1)
     depths: Annotated[tuple[Depth, ...], BeforeValidator(spread_depths)] = Field(min_length=1)
     repeats: int = Field(default=4, ge=1, strict=True)

@@ -57,6 +57,18 @@ def test_facts_are_new_within_a_repeat_and_pairs_within_a_run(fields: dict[str, 
         assert max(found.values()) == 1
 
 
+@pytest.mark.parametrize("layout", ["stream", "isolated"])
+def test_without_reuse_the_same_questions_are_asked_and_every_prompt_is_read_whole(
+    layout: str,
+) -> None:
+    grid = {"layout": layout, "depths": 5, "max_needle_share": 0.2}
+    warm, cold = (planned(**grid, reuse=reuse) for reuse in (True, False))
+    assert cold.computed_tokens == cold.prompt_tokens == warm.prompt_tokens
+    assert warm.computed_tokens < warm.prompt_tokens
+    for (_, ours), (_, theirs) in zip(warm.trials(), cold.trials(), strict=True):
+        assert replace(ours, fork_at=0) == theirs  # the pair, too
+
+
 class Rival(SingleNumber):
     """Every fact is planted beside a sentence about one of very few keys."""
 
