@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -122,11 +123,13 @@ class Trainer:
         self._resume()
 
     def run(self) -> None:
-        """Train to the last stage's end."""
+        """Train to the last stage's end, or until asked to stop; either way the state is saved."""
+        with self._stops_between_steps():
+            self._train()
+
+    def _train(self) -> None:
         began = saved = time.monotonic()
         before = self.seconds
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._request_stop)
         bar = tqdm(total=self.config.num_steps, initial=self.step, desc=self.arm, unit="step")
         for figures in self._steps():
             now = time.monotonic()
@@ -143,9 +146,19 @@ class Trainer:
         bar.close()
         self.save()
 
-    def _request_stop(self, signum: int, frame: object) -> None:
-        """Finish the step under way: a half-applied update must never be saved."""
-        self.stopping = True
+    @contextmanager
+    def _stops_between_steps(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM let the step under way finish: half an update must not be saved."""
+
+        def request_stop(signum: int, frame: object) -> None:
+            self.stopping = True
+
+        before = {n: signal.signal(n, request_stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _steps(self) -> Iterator[dict[str, float]]:
         while self.step < self.config.num_steps:

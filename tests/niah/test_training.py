@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -322,9 +323,18 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
 def test_a_stop_request_saves_and_the_next_run_goes_on(tmp_path: Path) -> None:
     config = TrainConfig.model_validate(TINY)
     trainer = Trainer(config, "compressed", tmp_path)
-    trainer._request_stop(signal.SIGTERM, None)
+    before = signal.getsignal(signal.SIGTERM)
+    steps = trainer._steps
+
+    def killed_in_the_first_step() -> Iterator[dict[str, float]]:
+        for figures in steps():
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield figures
+
+    trainer._steps = killed_in_the_first_step  # type: ignore[method-assign]
     trainer.run()
     assert trainer.step == 1
+    assert signal.getsignal(signal.SIGTERM) is before
     finished = Trainer(config, "compressed", tmp_path)
     assert finished.step == 1
     finished.run()
