@@ -53,10 +53,10 @@ def value_start(ids: Sequence[int], value: str, tokenizer: Tokenizer) -> int | N
 
 def lost_by(trace: Trace) -> LostBy | None:
     """None for a model that selects nothing."""
-    if trace.in_window:
-        return "window"
     if not trace.selections:
         return None
+    if trace.in_window:
+        return "window"
     return "compression" if any(s.selected for s in trace.selections) else "selection"
 
 

@@ -58,6 +58,7 @@ def test_a_whole_answer_and_controls_have_no_deviation() -> None:
     [
         (True, [False], "window"),
         (False, [], None),
+        (True, [], None),
         (False, [False, False], "selection"),
         (False, [False, True], "compression"),
     ],
