@@ -13,9 +13,10 @@ import pandas as pd
 
 from niah.series import questions
 from niah.views import Heatmap
-from niah.wording import length_text, slice_text
+from niah.wording import length_text, loss_text, slice_text
 
 MAX_QUESTION_BYTES = 3_000_000
+MAX_EXCERPT_BYTES = 1_000_000
 MAX_TEXT = 400  # characters of a question or an answer
 
 
@@ -38,8 +39,9 @@ def page_views(arms: Sequence[str], heatmap: Heatmap, limit: float) -> dict[str,
 def page_questions(rows: pd.DataFrame, max_bytes: int = MAX_QUESTION_BYTES) -> dict[str, Any]:
     """The questions with every arm's answer, those that went wrong first.
 
-    Returns `asked` (how many there are), `columns` and `lines`; as many lines as fit into
-    `max_bytes` of text. `tables` holds the names that a line refers to by number.
+    Returns `asked` (how many there are), `arms` and `lines`; as many lines as fit into
+    `max_bytes`, each with the text around its needle while that fits too. `tables` holds the
+    names that a line refers to by number.
     """
     asked = questions(rows)
     arms = list(dict.fromkeys(asked["arm"]))
@@ -56,8 +58,11 @@ def page_questions(rows: pd.DataFrame, max_bytes: int = MAX_QUESTION_BYTES) -> d
     order = asked.groupby("pair", sort=False)["recalled"].min().sort_values(kind="stable").index
     answers = _answers(asked, arms, index["outcome"])
     first = asked.assign(length_label=lengths, depth_label=depths).drop_duplicates("pair")
-    lines, size = [], 0
+    lines: list[list[object]] = []
+    size = text_size = 0
     for row in first.set_index("pair").loc[order].reset_index().to_dict("records"):
+        excerpt = _excerpt(row["excerpt"])
+        text_size += sum(len(part.encode()) for part in excerpt)
         line = [
             index["length"][row["length_label"]],
             index["depth"][row["depth_label"]],
@@ -69,6 +74,7 @@ def page_questions(rows: pd.DataFrame, max_bytes: int = MAX_QUESTION_BYTES) -> d
             index["run"][row["run"]],
             str(row["key"]),
             answers[row["pair"]],
+            excerpt if text_size <= MAX_EXCERPT_BYTES else [],
         ]
         size += sum(len(str(part).encode()) + 4 for part in line)
         if size > max_bytes:
@@ -86,19 +92,29 @@ def cut(text: object) -> str:
 def _answers(
     asked: pd.DataFrame, arms: Sequence[str], outcomes: dict[str, int]
 ) -> dict[str, list[object]]:
-    """By pair: [answer or error, outcome, recalled] an arm, or None where it was not asked."""
+    """By pair: [answer or error, outcome, recalled, where it was lost] an arm, or None where it was
+    not asked."""
     place = {arm: number for number, arm in enumerate(arms)}
     found: dict[str, list[object]] = {}
-    columns = asked[["pair", "arm", "answer", "error", "outcome", "recalled", "failed"]]
-    for pair, arm, answer, error, outcome, recalled, failed in columns.itertuples(index=False):
+    names = ["pair", "arm", "answer", "error", "outcome", "recalled", "failed"]
+    columns = asked[[*names, "lost_by", "selection"]].itertuples(index=False)
+    for pair, arm, answer, error, outcome, recalled, failed, lost_by, selection in columns:
         said = cut(error if failed else answer)
         found.setdefault(pair, [None] * len(arms))[place[arm]] = [
             said,
             outcomes[str(outcome)],
             int(recalled),
+            loss_text(lost_by, selection) if isinstance(selection, list) else "",
         ]
     return found
 
 
 def _gold(gold: object) -> str:
     return ", ".join(map(str, gold)) if isinstance(gold, list | tuple) else str(gold)
+
+
+def _excerpt(excerpt: object) -> list[str]:
+    """Text before the needle, the needle, text after it; empty where a row has none."""
+    if not isinstance(excerpt, dict):
+        return []
+    return [cut(excerpt[part]) for part in ("before", "needle", "after")]

@@ -69,6 +69,15 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             figures.draw_outcomes,
         ),
         Plate(
+            "losses",
+            "Where needles were lost",
+            "Of the wrong answers of arms that select entries: the token that was wanted lay in no "
+            "entry that any layer selected, or in one that was selected and not decoded, or in the "
+            "exact window. Answers of several places are not traced.",
+            series.losses_by_length(rows),
+            figures.draw_outcomes,
+        ),
+        Plate(
             "bytes",
             "Cache held",
             "Bytes of the tensors held when the question was asked, by kind.",

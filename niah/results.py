@@ -37,6 +37,9 @@ OPTIONAL: dict[str, object] = {
     "decode_seconds": 0.0,
     "template_split": "",
     "control": None,
+    "excerpt": None,
+    "lost_by": None,
+    "selection": None,
 }
 CACHE_KINDS = ("window", "compressed", "index", "tail", "full")
 

@@ -12,11 +12,13 @@ from typing import get_args
 import pandas as pd
 
 from niah.compare import Comparison
+from niah.loss import LostBy
 from niah.results import CACHE_KINDS
 from niah.score import Outcome
 from niah.stats import estimate_recall, tax_by
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
+LOST_BY: tuple[str, ...] = get_args(LostBy)
 PHASES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "length mod 4": lambda rows: rows["length"] % 4,
     "needle start mod 4": lambda rows: rows["needle_start"] % 4,
@@ -75,6 +77,23 @@ def outcomes_by_length(rows: pd.DataFrame) -> pd.DataFrame:
     known = [name for name in OUTCOMES if name in counts]
     counts = counts[known + [name for name in counts if name not in known]]
     counts.insert(0, "asked", counts.sum(axis=1))
+    return _sorted(counts.reset_index().rename(columns={"at_length": "length"}), rows)
+
+
+def losses_by_length(rows: pd.DataFrame) -> pd.DataFrame:
+    """arm, length, asked, and counts of wrong answers by where the needle was lost, for arms whose
+    rows can tell; `elsewhere` are those of no one place."""
+    asked = questions(rows)
+    tell = set(asked.loc[asked["lost_by"].notna(), "arm"])
+    asked = asked[asked["arm"].isin(tell)]
+    if asked.empty:
+        return pd.DataFrame()
+    lost = asked["lost_by"].where(asked["lost_by"].notna(), "elsewhere")
+    lost = lost.where(~asked["recalled"], "recalled")
+    counts = asked.groupby(["arm", "at_length", lost], sort=False).size().unstack(fill_value=0)
+    counts.insert(0, "asked", counts.sum(axis=1))
+    kinds = [kind for kind in (*LOST_BY, "elsewhere") if kind in counts]
+    counts = counts[["asked", *kinds]]
     return _sorted(counts.reset_index().rename(columns={"at_length": "length"}), rows)
 
 

@@ -5,6 +5,8 @@ Knows nothing of what they mean.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 
 def points(value: float) -> str:
     """A share as percentage points, one decimal; a minus as wide as a plus, and no minus zero."""
@@ -28,6 +30,20 @@ def slice_text(column: str, value: object) -> str:
     if column == "at_depth" and isinstance(value, int | float):
         return f"{100 * value:.0f}%"
     return str(value) or "–"
+
+
+def loss_text(lost_by: object, selection: Sequence[Mapping[str, int]]) -> str:
+    """Where a needle was lost, with the ranks of the entries that hold it; empty if not known."""
+    ranks = ", ".join(
+        f"rank {layer['rank'] + 1:,} of {layer['entries']:,} in layer {layer['layer']}"
+        for layer in selection
+    )
+    verdicts = {
+        "selection": f"not selected ({ranks})",
+        "compression": f"selected and not decoded ({ranks})",
+        "window": "in the exact window",
+    }
+    return verdicts.get(str(lost_by), "")
 
 
 def markdown_text(text: str) -> str:

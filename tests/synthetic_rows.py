@@ -110,6 +110,12 @@ def question(
                 "outcome": "exact" if right else outcome,
                 "error": None,
                 "control": None,
+                "excerpt": {
+                    "before": "In the beginning was the word,",
+                    "needle": f" The secret code for amber falcon {pair[:6]} is {gold}.",
+                    "after": " and the word was",
+                },
+                **traced(number > 0 and not right, length, start),
                 "prompt_tokens": length,
                 "computed_tokens": length // 11,
                 "reused_tokens": length - length // 11,
@@ -120,6 +126,16 @@ def question(
             }
         )
     return rows
+
+
+def traced(missed: bool, length: int, start: int) -> dict[str, Any]:
+    """Where a compressed arm lost a needle: every third by selection."""
+    if not missed:
+        return {"lost_by": None, "selection": []}
+    selected = start % 3 > 0
+    layer = {"layer": 2, "rank": 5 if selected else 1000, "entries": length // 4}
+    lost_by = "compression" if selected else "selection"
+    return {"lost_by": lost_by, "selection": [{**layer, "selected": selected}]}
 
 
 def wrong_answer(rng: np.random.Generator, gold: str) -> tuple[str, str]:

@@ -11,8 +11,8 @@
   const FIELDS = ["row", "column", "bCorrect", "bAsked", "bLow", "bHigh", "bErrors", "cCorrect",
     "cAsked", "cLow", "cHigh", "cErrors", "lost", "gained", "pairs", "streams", "low", "high", "defined"];
   // A question: the order of page_data.page_questions.
-  const [LENGTH, DEPTH, FAMILY, CORPUS, TEMPLATES, TOKENS, START, QUESTION, GOLD, RUN, KEY, ANSWERS] =
-    Array.from({ length: 12 }, (_, i) => i);
+  const [LENGTH, DEPTH, FAMILY, CORPUS, TEMPLATES, TOKENS, START, QUESTION, GOLD, RUN, KEY, ANSWERS,
+    EXCERPT] = Array.from({ length: 13 }, (_, i) => i);
   const tables = data.questions.tables;
   const CHOSEN = {
     family: (line) => tables.family[line[FAMILY]],
@@ -241,7 +241,14 @@
     const where = [tables.family[line[FAMILY]], tables.corpus[line[CORPUS]], `${line[TOKENS].toLocaleString("en")} tokens`,
       line[START] >= 0 ? `needle at token ${line[START].toLocaleString("en")}` : "no needle",
       `niah show runs/${tables.run[line[RUN]]} ${line[KEY]}`];
-    li.append(make("p", where.join(" · "), "where"), make("p", line[QUESTION].trim(), "question"));
+    li.append(make("p", where.join(" · "), "where"));
+    if (line[EXCERPT].length) {
+      const [before, needle, after] = line[EXCERPT];
+      const text = make("p", `… ${before}`, "excerpt");
+      text.append(make("mark", needle), `${after} …`);
+      li.append(text);
+    }
+    li.append(make("p", line[QUESTION].trim(), "question"));
     const answers = make("dl", undefined, "answers");
     const add = (name, said, outcome, wrong) => {
       answers.append(make("dt", name), make("dd", said, wrong ? "said wrong" : "said"), make("dd", outcome, wrong ? "wrong" : ""));
@@ -249,8 +256,10 @@
     add("gold", line[GOLD], "", false);
     line[ANSWERS].forEach((answer, arm) => {
       if (!answer) return;
-      const [said, outcome, recalled] = answer;
-      add(data.questions.arms[arm], said.trim() || "(empty)", tables.outcome[outcome].replaceAll("_", " "), !recalled);
+      const [said, outcome, recalled, lost] = answer;
+      const how = tables.outcome[outcome].replaceAll("_", " ");
+      add(data.questions.arms[arm], said.trim() || "(empty)", how, !recalled);
+      if (lost) answers.append(make("dd", `needle: ${lost}`, "lost"));
     });
     li.append(answers);
     return li;

@@ -81,6 +81,13 @@ def test_a_cell_opens_its_questions(opened: Opened) -> None:
     for row in rows.to_dict("records"):
         assert row["gold"][0] in text
         assert row["answer"].strip() in text
+        assert row["excerpt"]["before"] in text
+        if row["selection"]:
+            rank = row["selection"][0]["rank"] + 1
+            assert f"rank {rank:,} of 4,096 in layer 2" in text
+    marked = opened.page.locator("#questions-list mark").all_inner_texts()
+    needles = {row["excerpt"]["needle"] for row in rows.to_dict("records")}
+    assert {text.strip() for text in marked} == {text.strip() for text in needles}
     opened.page.locator("#only-wrong").check()
     wrong = rows.groupby("pair")["correct"].min().eq(False).sum()
     assert opened.page.locator("#questions-list li .question").count() == wrong

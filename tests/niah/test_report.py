@@ -17,12 +17,16 @@ from niah.errors import NiahError
 from niah.page_data import page_questions
 from niah.report import write_report
 from niah.report_files import write_files
-from niah.results import load_run
+from niah.results import load_run, rows_frame
+from niah.series import losses_by_length
 from niah.terminal_report import terminal_report
 from niah.views import make_heatmap
+from niah.wording import loss_text
 from tests.synthetic_rows import Synthetic, records, write_run
 
 SMALL = Synthetic(lengths=(1024, 4096), depths=(0.0, 0.5, 1.0), repeats=4)
+EXTRA = ("excerpt", "lost_by", "selection")  # fields that older rows lack
+ANSWERS, EXCERPT = 11, 12  # places in a line of page_questions
 HOSTILE = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
@@ -35,6 +39,11 @@ def page_data(page: str) -> dict[str, Any]:
     assert found
     content: dict[str, Any] = json.loads(found[1])
     return content
+
+
+def table(made: list[dict[str, Any]]) -> pd.DataFrame:
+    """As `load_comparisons` gives rows to a report."""
+    return rows_frame(made).assign(run="run")
 
 
 def test_page_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
@@ -69,10 +78,57 @@ def test_every_question_and_answer_is_on_the_page(tmp_path: Path) -> None:
     data = page_data(page_of(tmp_path, write_run(tmp_path / "run", SMALL)))
     listed = data["questions"]
     assert listed["asked"] == len(listed["lines"]) == 2 * 3 * 4
-    said = {answer[0] for line in listed["lines"] for answer in line[-1]}
+    said = {answer[0] for line in listed["lines"] for answer in line[ANSWERS]}
     assert said == {row["answer"] for row in records(SMALL)}
-    wrong_first = [min(answer[2] for answer in line[-1]) for line in listed["lines"]]
+    wrong_first = [min(answer[2] for answer in line[ANSWERS]) for line in listed["lines"]]
     assert wrong_first == sorted(wrong_first)
+
+
+def test_the_text_around_needles_is_kept_while_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = table(records(SMALL))
+    excerpts = [line[EXCERPT] for line in page_questions(rows)["lines"]]
+    assert sorted(excerpts) == sorted(
+        [row["excerpt"][part] for part in ("before", "needle", "after")]
+        for row in records(SMALL)
+        if row["arm"] == "dense"
+    )
+    monkeypatch.setattr("niah.page_data.MAX_EXCERPT_BYTES", 1000)
+    kept = [bool(line[EXCERPT]) for line in page_questions(rows)["lines"]]
+    assert kept == sorted(kept, reverse=True)  # wrong answers come first
+    assert 0 < sum(kept) < len(kept)
+
+
+def test_where_needles_were_lost_is_counted_and_told() -> None:
+    made = records(SMALL)
+    frame = losses_by_length(table(made))
+    assert set(frame["arm"]) == {"v4"}  # the baseline selects nothing
+    for line in frame.to_dict("records"):
+        here = [r for r in made if r["arm"] == "v4" and r["length"] == line["length"]]
+        assert line["asked"] == len(here)
+        for kind in ("selection", "compression"):
+            assert line.get(kind, 0) == sum(r["lost_by"] == kind for r in here)
+    told = {a[3] for line in page_questions(table(made))["lines"] for a in line[ANSWERS]}
+    assert told == {""} | {loss_text(r["lost_by"], r["selection"]) for r in made if r["lost_by"]}
+
+
+@pytest.mark.parametrize(
+    ("lost_by", "text"),
+    [
+        ("selection", "not selected (rank 71 of 1,000 in layer 2)"),
+        ("compression", "selected and not decoded (rank 71 of 1,000 in layer 2)"),
+        ("window", "in the exact window"),
+        (None, ""),
+    ],
+)
+def test_where_a_needle_was_lost_in_words(lost_by: str | None, text: str) -> None:
+    assert loss_text(lost_by, [{"layer": 2, "rank": 70, "entries": 1000}]) == text
+
+
+def test_rows_without_traces_give_no_plate() -> None:
+    made = [{k: v for k, v in r.items() if k not in EXTRA} for r in records(SMALL)]
+    rows = table(made)
+    assert losses_by_length(rows).empty
+    assert not any(line[EXCERPT] for line in page_questions(rows)["lines"])
 
 
 def test_nothing_from_a_row_becomes_markup(tmp_path: Path) -> None:
@@ -82,7 +138,7 @@ def test_nothing_from_a_row_becomes_markup(tmp_path: Path) -> None:
     assert "<img" not in page
     assert "alert(2)</script>" not in page
     assert page.count("<script") == 2
-    assert page_data(page)["questions"]["lines"][0][-1][0][0] == HOSTILE
+    assert page_data(page)["questions"]["lines"][0][ANSWERS][0][0] == HOSTILE
 
 
 def test_errors_and_missing_answers_are_told_and_counted(tmp_path: Path) -> None:
