@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := niah models haystacks tests
 
-.PHONY: install demo test quick check format lint types clean
+.PHONY: install demo test quick check format lint types docs clean
 
 install: $(VENV)/installed
 
@@ -36,6 +36,10 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+
+# The command-line reference, from the program itself; a test tells when it is stale.
+docs: install
+	$(BIN)/python -m typer niah.cli utils docs --name niah --output docs/cli.md
 
 clean:
 	rm -rf runs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

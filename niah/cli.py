@@ -208,6 +208,21 @@ def gate(
 
 
 @app.command()
+def accept(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    reference: Annotated[Path, typer.Argument(help="The small run that `gate --against` reads.")],
+    despite_regression: Annotated[
+        bool, typer.Option("--despite-regression", help="Even if recall has fallen.")
+    ] = False,
+) -> None:
+    """Make a run the reference of later gates, and say what that changes."""
+    from niah.accept import accept as accept_run
+
+    for line in accept_run(folder, reference, despite_regression):
+        typer.echo(line)
+
+
+@app.command()
 def show(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     key: Annotated[str, typer.Argument(help="A row's key or pair, or its first digits.")],

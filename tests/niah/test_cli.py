@@ -292,3 +292,14 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert "the same command goes on from there" in told
     assert "Traceback" not in told
     assert 0 < len(read_rows(out)) < 3 * 2 * 12
+
+
+def test_the_command_line_reference_is_current() -> None:
+    """`make docs` writes it anew."""
+    written = subprocess.run(
+        [sys.executable, "-m", "typer", "niah.cli", "utils", "docs", "--name", "niah"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert written.stdout.strip() == (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").strip()
