@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from niah.figures import tax_limit
 from niah.page_data import page_questions, page_views
 from niah.plates import make_plates, text_table
 from niah.power import more_samples
-from niah.results import Run, load_run
-from niah.series import controls
+from niah.results import Run, load_run, pair_arms
+from niah.series import controls, questions
 from niah.stats import BASELINE_FLOOR, Tax, estimate_recall
 from niah.store import SPEC
 from niah.views import Heatmap, make_heatmap
@@ -34,12 +34,16 @@ from niah.wording import points
 
 @dataclass(frozen=True)
 class Summary:
-    """A comparison with its heatmap, as the top of the page shows it."""
+    """A comparison with its heatmap, as the top of the page shows it.
+
+    `alone`: an arm without another to compare it with, set against itself for its recall.
+    """
 
     comparison: Comparison
     heatmap: Heatmap
     sentence: str
-    saving: tuple[float, float] | None
+    saving: tuple[float, float] | None = None
+    alone: bool = False
 
     @property
     def tax(self) -> Tax | None:
@@ -51,7 +55,7 @@ class Summary:
 
     def page_data(self) -> dict[str, Any]:
         arms = [self.comparison.baseline, self.comparison.compressed]
-        return page_views(arms, self.heatmap, self.limit)
+        return page_views(arms, self.heatmap, self.limit) | {"alone": self.alone}
 
 
 def write_report(runs: Sequence[Path], out: Path, floor: float = BASELINE_FLOOR) -> Path:
@@ -85,6 +89,8 @@ def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
         )
         for comparison in comparisons
     ]
+    alone = [] if summaries else list(_alone(rows))
+    shown = summaries or alone
     script = _asset("report.js")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("niah"),
@@ -97,7 +103,8 @@ def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
     return environment.get_template("report.html").render(
         title=" · ".join(run.name for run in runs),
         summaries=summaries,
-        alone=[] if summaries else _alone(rows),
+        alone=alone,
+        shown=shown,
         notices=_notices(rows, comparisons),
         plates=make_plates(rows, comparisons),
         slices=[(summary, slice_rows(summary.comparison)) for summary in summaries],
@@ -106,7 +113,7 @@ def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
         runs=[_described(run) for run in runs],
         floor=floor,
         data={
-            "comparisons": [summary.page_data() for summary in summaries],
+            "comparisons": [summary.page_data() for summary in shown],
             "questions": page_questions(rows),
             "floor": floor,
         },
@@ -148,18 +155,19 @@ def _notices(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[str]
     return notices
 
 
-def _alone(rows: pd.DataFrame) -> list[str]:
-    """A sentence an arm where there is no pair of arms to compare."""
-    sentences = []
-    for arm, group in rows[rows["control"].isna()].groupby("arm", sort=False):
+def _alone(rows: pd.DataFrame) -> Iterator[Summary]:
+    """The arms of a run in which no two can be compared."""
+    for arm, group in questions(rows).groupby("arm", sort=False):
         recall = estimate_recall(group["recalled"].to_numpy(), group["stream_id"].to_numpy())
         low, high = recall.interval
-        sentences.append(
+        sentence = (
             f"{arm} recalls {points(recall.value)}% of {recall.asked:,} questions "
             f"(95%: {points(low)} to {points(high)}); no other arm was asked them, so there is "
             "no tax to show."
         )
-    return sentences
+        name = str(arm)
+        itself = Comparison(name, name, name, pair_arms(rows, name, name))
+        yield Summary(itself, make_heatmap(itself), sentence, alone=True)
 
 
 def _power(tax: Tax) -> list[tuple[int, float]]:

@@ -83,8 +83,11 @@
       `${cell.streams} ${cell.streams === 1 ? "stream" : "streams"}`;
   }
   const place = (cell) => `${current().lengths[cell.column]} tokens, depth ${current().depths[cell.row]}`;
-  const tipText = (cell) => [place(cell), `${arms()[0]}: ${recallText(cell, "baseline")}`,
-    `${arms()[1]}: ${recallText(cell, "compressed")}`, taxText(cell)].join("\n");
+  const tipText = (cell) => {
+    const lines = [place(cell), `${arms()[0]}: ${recallText(cell, "baseline")}`];
+    if (!current().alone) lines.push(`${arms()[1]}: ${recallText(cell, "compressed")}`, taxText(cell));
+    return lines.join("\n");
+  };
 
   function button(cell, side) {
     const found = make("button", undefined, "cell");
@@ -162,12 +165,13 @@
       const first = table.querySelector(".cell");
       if (first) first.tabIndex = 0;
     }
-    for (const side of ["baseline", "compressed"]) {
-      document.querySelector(`[data-name="${side}"]`).textContent = arms()[side === "baseline" ? 0 : 1];
-    }
+    ["baseline", "compressed"].forEach((side, number) => {
+      const name = document.querySelector(`[data-name="${side}"]`);
+      if (name) name.textContent = arms()[number];
+    });
     for (const limit of document.querySelectorAll("[data-limit]")) limit.textContent = whole(current().limit);
     const pairs = cells.reduce((sum, cell) => sum + cell.pairs, 0);
-    byId("shown").textContent = `${pairs.toLocaleString("en")} paired questions shown`;
+    byId("shown").textContent = `${pairs.toLocaleString("en")} ${current().alone ? "" : "paired "}questions shown`;
   }
 
   function showTip(element, cell) {

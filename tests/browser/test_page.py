@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from niah.report import write_report
 from tests.browser.opened import HOSTILE, MADE, Opened, open_page
-from tests.synthetic_rows import records
+from tests.synthetic_rows import records, write_run
 
 pytestmark = pytest.mark.browser
 
@@ -143,4 +145,21 @@ def test_axe_finds_nothing_serious(chromium: Any, report: Path, axe: Path, schem
         for node in rule["nodes"][:3]
     ]
     assert serious == []
+    opened.page.context.close()
+
+
+def test_one_arm_alone_has_its_heatmap_and_questions(chromium: Any, tmp_path: Path) -> None:
+    made = replace(MADE, arms={"dense": MADE.arms["dense"]})
+    opened = open_page(
+        chromium, write_report([write_run(tmp_path / "run", made)], tmp_path / "page.html")
+    )
+    assert opened.page.locator(".heat").count() == 1
+    rows = pd.DataFrame(records(made))
+    here = rows[(rows["length"] == 4096) & (rows["depth"] == 0.2)]
+    shown = cell(opened, "baseline", 2, 1)
+    assert shown.locator("small").inner_text() == counts(here, "dense")
+    shown.click()
+    assert opened.page.locator("#questions-list li").count() == here["pair"].nunique()
+    assert "tax" not in opened.page.locator("#questions-note").inner_text()
+    assert opened.complaints == []
     opened.page.context.close()
