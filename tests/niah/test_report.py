@@ -184,7 +184,7 @@ def test_one_arm_alone_has_recall_and_no_tax(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", Synthetic((1024,), repeats=2, arms={"v4": lambda *_: 1.0}))
     page = page_of(tmp_path, run)
     assert "no other arm was asked" in page
-    assert page.count("<table class=\"heat\"") == 1
+    assert page.count('<table class="heat"') == 1
 
 
 def test_several_runs_meet_their_baselines_and_each_other(tmp_path: Path) -> None:
