@@ -15,10 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models import native
 from models.deepseek_v4.cache import LayerCache, visible_prefix
 from models.deepseek_v4.compressor import Compressor, visible_entries
 from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
-from models.deepseek_v4.indexer import Indexer, indexer_loss, select
+from models.deepseek_v4.indexer import Indexer, best_visible, indexer_loss, select
 from models.deepseek_v4.parts import (
     Part,
     gathered_part,
@@ -199,8 +200,11 @@ class CompressedAttention(Attention):
     def _block_size(self, num_entries: int, num_queries: int, step: Step) -> int:
         if step.training is not None or torch.is_grad_enabled():
             return num_queries
-        per_query = max(num_entries, 1) * self.config.num_attention_heads
-        return max(16, min(num_queries, self.QUERY_BLOCK_LOGITS // per_query))
+        return max(16, min(num_queries, self.QUERY_BLOCK_LOGITS // self._per_query(num_entries)))
+
+    def _per_query(self, num_entries: int) -> int:
+        """Numbers that one query of a block adds to the largest tensor."""
+        return max(num_entries, 1) * self.config.num_attention_heads
 
 
 class HeavilyCompressedAttention(CompressedAttention):
@@ -261,6 +265,12 @@ class CompressedSparseAttention(CompressedAttention):
             x, latent = x.detach(), latent.detach()
         index_segments = self._compress_index(x, step, cache)
         index_q, index_w = self.indexer.queries(x, latent, step.compressed)
+        k = self.config.index_topk
+        picks = None
+        if step.training is None and native.usable(index_q):  # no score is written: no blocks
+            visible = visible_entries(step.indices, self.compressor.ratio)
+            if visible[-1] > k:
+                picks = best_visible(index_q, index_w, index_segments, visible, k)
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
             count = int(visible[-1])
@@ -268,20 +278,30 @@ class CompressedSparseAttention(CompressedAttention):
                 keys = visible_prefix(index_segments, count)
                 scores = self.indexer.score(index_q[:, block], index_w[:, block], keys)
                 cache.watch.record(scores, self.compressor.ratio)
-            if count <= self.config.index_topk and step.training is None:
+            if count <= k and step.training is None:
                 entries = visible_prefix(segments, count)
                 return shared_keys_part(q, entries, torch.arange(count) < visible[:, None])
-            keys = visible_prefix(index_segments, count)
-            scores = self.indexer.score(index_q[:, block], index_w[:, block], keys)
             if step.training is not None:
+                scores = self.indexer.score(index_q, index_w, index_segments[0][:, :count])
                 return self._training_part(q, segments[0], scores, visible, step.training)
-            chosen, real = select(scores, visible, self.config.index_topk)
-            if cache is not None and count > self.GATHER_ABOVE * self.config.index_topk:
+            if picks is not None:
+                chosen, real = picks[0][:, block], picks[1][:, block]
+            else:
+                chosen, real = best_visible(
+                    index_q[:, block], index_w[:, block], index_segments, visible, k
+                )
+            if cache is not None and count > self.GATHER_ABOVE * k:
                 return gathered_part(q, cache.entries.take(chosen), real)
             entries = visible_prefix(segments, count)
             return shared_keys_part(q, entries, selection_mask(chosen, real, count))
 
         return attend_block
+
+    def _per_query(self, num_entries: int) -> int:
+        k = self.config.index_topk
+        if not native.usable() or num_entries <= self.GATHER_ABOVE * k:
+            return super()._per_query(num_entries)
+        return k * self.config.head_dim  # the rows gathered
 
     def _compress_index(
         self, x: Tensor, step: Step, cache: LayerCache | None
