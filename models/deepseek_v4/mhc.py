@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import native
 from models.deepseek_v4.config import DeepseekV4Config
 from models.layers import rms_normalize
 
@@ -29,6 +30,8 @@ class HyperConnection(nn.Module):
 
     def forward(self, streams: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """streams [B, S, K, D] -> sublayer input [B, S, D], post [B, S, K], mix [B, S, K, K]."""
+        if native.usable(streams, self.fn):
+            return self._in_one_pass(streams.contiguous())
         k = self.num_streams
         gates = F.linear(rms_normalize(streams.flatten(-2), self.norm_eps), self.fn)
         pre, post, mix = gates.split([k, k, k * k], dim=-1)
@@ -40,9 +43,24 @@ class HyperConnection(nn.Module):
 
     def spread(self, output: Tensor, streams: Tensor, post: Tensor, mix: Tensor) -> Tensor:
         """X'_k = post_k * y + sum_j mix[j, k] X_j, [B, S, K, D]: the mix acts transposed."""
+        if native.usable(output, streams, post, mix):
+            from models.native import mhc
+
+            operands = (t.contiguous().flatten(0, 1) for t in (output, streams, post, mix))
+            return mhc.spread(*operands).view_as(streams)
         # Contiguous first: the batched product would clone every 4 x 4 matrix by itself.
         kept = mix.transpose(-1, -2).contiguous() @ streams
         return torch.addcmul(kept, post.unsqueeze(-1), output.unsqueeze(-2))
+
+    def _in_one_pass(self, streams: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        from models.native import mhc
+
+        flat = streams.flatten(0, 1)
+        gates = F.linear(flat.flatten(1), self.fn)  # a norm is one factor a token: the kernel's
+        numbers = (self.eps, self.norm_eps, self.iterations)
+        parts = mhc.collapse(flat, gates, self.scale, self.base, *numbers)
+        x, post, mix = (part.unflatten(0, streams.shape[:2]) for part in parts)
+        return x, post, mix
 
     def _sinkhorn(self, logits: Tensor) -> Tensor:
         """Doubly stochastic [B, S, K, K]; the released code normalises columns last.
