@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 from safetensors import SafetensorError
 
-from models.deepseek_v4 import weights
+from models.deepseek_v4 import checkpoint, weights
 from models.deepseek_v4.config import FULL, DeepseekV4Config
 from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
 from models.dense import DenseTwin
 from models.errors import ModelError
+from models.session import Session
 
 CARD_FILE = "model.json"
 
@@ -56,6 +57,16 @@ class LoadedModel:
 
     def session(self) -> DeepseekV4Session:
         return DeepseekV4Session(self.network)
+
+    def save(self, session: Session, path: Path, notes: Mapping[str, str]) -> None:
+        """Implements `KeepingModel`."""
+        assert isinstance(session, DeepseekV4Session)
+        checkpoint.save(path, self.fingerprint, session.state(notes))
+
+    def restore(self, path: Path) -> tuple[DeepseekV4Session, dict[str, str]]:
+        """Implements `KeepingModel`."""
+        state = checkpoint.load(path, self.fingerprint)
+        return DeepseekV4Session.restored(self.network, state), state.notes
 
     def describe(self) -> dict[str, object]:
         config = self.network.config

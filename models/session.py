@@ -6,7 +6,8 @@ Knows nothing about any particular architecture.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -102,3 +103,18 @@ class Model(Protocol):
 
     def describe(self) -> dict[str, object]:
         """Architecture, parameter count and options, ready for JSON."""
+
+
+@runtime_checkable
+class KeepingModel(Model, Protocol):
+    """A model whose sessions can be put into a file, to be taken up by another process."""
+
+    def save(self, session: Session, path: Path, notes: Mapping[str, str]) -> None:
+        """Write a session and the caller's notes, whole or not at all. Raises: OSError."""
+
+    def restore(self, path: Path) -> tuple[Session, dict[str, str]]:
+        """The session in a file, which goes on bit for bit like the saved one, and the notes.
+
+        Raises:
+            ValueError: the file is torn, or holds another model's session.
+        """

@@ -14,6 +14,8 @@ from models.deepseek_v4.compressor import Tail
 from models.deepseek_v4.trace import Watch
 from models.session import CacheBytes
 
+Tensors = dict[str, Tensor]
+
 
 class Rows:
     """An append-only table [1, n, C] whose past is shared by forks.
@@ -70,6 +72,20 @@ class Rows:
     def num_bytes(self) -> int:
         return sum(s.numel() * s.element_size() for s in self.segments)
 
+    def tensors(self) -> Tensors:
+        """What there is to save, by name. Segments stay apart: attention to two and to their
+        concatenation round differently."""
+        own = {} if self._own is None else {"own": self._own[:, : self._used]}
+        return own | {f"frozen.{i}": rows for i, rows in enumerate(self._frozen)}
+
+    @classmethod
+    def of(cls, tensors: Tensors) -> Rows:
+        """The table that `tensors` describes."""
+        rows = cls(tuple(tensors[f"frozen.{i}"] for i in range(len(tensors) - ("own" in tensors))))
+        if "own" in tensors:
+            rows.append(tensors["own"])
+        return rows
+
 
 @dataclass
 class LayerCache:
@@ -94,6 +110,31 @@ class LayerCache:
             self.full.fork(),
         )
 
+    def tensors(self) -> Tensors:
+        """Everything that is remembered, by name."""
+        found: Tensors = {} if self.window is None else {"window": self.window}
+        for name in ("entries", "index", "full"):
+            rows: Rows = getattr(self, name)
+            found |= {f"{name}.{part}": tensor for part, tensor in rows.tensors().items()}
+        for name in ("tail", "index_tail"):
+            tail: Tail | None = getattr(self, name)
+            if tail is not None:
+                found |= {f"{name}.{part}": tensor for part, tensor in tail._asdict().items()}
+        return found
+
+    @classmethod
+    def of(cls, tensors: Tensors) -> LayerCache:
+        """The memory that `tensors` describes."""
+        tail, index_tail = below(tensors, "tail"), below(tensors, "index_tail")
+        return cls(
+            tensors.get("window"),
+            Rows.of(below(tensors, "entries")),
+            Tail(**tail) if tail else None,
+            Rows.of(below(tensors, "index")),
+            Tail(**index_tail) if index_tail else None,
+            Rows.of(below(tensors, "full")),
+        )
+
     def remember_window(self, keys: Tensor, size: int) -> None:
         """Keep a copy of the last rows of keys [1, n, C]; a view would hold the whole chunk."""
         self.window = keys[:, max(0, keys.shape[1] - size) :].clone()
@@ -108,6 +149,12 @@ class LayerCache:
             tail=tails,
             full=self.full.num_bytes(),
         )
+
+
+def below(tensors: Tensors, name: str) -> Tensors:
+    """The tensors called `name`.something, by that something."""
+    start = f"{name}."
+    return {key[len(start) :]: t for key, t in tensors.items() if key.startswith(start)}
 
 
 def total_bytes(layers: list[LayerCache]) -> CacheBytes:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.deepseek_v4.attention import ATTENTION, Attention, IndexerTraining, Step
 from models.deepseek_v4.cache import LayerCache, total_bytes
+from models.deepseek_v4.checkpoint import State, layer_caches, layer_tensors
 from models.deepseek_v4.config import CSA, DeepseekV4Config
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.moe import MoE
@@ -194,6 +195,20 @@ class DeepseekV4Session:
             self._caches[watch.layer].watch = None
         seen = tuple(watch.seen for watch in watches if watch.seen)
         return Trace(self.position - wanted <= config.sliding_window, seen)
+
+    def state(self, notes: Mapping[str, str]) -> State:
+        """What `checkpoint.save` writes; shares the session's memory."""
+        last = {} if self._last is None else {"last": self._last}
+        return State(self._position, layer_tensors(self._caches) | last, dict(notes))
+
+    @classmethod
+    def restored(cls, model: DeepseekV4, state: State) -> DeepseekV4Session:
+        """The session that `state` was taken of."""
+        session = cls(model)
+        session._caches = layer_caches(state.tensors, len(session._caches))
+        session._position = state.position
+        session._last = state.tensors.get("last")
+        return session
 
     def cache_bytes(self) -> CacheBytes:
         return total_bytes(self._caches)
