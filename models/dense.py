@@ -7,7 +7,6 @@ compressed entries, this one holds, and attends to, every token.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from models.deepseek_v4.attention import Attention, SlidingAttention, Step
 from models.deepseek_v4.cache import LayerCache
 from models.deepseek_v4.config import CSA, FULL, HCA, SLIDING, DeepseekV4Config
+from models.deepseek_v4.fused import attend, merge
 from models.deepseek_v4.model import DeepseekV4
 
 
@@ -34,35 +34,10 @@ class FullAttention(Attention):
         if cache is None:
             return causal_with_sink(q, kv, self.sinks)
         past = cache.full.segments
-        mixed = [_flash(q, segment, causal=False) for segment in past]
-        mixed.append(_flash(q, kv, causal=True))
+        mixed = [attend(q, segment) for segment in past]
+        mixed.append(attend(q, kv, causal=True))
         cache.full.append(kv)
-        return _merge(mixed, self.sinks)
-
-
-class Mixed(NamedTuple):
-    """Attention over some keys [B, H, S, C], and the log of its denominator [B, H, S]."""
-
-    output: Tensor
-    log_total: Tensor
-
-
-def _flash(q: Tensor, keys: Tensor, *, causal: bool) -> Mixed:
-    """torch's fused CPU kernel; q [B, S, H, C] is already scaled, keys [B, n, C]."""
-    shared = keys.unsqueeze(1).expand(-1, q.shape[2], -1, -1)
-    output, log_total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        q.transpose(1, 2), shared, shared, 0.0, causal, scale=1.0
-    )
-    return Mixed(output, log_total)
-
-
-def _merge(parts: list[Mixed], sinks: Tensor) -> Tensor:
-    """One softmax out of several, and the sink, by their log totals -> [B, S, H, C]."""
-    totals = torch.stack([p.log_total for p in parts])  # [parts, B, H, S]
-    everything = torch.logaddexp(totals.logsumexp(0), sinks[:, None])
-    weights = (totals - everything).exp().unsqueeze(-1)
-    mixed = torch.stack([p.output for p in parts])
-    return (mixed * weights).sum(0).transpose(1, 2)
+        return merge(mixed, self.sinks)
 
 
 def causal_with_sink(q: Tensor, kv: Tensor, sinks: Tensor) -> Tensor:

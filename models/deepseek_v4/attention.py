@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from models import native
+from models.deepseek_v4 import fused
 from models.deepseek_v4.cache import LayerCache, visible_prefix
 from models.deepseek_v4.compressor import Compressor, visible_entries
 from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
-from models.deepseek_v4.indexer import Indexer, best_visible, indexer_loss, select
+from models.deepseek_v4.indexer import Indexer, indexer_loss, select
 from models.deepseek_v4.parts import (
     Part,
     gathered_part,
@@ -28,6 +29,7 @@ from models.deepseek_v4.parts import (
     softmax_with_sink,
     window_part,
 )
+from models.deepseek_v4.trace import Watch
 from models.layers import RMSNorm, Rotation, rms_normalize
 
 
@@ -142,8 +144,11 @@ class SlidingAttention(Attention):
         step: Step,
         cache: LayerCache | None,
     ) -> Tensor:
-        keys = window_keys(kv, cache, self.config.sliding_window)
-        return softmax_with_sink([window_part(q, keys, self.config.sliding_window)], self.sinks)
+        w = self.config.sliding_window
+        keys = window_keys(kv, cache, w)
+        if native.usable(q, keys):
+            return fused.merge([fused.attend_window(q, keys, w)], self.sinks)
+        return softmax_with_sink([window_part(q, keys, w)], self.sinks)
 
 
 class CompressedAttention(Attention):
@@ -163,21 +168,37 @@ class CompressedAttention(Attention):
         step: Step,
         cache: LayerCache | None,
     ) -> Tensor:
-        keys = window_keys(kv, cache, self.config.sliding_window)
+        w = self.config.sliding_window
+        keys = window_keys(kv, cache, w)
+        visible = visible_entries(step.indices, self.compressor.ratio)
+        if step.training is None and native.usable(q, keys):
+            near = fused.attend_window(q, keys, w)
+            far = self.reach(x, latent, q, step, cache, visible)
+            return fused.merge([near, far] if far else [near], self.sinks)
         past = keys.shape[1] - kv.shape[1]
         attend_block = self.prepare(x, latent, step, cache)
-        visible = visible_entries(step.indices, self.compressor.ratio)
         size = self._block_size(int(visible[-1]), q.shape[1], step)
-        w = self.config.sliding_window
         outputs = []
         for start in range(0, q.shape[1], size):
             block = slice(start, min(start + size, q.shape[1]))
-            near = keys[:, max(0, past + start - w + 1) : past + block.stop]
-            parts = [window_part(q[:, block], near, w)]
+            band = keys[:, max(0, past + start - w + 1) : past + block.stop]
+            parts = [window_part(q[:, block], band, w)]
             if visible[block][-1]:
                 parts.append(attend_block(q[:, block], block, visible[block]))
             outputs.append(softmax_with_sink(parts, self.sinks))
         return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
+
+    def reach(
+        self,
+        x: Tensor,
+        latent: Tensor,
+        q: Tensor,
+        step: Step,
+        cache: LayerCache | None,
+        visible: Tensor,
+    ) -> fused.Mixed | None:
+        """Compress the chunk; the queries over their entries, None if no query sees one."""
+        raise NotImplementedError
 
     def prepare(
         self, x: Tensor, latent: Tensor, step: Step, cache: LayerCache | None
@@ -200,11 +221,8 @@ class CompressedAttention(Attention):
     def _block_size(self, num_entries: int, num_queries: int, step: Step) -> int:
         if step.training is not None or torch.is_grad_enabled():
             return num_queries
-        return max(16, min(num_queries, self.QUERY_BLOCK_LOGITS // self._per_query(num_entries)))
-
-    def _per_query(self, num_entries: int) -> int:
-        """Numbers that one query of a block adds to the largest tensor."""
-        return max(num_entries, 1) * self.config.num_attention_heads
+        per_query = max(num_entries, 1) * self.config.num_attention_heads
+        return max(16, min(num_queries, self.QUERY_BLOCK_LOGITS // per_query))
 
 
 class HeavilyCompressedAttention(CompressedAttention):
@@ -219,6 +237,20 @@ class HeavilyCompressedAttention(CompressedAttention):
             overlap=False,
             eps=config.rms_norm_eps,
         )
+
+    def reach(
+        self,
+        x: Tensor,
+        latent: Tensor,
+        q: Tensor,
+        step: Step,
+        cache: LayerCache | None,
+        visible: Tensor,
+    ) -> fused.Mixed | None:
+        segments, count = self.compress(x, step, cache), int(visible[-1])
+        if not count:
+            return None
+        return fused.attend_runs(q, visible_prefix(segments, count), visible)
 
     def prepare(
         self, x: Tensor, latent: Tensor, step: Step, cache: LayerCache | None
@@ -266,30 +298,22 @@ class CompressedSparseAttention(CompressedAttention):
         index_segments = self._compress_index(x, step, cache)
         index_q, index_w = self.indexer.queries(x, latent, step.compressed)
         k = self.config.index_topk
-        picks = None
-        if step.training is None and native.usable(index_q):  # no score is written: no blocks
-            visible = visible_entries(step.indices, self.compressor.ratio)
-            if visible[-1] > k:
-                picks = best_visible(index_q, index_w, index_segments, visible, k)
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
             count = int(visible[-1])
             if cache is not None and cache.watch is not None:
-                keys = visible_prefix(index_segments, count)
-                scores = self.indexer.score(index_q[:, block], index_w[:, block], keys)
-                cache.watch.record(scores, self.compressor.ratio)
+                self._record(
+                    index_q[:, block], index_w[:, block], index_segments, count, cache.watch
+                )
             if count <= k and step.training is None:
                 entries = visible_prefix(segments, count)
                 return shared_keys_part(q, entries, torch.arange(count) < visible[:, None])
             if step.training is not None:
                 scores = self.indexer.score(index_q, index_w, index_segments[0][:, :count])
                 return self._training_part(q, segments[0], scores, visible, step.training)
-            if picks is not None:
-                chosen, real = picks[0][:, block], picks[1][:, block]
-            else:
-                chosen, real = best_visible(
-                    index_q[:, block], index_w[:, block], index_segments, visible, k
-                )
+            keys = visible_prefix(index_segments, count)
+            scores = self.indexer.score(index_q[:, block], index_w[:, block], keys)
+            chosen, real = select(scores, visible, k)
             if cache is not None and count > self.GATHER_ABOVE * k:
                 return gathered_part(q, cache.entries.take(chosen), real)
             entries = visible_prefix(segments, count)
@@ -297,11 +321,41 @@ class CompressedSparseAttention(CompressedAttention):
 
         return attend_block
 
-    def _per_query(self, num_entries: int) -> int:
-        k = self.config.index_topk
-        if not native.usable() or num_entries <= self.GATHER_ABOVE * k:
-            return super()._per_query(num_entries)
-        return k * self.config.head_dim  # the rows gathered
+    def reach(
+        self,
+        x: Tensor,
+        latent: Tensor,
+        q: Tensor,
+        step: Step,
+        cache: LayerCache | None,
+        visible: Tensor,
+    ) -> fused.Mixed | None:
+        segments, count = self.compress(x, step, cache), int(visible[-1])
+        index_segments = self._compress_index(x, step, cache)
+        if not count:
+            return None
+        index_q, index_w = self.indexer.queries(x, latent, step.compressed)
+        if cache is not None and cache.watch is not None:
+            self._record(index_q, index_w, index_segments, count, cache.watch)
+        if count <= self.config.index_topk:
+            entries = visible_prefix(segments, count)
+            return fused.attend_prefixes(q, entries, visible, self.QUERY_BLOCK_LOGITS)
+        from models.native.gathered import attend_rows
+        from models.native.selection import best_entries
+
+        chosen, _ = best_entries(index_q, index_w, index_segments, visible, self.config.index_topk)
+        counts = visible.clamp(max=chosen.shape[-1])
+        if cache is None or len(segments) == 1:
+            return fused.Mixed(*attend_rows(q, segments[0], chosen, counts))
+        rows = cache.entries.take(chosen)  # [1, S, k, C]
+        own = torch.arange(chosen.numel()).view_as(chosen)
+        return fused.Mixed(*attend_rows(q, rows.flatten(1, 2), own, counts))
+
+    def _record(
+        self, q: Tensor, weights: Tensor, segments: tuple[Tensor, ...], count: int, watch: Watch
+    ) -> None:
+        keys = visible_prefix(segments, count)
+        watch.record(self.indexer.score(q, weights, keys), self.compressor.ratio)
 
     def _compress_index(
         self, x: Tensor, step: Step, cache: LayerCache | None

@@ -10,8 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models import native
-from models.deepseek_v4.cache import visible_prefix
 from models.deepseek_v4.compressor import Compressor
 from models.deepseek_v4.config import DeepseekV4Config
 from models.layers import Rotation
@@ -55,25 +53,6 @@ class Indexer(Compressor):
             dots = (queries[:, :, head] @ transposed).relu_()
             total = torch.addcmul(total, dots, weights[:, :, head, None])
         return total
-
-
-def best_visible(
-    queries: Tensor, weights: Tensor, segments: tuple[Tensor, ...], visible: Tensor, k: int
-) -> tuple[Tensor, Tensor]:
-    """`select` over the scores of all keys; [B, S, n] of them exist only without native kernels.
-
-    Args:
-        queries: [B, S, H, C], with head weights [B, S, H].
-        segments: keys in order, each [B, n_i, C].
-        visible: [S], ascending, the last at least 1.
-        k: how many to take at most.
-    """
-    if native.usable(queries, weights, *segments):
-        from models.native.selection import best_entries
-
-        return best_entries(queries, weights, segments, visible, k)
-    keys = visible_prefix(segments, int(visible[-1]))
-    return select(Indexer.score(queries, weights, keys), visible, k)
 
 
 def select(scores: Tensor, visible: Tensor, k: int) -> tuple[Tensor, Tensor]:
