@@ -1,0 +1,89 @@
+"""What a prefill has to do, by component, and how fast this machine could do it.
+
+A floor is the larger of operations over the sgemm rate and bytes over the streaming bandwidth,
+both measured in the same run. Operations are those that the mathematics needs (`models.flops`);
+bytes are what has to come from or go to memory if a chunk's activations stay in cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from models.deepseek_v4.config import CSA, FULL, HCA, DeepseekV4Config
+from models.flops import prefill_flops
+
+FLOAT = 4  # bytes
+
+
+class Work(NamedTuple):
+    """Operations (a multiplication and its addition are 2) and bytes of one component."""
+
+    flops: float
+    num_bytes: float = 0.0
+
+
+class Ceilings(NamedTuple):
+    """What all threads reach together."""
+
+    flops: float  # a second, in a large matrix product
+    bandwidth: float  # bytes a second, read and written
+
+    def seconds(self, work: Work) -> float:
+        return max(work.flops / self.flops, work.num_bytes / self.bandwidth)
+
+
+def measured_ceilings(repeats: int = 5) -> Ceilings:
+    """With as many threads as torch uses now."""
+    n = 2048
+    a, b = torch.randn(n, n), torch.randn(n, n)
+    source = torch.ones(1 << 26)
+    target = torch.empty_like(source)
+    product = _fastest(lambda: torch.mm(a, b), repeats)
+    copy = _fastest(lambda: target.copy_(source), repeats)
+    return Ceilings(2 * n**3 / product, 2 * FLOAT * source.numel() / copy)
+
+
+def _fastest(action: Callable[[], object], repeats: int) -> float:
+    """Seconds of the least disturbed run; one more warms up."""
+    seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+
+def prefill_work(config: DeepseekV4Config, length: int) -> dict[str, Work]:
+    """Components of reading `length` tokens. The top-k has no floor: it rides on the scores."""
+    c = config
+    layers = c.layer_types.count
+    steps = np.arange(1, length + 1)
+    near = float(np.minimum(steps, c.sliding_window).sum())
+    picks = float(np.minimum(steps // c.csa_ratio, c.index_topk).sum())
+    per_key = 4 * c.num_attention_heads * c.head_dim
+    flops = prefill_flops(c, length)
+    connections = 2 * c.num_hidden_layers * length
+    gates = 2 * c.hc_mult * c.hidden_size * (2 + c.hc_mult) * c.hc_mult
+    windows = c.num_hidden_layers - layers(FULL)
+    work = {
+        "weights": Work(flops.weights - connections * gates),
+        "hyper-connections": Work(connections * (gates + _mixing(c))),
+        "window": Work(per_key * windows * near),
+        "indexer": Work(flops.indexer, FLOAT * layers(CSA) * c.index_head_dim * length / 4),
+        "gathered": Work(per_key * layers(CSA) * picks, FLOAT * layers(CSA) * c.head_dim * picks),
+        "HCA": Work(flops.hca - per_key * layers(HCA) * near),
+        "dense attention": Work(flops.full),
+    }
+    return {name: part for name, part in work.items() if part.flops > 0}
+
+
+def _mixing(config: DeepseekV4Config) -> float:
+    """Operations of one connection besides its gates: norm, Sinkhorn, collapse and spread."""
+    k, d = config.hc_mult, config.hidden_size
+    normalisations = 2 * config.hc_sinkhorn_iters - 1
+    return 2 * k * d + normalisations * (2 * k * k + k) + 2 * k * d + 2 * (k + 1) * k * d

@@ -1,0 +1,187 @@
+"""Prefill and decoding of the nano pair against what the machine could do.
+
+    python -m tests.benchmarks.prefill [--lengths 4096,32768] [--threads 1,2]
+    python -m tests.benchmarks.prefill --decode --lengths 4096,1048576
+    python -m tests.benchmarks.prefill --transformers --lengths 2048,4096,8192
+
+Prints Markdown tables. Nothing is asserted: times belong to a machine, ratios to the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import native
+from models.deepseek_v4 import weights
+from models.loaded import LoadedModel
+from models.registry import load_model
+from tests.benchmarks.floors import FLOAT, Ceilings, measured_ceilings, prefill_work
+from tests.benchmarks.timers import timed
+
+ARMS = "nano-v4", "nano-dense"
+STEPS = 30  # tokens decoded, and forks made, for a median
+MEGABYTE = 1e6
+
+
+def main() -> None:
+    options = _options()
+    print(f"{native.describe()}, torch {torch.__version__}")
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        ceilings = measured_ceilings()
+        print(
+            f"\n{threads} thread(s): sgemm {ceilings.flops / 1e9:.0f} GF/s, "
+            f"copy {ceilings.bandwidth / 1e9:.1f} GB/s"
+        )
+        for arm in options.arms:
+            if options.transformers:
+                _against_transformers(arm, options.lengths)
+            elif options.decode:
+                _decode_table(_loaded(arm), options.lengths)
+            else:
+                _prefill_tables(_loaded(arm), options.lengths, ceilings)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--lengths", type=_numbers, default=[4096, 32768], help="tokens, ascending")
+    parser.add_argument("--threads", type=_numbers, default=[torch.get_num_threads()])
+    parser.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS))
+    parser.add_argument("--decode", action="store_true", help="a token, and a fork, by length")
+    parser.add_argument(
+        "--transformers", action="store_true", help="the compressed arm's weights in transformers"
+    )
+    options = parser.parse_args()
+    if options.transformers:
+        options.arms = ["nano-v4"]
+    return options
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _loaded(arm: str) -> LoadedModel:
+    model = load_model(arm)
+    assert isinstance(model, LoadedModel)
+    model.session().extend(_ids(3000))  # compiles the kernels
+    return model
+
+
+def _ids(count: int, start: int = 0) -> NDArray[np.int64]:
+    """Tokens start .. start + count - 1 of one random text."""
+    return np.random.default_rng(start).integers(0, 2048, count)
+
+
+def _prefill_tables(model: LoadedModel, lengths: list[int], ceilings: Ceilings) -> None:
+    """One session read to the longest length; a table at each."""
+    _reset_peak()
+    session = model.session()
+    weight_bytes = FLOAT * weights.parameter_count(model.network)
+    with timed() as timers:
+        for length in lengths:
+            timers.restart()
+            session.extend(_ids(length - session.position, session.position))
+            seconds = timers.snapshot()
+            cache = session.cache_bytes().total
+            allowed = 3 * cache + weight_bytes + 500 * MEGABYTE
+            print(f"\n{model.name}, {length} tokens: ", end="")
+            print(f"{length / sum(seconds.values()):.0f} tokens/s, ", end="")
+            print(f"cache {cache / MEGABYTE:.0f} MB, peak {_peak() / MEGABYTE:.0f} MB ", end="")
+            print(f"of 3 x cache + weights + 500 MB = {allowed / MEGABYTE:.0f} MB\n")
+            work = prefill_work(model.network.config, length)
+            floors = {name: ceilings.seconds(part) for name, part in work.items()}
+            _print_floors(floors, seconds)
+
+
+def _print_floors(floors: dict[str, float], seconds: dict[str, float]) -> None:
+    print("| component | floor s | measured s | ratio |\n|---|---|---|---|")
+    rows = {name: (floors.get(name, 0.0), spent) for name, spent in seconds.items()}
+    rows["total"] = sum(floors.values()), sum(seconds.values())
+    for name, (floor, spent) in rows.items():
+        ratio = f"{spent / floor:.2f}" if floor else ""
+        print(f"| {name} | {floor:.3f} | {spent:.3f} | {ratio} |")
+
+
+def _decode_table(model: LoadedModel, lengths: list[int]) -> None:
+    """Medians of a fork and of a decoded token, against the shortest length."""
+    print(f"\n{model.name}\n\n| tokens | fork ms | token ms | ratio |\n|---|---|---|---|")
+    session, first = model.session(), 0.0
+    for length in lengths:
+        session.extend(_ids(length - session.position, session.position))
+        fork = statistics.median(_seconds(session.fork) for _ in range(STEPS))
+        child = session.fork()
+        child.extend([1])
+        token = statistics.median(_seconds(lambda: child.generate(1)) for _ in range(STEPS))  # noqa: B023
+        first = first or token
+        print(f"| {length} | {fork * 1e3:.3f} | {token * 1e3:.2f} | {token / first:.2f} |")
+
+
+def _against_transformers(arm: str, lengths: list[int]) -> None:
+    """The same weights on both sides, without the temperature that transformers does not know."""
+    from dataclasses import replace
+
+    from transformers import DeepseekV4ForCausalLM
+
+    from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
+    from tests.models.oracle import hugging_face_config
+
+    trained = _loaded(arm).network
+    config = replace(trained.config, log_length_base=None)
+    ours = DeepseekV4(config).eval()
+    ours.load_state_dict(trained.state_dict())
+    theirs = DeepseekV4ForCausalLM(hugging_face_config(config)).float().eval()
+    theirs.load_state_dict(ours.state_dict())
+    print("\n| tokens | transformers s | MB more | here s | MB more | faster | difference |")
+    print("|---|---|---|---|---|---|---|")
+    for length in lengths:
+        ids = torch.from_numpy(_ids(length))
+        session = DeepseekV4Session(ours)
+        before = _reset_peak()
+        here = _seconds(lambda: session.extend(ids.numpy()))  # noqa: B023
+        our_bytes = _peak() - before
+        before = _reset_peak()
+        start = time.perf_counter()
+        with torch.no_grad():
+            logits = theirs(ids[None], use_cache=True, logits_to_keep=1).logits[0, -1]
+        there = time.perf_counter() - start
+        their_bytes = _peak() - before
+        difference = float((session.next_logits() - logits).abs().max() / logits.abs().max())
+        print(
+            f"| {length} | {there:.2f} | {their_bytes / MEGABYTE:.0f} | {here:.3f} | "
+            f"{our_bytes / MEGABYTE:.0f} | {there / here:.1f} x | {difference:.1e} |"
+        )
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def _reset_peak() -> float:
+    """Begin a new maximum of resident memory (Linux); the bytes resident now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return _status("VmRSS")
+
+
+def _peak() -> float:
+    return _status("VmHWM")
+
+
+def _status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{name}:"))
+    return 1024.0 * int(line.split()[1])
+
+
+if __name__ == "__main__":
+    main()
