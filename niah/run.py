@@ -75,6 +75,7 @@ def jobs_left(plan: Plan, bench: Bench, store: Store, progress: Progress) -> lis
             bench.models[arm.name],
             bench.materials.tokenizer,
             partial(progress, arm),
+            store.folder,
         )
         for arm in plan.sweep.arms
     ]

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,17 +16,19 @@ import numpy as np
 from haystacks.compressibility import compression_ratio
 from haystacks.corpus import Corpus
 from haystacks.tokenizer import Tokenizer
-from models.session import Model, Session, TracedSession
+from models.session import KeepingModel, Model, Session, TracedSession
 from niah.context import Context, build_context
+from niah.keeper import Keeper
 from niah.loss import as_rows, find_deviation, lost_by
 from niah.score import Case, judge
 from niah.spec import Arm, Sweep
 from niah.store import Row
 from niah.timeline import Progress, Timeline
-from niah.trial import Stream, Trial, key_identity
+from niah.trial import Stream, Trial, digest, key_identity
 
 log = logging.getLogger(__name__)
 
+CHECKPOINTS = "checkpoints"
 EXCERPT_TOKENS = 24  # of the prompt, kept in a row on either side of its needle
 
 
@@ -49,6 +52,7 @@ class Runner:
     model: Model
     tokenizer: Tokenizer
     progress: Progress
+    folder: Path | None = None  # the run's, for sessions to be kept in
     newline: tuple[int, ...] = field(init=False)
     full_stop: tuple[int, ...] = field(init=False)
 
@@ -68,18 +72,23 @@ class Runner:
         """One row for each of `trials`, in their order."""
         context = build_context(stream, corpus, self.sweep.layout)
         ratio = compression_ratio(self.tokenizer.decode(context.trunk.tolist()))
-        trunk = self.timeline(self.model.session())
+        keeper = self.keeper(stream)
+        trunk = (
+            keeper.begin(self.sweep.chunk_tokens, self.progress)
+            if keeper
+            else self.timeline(self.model.session())
+        )
         for number, trial in enumerate(trials):
             # A model may fail in any way; the row says how, and a resumed run asks again.
             try:
-                shared = trunk.advance(context.trunk[trunk.session.position : trial.fork_at])
+                self.read(trunk, context, trial.fork_at)
             except Exception as error:
                 log.debug("stream %s cannot go on", stream.index, exc_info=True)
                 for lost in trials[number:]:
                     yield self.describe(lost, stream, ratio) | failed(error)
                 return
             try:
-                reading = self.ask(trial, context, trunk, shared)
+                reading = self.ask(trial, context, trunk)
             except Exception as error:
                 log.debug("question %s failed", trial.pair, exc_info=True)
                 yield self.describe(trial, stream, ratio) | failed(error)
@@ -88,6 +97,28 @@ class Runner:
                 if not row["correct"]:
                     row |= self.traced(trial, context, trunk.session, reading.answer_ids)
                 yield self.describe(trial, stream, ratio) | row
+        if keeper:
+            keeper.forget()
+
+    def keeper(self, stream: Stream) -> Keeper | None:
+        """Where the stream's session is kept; None if it is not to be, or cannot."""
+        minutes = self.sweep.checkpoint_minutes
+        if self.folder is None or not minutes or not isinstance(self.model, KeepingModel):
+            return None
+        asked = [trial.pair for trial in stream.trials]
+        name = digest([self.arm.name, self.model.fingerprint, self.sweep.chunk_tokens, asked])
+        return Keeper(self.folder / CHECKPOINTS / f"{name}.safetensors", self.model, minutes)
+
+    @staticmethod
+    def read(trunk: Timeline, context: Context, until: int) -> None:
+        """Read the trunk up to a fork, pausing at every fork of the stream on the way.
+
+        So chunks begin at the same tokens whatever has been answered before, and a resumed run
+        computes bit for bit what an uninterrupted one does.
+        """
+        for stop in sorted({trial.fork_at for trial in context.stream.trials}):
+            if trunk.session.position < stop <= until:
+                trunk.advance(context.trunk[trunk.session.position : stop])
 
     def stop_ids(self, trial: Trial) -> tuple[int, ...]:
         """Tokens that end an answer: a newline, and a full stop where the planted sentence has
@@ -140,18 +171,19 @@ class Runner:
             "prompt_tokens": trial.length,
         }
 
-    def ask(self, trial: Trial, context: Context, trunk: Timeline, shared: int) -> Reading:
+    def ask(self, trial: Trial, context: Context, trunk: Timeline) -> Reading:
         """Fork, read what no other question shares, decode."""
         fork = self.timeline(trunk.session.fork())
-        own = fork.advance(context.own_ids(trial))
+        fork.advance(context.own_ids(trial))
         cache_bytes = fork.session.cache_bytes().as_dict()
         began = time.perf_counter()
         answer_ids = fork.session.generate(trial.max_new_tokens, self.stop_ids(trial))
         decode_seconds = time.perf_counter() - began
+        shared = trunk.take()
         return Reading(
             answer_ids=answer_ids,
-            computed_tokens=shared + own,
-            prefill_seconds=trunk.take_seconds() + fork.seconds,
+            computed_tokens=shared.tokens + fork.tokens,
+            prefill_seconds=shared.seconds + fork.seconds,
             cold_prefill_seconds=trunk.total_seconds + fork.seconds,
             decode_seconds=decode_seconds,
             cache_bytes=cache_bytes,

@@ -120,6 +120,7 @@ class Sweep(Strict):
     threads: int | None = Field(default=None, ge=1, strict=True)
     chunk_tokens: int = Field(default=2048, ge=1, strict=True)
     max_memory_gb: float | None = Field(default=None, gt=0)
+    checkpoint_minutes: float = Field(default=3.0, ge=0)
 
     @model_validator(mode="after")
     def consistent(self) -> "Sweep":

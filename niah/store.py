@@ -25,7 +25,7 @@ ROWS, SPEC, ENVIRONMENT, LOCK = "rows.jsonl", "spec.yaml", "environment.json", "
 Row = dict[str, Any]
 
 # Fields of a sweep that decide how fast it runs, not what it asks.
-FREE_FIELDS = frozenset({"threads", "max_memory_gb"})
+FREE_FIELDS = frozenset({"threads", "max_memory_gb", "checkpoint_minutes"})
 
 
 class Store:
