@@ -1,5 +1,7 @@
 """Answers that try to pass, and answers that a careless scorer would fail."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -62,6 +64,49 @@ NUMBERS = {
     "48213 or 58120": "malformed",
     "48213 58120": "malformed",
     "58120 and 48213": "malformed",
+    "48213; 58120; 99120": "malformed",
+    "48213. 58120. 99120.": "malformed",
+    '"48213", "58120"': "malformed",
+    '["48213", "58120"]': "malformed",
+    "**48213**, **58120**": "malformed",
+    "48213 (or 58120)": "malformed",
+    "48213, maybe 58120": "malformed",
+    "48213 - 58120": "malformed",
+    "• 48213 • 58120": "malformed",
+    "It used to be 48213, now 58120": "malformed",
+    "48213 or the 58120 that was said before": "malformed",
+    "48213. Or perhaps 58120.": "malformed",
+    # prose goes on behind the value
+    " 48213, payable on completion.": "exact",
+    " 48213. 12 And it came to pass": "exact",
+    " 48213. The code of the grey owl is 58120.": "exact",
+    " 48213, and he did not go": "exact",
+    "The 5-digit code is 48213": "exact",
+    "(1) 48213": "exact",
+    # a longer name is another one
+    "48213-99": "malformed",
+    "48213_77": "malformed",
+    "48213:77": "malformed",
+    "#48213-A": "malformed",
+    # denials further off, or behind the value
+    "not the code 48213": "denied",
+    "It is not the number 48213": "denied",
+    "not: 48213": "denied",
+    "not really 48213": "denied",
+    "anything but 48213": "denied",
+    "It is no longer 48213": "denied",
+    "The code was never set to 48213": "denied",
+    "48213 is wrong": "denied",
+    "48213 is incorrect": "denied",
+    "48213 cannot be the code": "denied",
+    "48213? No.": "denied",
+    "not 58120 but 48213": "exact",
+    "N/A": "denied",
+    "none": "denied",
+    "nothing": "denied",
+    "not available": "denied",
+    "There is none.": "denied",
+    "I couldn't find it": "denied",
     # nothing
     "": "malformed",
     "   \n": "malformed",
@@ -100,6 +145,16 @@ def test_numbers(answer: str) -> None:
         ("I do not know", "denied"),
         ("12345", "malformed"),
         ("", "malformed"),
+        ("harbor lantern shepherd", "malformed"),
+        ("harbor; lantern", "malformed"),
+        ('"harbor", "lantern"', "malformed"),
+        ("harbor that the lantern lights", "malformed"),
+        ("harbor, jointly and severally.", "exact"),
+        ("harbor, who", "exact"),
+        ("harbor, and he went", "exact"),
+        ("harbor cannot tell red from green", "exact"),
+        ("not the harbor", "denied"),
+        ("none", "denied"),
     ],
 )
 def test_words(answer: str, outcome: str) -> None:
@@ -138,6 +193,15 @@ def test_uuids(answer: str, outcome: str) -> None:
         ("11, 22, 33, 44", False, "malformed"),
         ("11, 22, 44", False, "distractor"),
         ("11, 11, 22, 33", False, "exact"),
+        ("11; 22; 33", False, "exact"),
+        ('"11", "22", "33"', False, "exact"),
+        ("11, then 22, then 33", True, "exact"),
+        ("11 as well as 22 and 33", False, "exact"),
+        ("11. 22. 33.", False, "exact"),
+        ("• 11\n• 22\n• 33", False, "exact"),
+        ("11, 22, 33; 44; 55", False, "malformed"),
+        ("11, 22, 33 or maybe 44", False, "malformed"),
+        ("11, 22 and 33 of them, but 44 not", False, "malformed"),
     ],
 )
 def test_several_values(answer: str, in_order: bool, outcome: str) -> None:
@@ -181,26 +245,64 @@ def test_the_gold_of_every_family_is_exact_and_its_distractors_are_not(
             assert outcome_of(fact, (wrong, *fact.gold[1:])) == "distractor"
         added = set(other.gold) - set(fact.gold)
         if other.answer_format == fact.answer_format and added:
-            assert outcome_of(fact, (*fact.gold, *added)) == "malformed"
+            assert outcome_of(fact, (*fact.gold, *added), added) == "malformed"
 
 
-def outcome_of(fact: Fact, values: tuple[str, ...]) -> str:
-    """What an answer that lists `values` is worth."""
+def outcome_of(fact: Fact, values: Iterable[str], planted: Iterable[str] = ()) -> str:
+    """What an answer that lists `values` is worth beside other facts' `planted` values."""
     in_order = fact.answer_mode == "all in order"
     answer = f" {', '.join(values)}."
-    return judge(Case(answer, fact.gold, fact.answer_format, in_order, fact.distractors))
+    rivals = (*fact.distractors, *planted)
+    return judge(Case(answer, fact.gold, fact.answer_format, in_order, rivals))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("templates", ["trained", "unseen"])
+def test_the_planted_text_itself_is_exact(name: str, templates: TemplateSplit) -> None:
+    """What a model writes that goes on as the haystack does, however the sentence ends."""
+    told = 0
+    for seed in range(100):
+        fact = FAMILIES[name].make(np.random.default_rng([7, seed]), "eval", templates)
+        if fact.answer_mode != "one" or len(fact.gold_pieces) != 1:
+            continue
+        piece = fact.pieces[fact.gold_pieces[0]]
+        answer = piece[piece.rindex(f" {fact.gold[0]}") :].split("\n")[0]
+        case = Case(answer, fact.gold, fact.answer_format, rivals=fact.distractors)
+        assert judge(case) == "exact", answer
+        cut = Case(answer[:-1], *(case.gold, case.answer_format), cut_short=True)
+        assert judge(cut) in ("exact", "truncated")
+        told += 1
+    assert told or FAMILIES[name].make(np.random.default_rng(0), "eval").answer_mode != "one"
 
 
 def test_a_copied_value_has_boundaries_too() -> None:
     assert judge(Case("161", GOLD, context=lambda: "in 1611")) == "invented"
 
 
-@given(st.text())
+def test_a_copied_number_may_be_written_otherwise() -> None:
+    assert judge(Case("144,000", GOLD, context=lambda: "there were 144,000 of them")) == "copied"
+    assert judge(Case("144000", GOLD, context=lambda: "there were 144,000 of them")) == "copied"
+    assert judge(Case("144,000", GOLD, context=lambda: "there were 144000 of them")) == "copied"
+
+
+numbers = st.integers(10_000, 99_999).map(str)
+separators = st.text(" ,;:|/-–•*\"'()[].&+", min_size=1).filter(lambda s: s != "." and s != ",")
+
+
+@given(st.text() | numbers)
 def test_any_text_has_an_outcome_and_only_gold_is_exact(answer: str) -> None:
     for answer_format in ("number", "word", "uuid", "constant"):
-        outcome = judge(Case(answer, ("48213",), answer_format))
+        outcome = judge(Case(answer, GOLD, answer_format))
         assert outcome != "error"
-        assert outcome != "exact" or any(char.isdecimal() for char in answer)
+        assert outcome != "exact" or "48213" in Case(answer, GOLD).text
+
+
+@given(st.lists(numbers, min_size=1, max_size=4, unique=True), separators, st.integers(0, 4))
+def test_no_list_of_several_numbers_is_exact(others: list[str], joint: str, at: int) -> None:
+    listed = [number for number in others if number != GOLD[0]]
+    listed.insert(at, GOLD[0])
+    outcome = judge(Case(joint.join(listed), GOLD))
+    assert (outcome == "exact") == (len(listed) == 1)
 
 
 digits = st.text("0123456789", min_size=1, max_size=8)
