@@ -30,11 +30,12 @@ class Fact:
 
     `pieces` are planted at increasing positions in this order; each begins with one space (or,
     where a line is planted, with a newline) and is complete in itself. `distractor_pieces` are
-    planted too, anywhere, and must not change the answer; `distractor_keys` are the keys they
-    speak of. `question` follows the context: it ends with the statement up to, but excluding, the
-    value and the space before it, so that the right continuation is a space and the gold. `gold`
-    has one value unless `answer_mode` asks for all. A value holds no space. `distractors` are
-    other values in the pieces, which a confused model may give. `template` names the wording,
+    planted too, anywhere (at increasing positions if `distractors_in_order`: a chain is a rival
+    only where it can be followed), and must not change the answer; `distractor_keys` are the keys
+    they speak of. `question` follows the context: it ends with the statement up to, but excluding,
+    the value and the space before it, so that the right continuation is a space and the gold.
+    `gold` has one value unless `answer_mode` asks for all. A value holds no space. `distractors`
+    are other values in the pieces, which a confused model may give. `template` names the wording,
     e.g. "trained/3".
     """
 
@@ -48,6 +49,7 @@ class Fact:
     answer_mode: AnswerMode = "one"
     distractor_pieces: tuple[str, ...] = ()
     distractor_keys: tuple[str, ...] = ()
+    distractors_in_order: bool = False
     template: str = ""
 
     @property

@@ -102,6 +102,7 @@ class VariableTracking(Family):
             answer_format="word",
             answer_mode="all in any order",
             distractor_pieces=chains.pieces(1),
+            distractors_in_order=True,
             distractor_keys=(chains.values[1],),
             template=name,
         )
@@ -130,6 +131,7 @@ class VariableValue(Family):
             gold=(chains.values[0],),
             distractors=(chains.values[1],),
             distractor_pieces=chains.pieces(1),
+            distractors_in_order=True,
             distractor_keys=(*chains.names[0][:-1], *chains.names[1]),
             template=name,
         )
