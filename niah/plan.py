@@ -13,13 +13,14 @@ import numpy as np
 from haystacks.corpus import Corpus
 from haystacks.needles import Fact, Family
 from haystacks.tokenizer import Tokenizer
+from niah.aim import aim
 from niah.errors import PlanError
 from niah.pack import Item, pack
 from niah.spec import Control, Phase, Sweep, Templates
 from niah.trial import Plan, Stream, Trial, pair_identity, stream_identity
 
 ANSWER_MARGIN = 8  # tokens after the gold answer, so that what follows it can be judged
-MAX_DRAWS = 1000  # of a fact whose key and values are new to its repeat
+MAX_DRAWS = 1000  # of a fact whose key and values are new
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,9 @@ def check_lengths(sweep: Sweep, materials: Materials) -> None:
 
 def plan_repeat(sweep: Sweep, materials: Materials, corpus: str, repeat: int) -> list[Stream]:
     """The streams of one repeat: fresh facts, fresh places in the corpus."""
-    # Facts do not depend on the corpus: two corpora are asked about the same facts.
-    rng = seeded(sweep.seed, "facts", repeat)
+    # Other facts in every corpus: a fact may be hard wherever it stands, so streams that share
+    # their facts would not be the independent samples as which intervals count them.
+    rng = seeded(sweep.seed, "facts", corpus, repeat)
     seen: set[str] = set()
     trials = []
     for cell in cells(sweep):
@@ -112,16 +114,19 @@ def at_residues(length: int, phase: Phase | None) -> list[int]:
 def draw_fact(
     family: Family, cell: Cell, sweep: Sweep, rng: np.random.Generator, seen: set[str]
 ) -> Fact:
-    """A fact with no key or value, distractors' included, that the repeat uses elsewhere."""
+    """A fact with no key or value, distractors' included, that is in `seen`; adds its own.
+
+    Where the family has no more of them, `seen` is emptied and facts come again: only in one
+    context may no two share a key or a value, and packing keeps those apart.
+    """
     for _ in range(MAX_DRAWS):
         fact = family.make(rng, sweep.split, cell.templates)
         if seen.isdisjoint(fact.claims):
-            seen |= fact.claims
-            return fact
-    raise PlanError(
-        f"families = {cell.family}: no new key in {MAX_DRAWS} draws after {len(seen)} keys and "
-        "values; use fewer lengths, depths or phases"
-    )
+            break
+    else:
+        seen.clear()
+    seen |= fact.claims
+    return fact
 
 
 def make_trial(
@@ -145,6 +150,8 @@ def make_trial(
     sizes = [len(ids) for ids in piece_ids]
     wanted = wanted_starts(cell, cut, sizes[: len(fact.pieces)], sweep)
     anywhere = [int(rng.integers(cut - size + 1)) for size in sizes[len(fact.pieces) :]]
+    if fact.distractors_in_order:
+        anywhere.sort()
     return Trial(
         family=cell.family,
         templates=cell.templates,
@@ -167,27 +174,24 @@ def answer_budget(fact: Fact, tokenizer: Tokenizer) -> int:
 
 
 def wanted_starts(cell: Cell, cut: int, sizes: Sequence[int], sweep: Sweep) -> tuple[int, ...]:
-    """Where each piece should start: one piece at `depth`, several spread around it in order."""
+    """Where each of the fact's pieces should start, in tokens of a context of `cut`."""
     if cell.depth is None or not sizes:
         return ()
-    centre = cell.depth * cut
-    if len(sizes) == 1:
-        wanted = [min(round(centre), cut - sizes[0])]
-    else:
-        width = max(sweep.spread * cut, sum(sizes))
-        first = min(max(centre - width / 2, 0), cut - width)
-        step = (width - sizes[-1]) / (len(sizes) - 1)
-        wanted = [int(first + i * step) for i in range(len(sizes))]
-    if sweep.needle_phase is None:
-        return tuple(wanted)
-    modulus = sweep.needle_phase.modulus
-    return tuple(start - (start - cell.residue) % modulus for start in wanted)
+    modulus = sweep.needle_phase.modulus if sweep.needle_phase else 1
+    return aim(cell.depth, cut, sizes, sweep.spread, modulus, cell.residue)
 
 
 def as_item(trial: Trial, sweep: Sweep) -> Item:
-    modulus = sweep.needle_phase.modulus if sweep.needle_phase else 1
-    sizes = tuple(map(len, trial.piece_ids))
-    return Item(trial.length, trial.cut, sizes, trial.starts, len(trial.fact.pieces), modulus)
+    return Item(
+        length=trial.length,
+        cut=trial.cut,
+        sizes=tuple(map(len, trial.piece_ids)),
+        wanted=trial.starts,
+        num_ordered=len(trial.fact.pieces) if trial.starts else 0,
+        modulus=sweep.needle_phase.modulus if sweep.needle_phase else 1,
+        rest_in_order=trial.fact.distractors_in_order,
+        claims=trial.fact.claims,
+    )
 
 
 def stream_groups(trials: Sequence[Trial], sweep: Sweep) -> list[list[Trial]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from niah.pack import Item, pack, slid
+from niah.pack import Item, max_slide, pack, slid
 from tests.niah.strategies import grids, shares
 
 
@@ -61,6 +61,32 @@ def test_pieces_keep_their_order_and_phase(items: list[Item], max_share: float) 
             assert all((start - want) % item.modulus == 0 for start, want in pairs)
 
 
+@given(grids, shares)
+def test_no_stream_holds_a_claim_twice(items: list[Item], max_share: float) -> None:
+    for placed in pack(items, max_share):
+        claims = [claim for index in placed for claim in items[index].claims]
+        assert len(claims) == len(set(claims))
+
+
+@given(grids, shares)
+def test_only_an_item_alone_moves_far_from_where_it_was_wanted(
+    items: list[Item], max_share: float
+) -> None:
+    for placed in pack(items, max_share):
+        for index in list(placed)[1:]:
+            item = items[index]
+            ordered = zip(placed[index], item.wanted[: item.num_ordered], strict=False)
+            assert all(abs(start - wanted) <= max_slide(item) for start, wanted in ordered)
+
+
+@given(grids, shares)
+def test_the_rest_keeps_its_order_where_it_has_one(items: list[Item], max_share: float) -> None:
+    for placed in pack(items, max_share):
+        for index, starts in placed.items():
+            rest = starts[items[index].num_ordered :]
+            assert not items[index].rest_in_order or list(rest) == sorted(rest)
+
+
 @given(
     st.integers(-50, 300), st.integers(0, 99), st.integers(100, 200), st.sampled_from((1, 4, 128))
 )
@@ -70,8 +96,11 @@ def test_slides_are_near_first_and_within_bounds(
     starts = list(slid(wanted, first, last, modulus, 64))
     assert all(first <= start <= last and (start - wanted) % modulus == 0 for start in starts)
     assert len(set(starts)) == len(starts)
-    nearest = min(max(wanted, first), last)
-    assert not starts or abs(starts[0] - nearest) < modulus
+    assert all(abs(start - wanted) <= 64 for start in starts)
+    in_reach = range(max(first, wanted - 64), min(last, wanted + 64) + 1)
+    assert sorted(starts) == [start for start in in_reach if (start - wanted) % modulus == 0]
+    distances = [abs(start - wanted) for start in starts]
+    assert distances == sorted(distances)
 
 
 def test_a_free_start_is_taken_as_wanted() -> None:
@@ -82,6 +111,20 @@ def test_a_free_start_is_taken_as_wanted() -> None:
 def test_a_taken_start_slides_to_the_nearest_free_one() -> None:
     items = [Item(1000, 980, (20,), (100,), 1), Item(1000, 980, (20,), (105,), 1)]
     assert pack(items, 0.1) == [{0: (100,), 1: (120,)}]
+
+
+@pytest.mark.parametrize(("modulus", "streams"), [(1, 1), (4, 1), (128, 2)])
+def test_a_taken_start_of_a_long_modulus_is_left_to_another_stream(
+    modulus: int, streams: int
+) -> None:
+    items = [Item(1000, 980, (20,), (500,), 1, modulus)] * 2
+    assert len(pack(items, 0.1)) == streams
+
+
+def test_the_end_of_a_stream_taken_by_others_is_no_reason_to_stand_elsewhere() -> None:
+    """Six needles wanted at the end: a slide is counted from there, not from the last free one."""
+    streams = pack([Item(1000, 980, (20,), (960,), 1)] * 6, 0.5)
+    assert [len(placed) for placed in streams] == [4, 2]
 
 
 def test_a_question_that_would_exceed_the_share_gets_a_stream_of_its_own() -> None:
