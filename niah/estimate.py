@@ -9,17 +9,19 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from models.session import Model, Session
 from niah.errors import PlanError
-from niah.trial import Plan, Stream
+from niah.memory import Peak, free_bytes, give_back, resident_bytes
+from niah.trial import Plan, Stream, Trial
 
 FIRST_POINT = 256  # tokens; each further point doubles
 PROBE_SECONDS = 1.5
 GENERATED = 4  # tokens decoded to time one
 TOKEN_BYTES = 16  # of a prompt's token ids, held beside the model
+FORKED_BYTES = 1 << 22  # of caches, if forks copy them: far above the noise of resident memory
+MOST_FORKS = 64
 
 
 class Point(NamedTuple):
@@ -31,13 +33,19 @@ class Point(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Seconds to read n tokens: linear·n + quadratic·n²; bytes held: base + slope·n."""
+    """Seconds to read n tokens: linear·n + quadratic·n²; bytes held: base + slope·n.
+
+    `work_bytes` come and go while tokens are read, as measured: no more of them at any length is
+    right for attention that does not hold its scores, and too little for one that does.
+    """
 
     linear: float
     quadratic: float
     bytes_base: float
     bytes_slope: float
     decode_seconds: float  # a token
+    work_bytes: int = 0
+    fork_copies: bool = False  # the cache, rather than share it
 
     def seconds(self, start: int, end: int) -> float:
         """Seconds to read tokens [start, end)."""
@@ -51,20 +59,52 @@ class Estimate(NamedTuple):
     """What one arm will take."""
 
     seconds: float
-    cache_bytes: int  # at the most
+    cache_bytes: int  # at the most, with those of a fork
+    work_bytes: int = 0
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.cache_bytes + self.work_bytes
 
 
 def measure(model: Model, longest: int, chunk_tokens: int) -> Curve:
     """Read any tokens, doubling, until PROBE_SECONDS have gone or `longest` is reached."""
     ids = np.arange(longest) % model.vocab_size
     model.session().extend(ids[:FIRST_POINT])  # the first call of all also sets up its libraries
-    session, points = read_doubling(model, ids, chunk_tokens, PROBE_SECONDS)
+    with Peak() as peak:
+        session, points = read_doubling(model, ids, chunk_tokens, PROBE_SECONDS)
     # Once more: a stall of a busy machine rarely comes twice at the same place.
     _, again = read_doubling(model, ids[: points[-1].tokens], chunk_tokens, 2 * PROBE_SECONDS)
     best = [min(pair, key=lambda point: point.seconds) for pair in zip(points, again, strict=False)]
     began = time.perf_counter()
     session.fork().generate(GENERATED)
-    return fit(best, (time.perf_counter() - began) / GENERATED)
+    decode_seconds = (time.perf_counter() - began) / GENERATED
+    work_bytes = max(0, peak.growth - points[-1].cache_bytes)
+    return fit(best, decode_seconds)._replace(
+        work_bytes=work_bytes, fork_copies=fork_copies(session)
+    )
+
+
+def fork_copies(session: Session) -> bool:
+    """Whether a fork that has gone on holds a copy of the cache, by how the process grows.
+
+    The protocol cannot tell: a fork's bytes are read off its tensors, shared ones too.
+    """
+    held = session.cache_bytes().total
+    if not held:
+        return False
+    count = min(-(-FORKED_BYTES // held), MOST_FORKS)
+    give_back()
+    before = resident_bytes()
+    forks = [gone_on(session) for _ in range(count)]
+    return resident_bytes() - before > held * len(forks) / 2
+
+
+def gone_on(session: Session) -> Session:
+    """A fork one token on: some share their past only until they are extended."""
+    fork = session.fork()
+    fork.generate(1)
+    return fork
 
 
 def read_doubling(
@@ -109,6 +149,7 @@ def estimate(plan: Plan, curve: Curve) -> Estimate:
     return Estimate(
         seconds=sum(stream_seconds(stream, curve) for stream in plan.streams),
         cache_bytes=int(max(stream_bytes(stream, curve) for stream in plan.streams)),
+        work_bytes=curve.work_bytes,
     )
 
 
@@ -121,11 +162,16 @@ def stream_seconds(stream: Stream, curve: Curve) -> float:
 
 
 def stream_bytes(stream: Stream, curve: Curve) -> float:
-    """Cache of the trunk, and of what a fork adds to its shared past."""
-    longest_fork = max(trial.own_tokens + trial.max_new_tokens for trial in stream.trials)
-    own = curve.bytes_base + curve.bytes_slope * longest_fork
-    ids = (stream.length + longest_fork) * TOKEN_BYTES
-    return curve.cache_bytes(stream.trunk_tokens) + own + ids
+    """Caches of the trunk and of one fork, whichever question makes the most of both."""
+    return max(
+        curve.cache_bytes(trial.fork_at) + fork_bytes(trial, curve) for trial in stream.trials
+    ) + TOKEN_BYTES * max(stream.length, *(trial.length for trial in stream.trials))
+
+
+def fork_bytes(trial: Trial, curve: Curve) -> float:
+    """What a fork adds to its trunk's cache: its own tokens, and the past if it copies that."""
+    own = trial.own_tokens + trial.max_new_tokens
+    return curve.cache_bytes(own + trial.fork_at if curve.fork_copies else own)
 
 
 def check_models(plan: Plan, models: Mapping[str, Model]) -> None:
@@ -139,14 +185,14 @@ def check_models(plan: Plan, models: Mapping[str, Model]) -> None:
 
 
 def check_memory(estimates: Mapping[str, Estimate], max_memory_gb: float | None) -> None:
-    """Raises: PlanError where an arm's cache would not fit into memory."""
-    free = psutil.virtual_memory().available
+    """Raises: PlanError where an arm's caches and work would not fit into memory."""
+    free = free_bytes()
     limit = min(free, max_memory_gb * 1e9) if max_memory_gb else free
     for arm, needs in estimates.items():
-        if needs.cache_bytes > limit:
+        if needs.memory_bytes > limit:
             raise PlanError(
-                f"memory: arm {arm} will hold about {needs.cache_bytes / 1e9:.2f} GB of cache, "
-                f"more than the {limit / 1e9:.2f} GB "
+                f"memory: arm {arm} will hold about {needs.memory_bytes / 1e9:.2f} GB "
+                f"({needs.cache_bytes / 1e9:.2f} GB of cache), more than the {limit / 1e9:.2f} GB "
                 + ("of max_memory_gb" if limit < free else "that are free")
                 + "; choose shorter lengths or another machine"
             )

@@ -1,7 +1,13 @@
 """What a plan is said to cost: curves through measured points, and refusals in time."""
 
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
 import pytest
 
+from models.session import CacheBytes, Session, TokenIds
 from niah.errors import PlanError
 from niah.estimate import (
     Curve,
@@ -13,8 +19,11 @@ from niah.estimate import (
     fit,
     measure,
 )
+from niah.memory import SAMPLE_SECONDS
 from niah.plan import make_plan
 from tests.niah.fakes import RecallModel, sweep_of, tiny_materials
+
+WORK_BYTES = 1 << 26
 
 
 @pytest.mark.parametrize(("linear", "quadratic"), [(1e-4, 0.0), (1e-4, 1e-8), (0.0, 1e-8)])
@@ -55,6 +64,67 @@ def test_an_estimate_covers_what_a_plan_computes(layout: str) -> None:
     needs = estimate(plan, Curve(1e-3, 0, 0, 100, 0))
     assert needs.seconds == pytest.approx(plan.computed_tokens * 1e-3)
     assert needs.cache_bytes >= 100 * max(stream.trunk_tokens for stream in plan.streams)
+
+
+@dataclass
+class HoldingSession:
+    """Holds `held` float64 a token; forks share them, copy them, or copy them once extended."""
+
+    forks: str
+    held: np.ndarray
+    position: int = 0
+
+    def extend(self, ids: TokenIds) -> None:
+        work = np.ones(WORK_BYTES // 8)
+        time.sleep(20 * SAMPLE_SECONDS)
+        rows = np.full((len(ids), self.held.shape[1]), work[0])
+        self.held = np.concatenate([self.held, rows])
+        self.position += len(ids)
+
+    def fork(self) -> Session:
+        held = self.held.copy() if self.forks == "copy" else self.held
+        return HoldingSession(self.forks, held, self.position)
+
+    def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
+        if self.forks == "copy late":
+            self.held = self.held.copy()
+        return [0] * max_new_tokens
+
+    def cache_bytes(self) -> CacheBytes:
+        return CacheBytes(full=self.held.nbytes)
+
+
+class HoldingModel(RecallModel):
+    """A model of known appetite."""
+
+    def __init__(self, forks: str, width: int) -> None:
+        super().__init__()
+        self.forks, self.width = forks, width
+
+    def session(self) -> Session:
+        return HoldingSession(self.forks, np.empty((0, self.width)))
+
+
+@pytest.mark.parametrize("width", [8, 256])
+@pytest.mark.parametrize(("forks", "copies"), [("share", 0), ("copy", 1), ("copy late", 1)])
+def test_a_fork_that_copies_is_told_from_one_that_shares(
+    forks: str, copies: int, width: int
+) -> None:
+    curve = measure(HoldingModel(forks, width), 2048, 256)
+    assert curve.fork_copies == bool(copies)
+    plan = make_plan(sweep_of(lengths=[1024], depths=[0.5]), tiny_materials(20_000))
+    trunk = curve.cache_bytes(max(stream.trunk_tokens for stream in plan.streams))
+    share = estimate(plan, curve).cache_bytes / trunk
+    assert 1 + copies < share < 1.5 + copies  # half for the question and the tokens' ids
+
+
+def test_what_is_held_only_while_reading_counts_as_work() -> None:
+    curve = measure(HoldingModel("share", 8), 1024, 256)
+    assert curve.work_bytes >= 0.8 * WORK_BYTES
+    needs = Estimate(1.0, 10**8, curve.work_bytes)
+    check_memory({"dense": needs}, (needs.memory_bytes + 1) / 1e9)
+    with pytest.raises(PlanError, match=r"arm dense will hold about .* \(0\.10 GB of cache\)"):
+        check_memory({"dense": needs}, (needs.memory_bytes - 1) / 1e9)
 
 
 def test_more_memory_than_there_is_is_refused_before_it_is_used() -> None:
