@@ -29,8 +29,12 @@ class Keeper:
     def __post_init__(self) -> None:
         self.saved = self.clock()
 
-    def begin(self, chunk_tokens: int, progress: Progress) -> Timeline:
-        """The timeline that was kept, or a new one."""
+    def begin(self, chunk_tokens: int, progress: Progress, at_most: int) -> Timeline:
+        """The timeline that was kept, or a new one.
+
+        A session that has read more than `at_most` tokens is of no use: a question whose answer
+        failed then forks before it.
+        """
         timeline = Timeline(self.model.session(), chunk_tokens, progress, self.after_chunk)
         if not self.path.exists():
             return timeline
@@ -39,6 +43,9 @@ class Keeper:
             spent = {name: float(notes[name]) for name in ("tokens", "seconds", "total_seconds")}
         except (ValueError, KeyError) as error:
             log.warning("%s: left aside, reading from the start: %s", self.path, error)
+            return timeline
+        if session.position > at_most:
+            log.warning("%s: left aside, a question before it is still to be asked", self.path)
             return timeline
         progress(session.position)
         timeline.session, timeline.tokens = session, int(spent["tokens"])

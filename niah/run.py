@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -17,7 +17,7 @@ from typing import Any
 
 from niah.materials import Bench
 from niah.runner import Runner
-from niah.spec import Arm, Sweep
+from niah.spec import Arm
 from niah.store import Row, Store
 from niah.trial import Plan, Stream, Trial
 
@@ -41,7 +41,8 @@ class Tally:
         self.errors += row["error"] is not None
         self.computed_tokens += row["computed_tokens"]
         self.reused_tokens += row["reused_tokens"]
-        self.model_seconds += row["prefill_seconds"] + row["decode_seconds"]
+        spent = row["prefill_seconds"], row["decode_seconds"], row["trace_seconds"]
+        self.model_seconds += sum(spent)
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,31 @@ class Job:
         return trunk + sum(trial.own_tokens for trial in self.trials)
 
 
-def open_store(folder: Path, sweep: Sweep, bench: Bench) -> Store:
+def open_store(folder: Path, plan: Plan, bench: Bench) -> Store:
     """The run's folder, new or to be resumed. Raises: StoreError."""
     models = {arm: model.describe() for arm, model in bench.models.items()}
     facts = environment() | {"models": models}
-    return Store(folder, sweep.model_dump(mode="json"), bench.identity(), facts)
+    sweep = plan.sweep.model_dump(mode="json")
+    return Store(folder, sweep, bench.identity(), facts, planned_questions(plan))
+
+
+def planned_questions(plan: Plan) -> Iterator[Row]:
+    """The fields of a row by which questions are paired, grouped and clustered."""
+    for stream, trial in plan.trials():
+        yield {
+            "pair": trial.pair,
+            "family": trial.family,
+            "template_split": trial.templates,
+            "corpus": stream.corpus,
+            "layout": plan.sweep.layout,
+            "stream": stream.index,
+            "repeat": stream.repeat,
+            "control": trial.control,
+            "requested_length": trial.requested_length,
+            "length": trial.length,
+            "depth": trial.depth,
+            "needle_start": trial.needle[0] if trial.needle else None,
+        }
 
 
 def jobs_left(plan: Plan, bench: Bench, store: Store, progress: Progress) -> list[Job]:

@@ -16,7 +16,7 @@ import numpy as np
 from haystacks.compressibility import compression_ratio
 from haystacks.corpus import Corpus
 from haystacks.tokenizer import Tokenizer
-from models.session import KeepingModel, Model, Session, TracedSession
+from models.session import KeepingModel, Model, Session, Trace, TracedSession
 from niah.context import Context, build_context
 from niah.keeper import Keeper
 from niah.loss import as_rows, find_deviation, lost_by
@@ -73,8 +73,9 @@ class Runner:
         context = build_context(stream, corpus, self.sweep.layout)
         ratio = compression_ratio(self.tokenizer.decode(context.trunk.tolist()))
         keeper = self.keeper(stream)
+        first = min(trial.fork_at for trial in trials)
         trunk = (
-            keeper.begin(self.sweep.chunk_tokens, self.progress)
+            keeper.begin(self.sweep.chunk_tokens, self.progress, at_most=first)
             if keeper
             else self.timeline(self.model.session())
         )
@@ -89,11 +90,11 @@ class Runner:
                 return
             try:
                 reading = self.ask(trial, context, trunk)
+                row = self.judged(trial, context, reading)
             except Exception as error:
                 log.debug("question %s failed", trial.pair, exc_info=True)
                 yield self.describe(trial, stream, ratio) | failed(error)
             else:
-                row = self.judged(trial, context, reading)
                 if not row["correct"]:
                     row |= self.traced(trial, context, trunk.session, reading.answer_ids)
                 yield self.describe(trial, stream, ratio) | row
@@ -173,6 +174,7 @@ class Runner:
 
     def ask(self, trial: Trial, context: Context, trunk: Timeline) -> Reading:
         """Fork, read what no other question shares, decode."""
+        assert trunk.session.position == trial.fork_at
         fork = self.timeline(trunk.session.fork())
         fork.advance(context.own_ids(trial))
         cache_bytes = fork.session.cache_bytes().as_dict()
@@ -216,6 +218,7 @@ class Runner:
             "prefill_seconds": reading.prefill_seconds,
             "cold_prefill_seconds": reading.cold_prefill_seconds,
             "decode_seconds": reading.decode_seconds,
+            "trace_seconds": 0.0,
             "cache_bytes": reading.cache_bytes,
             "excerpt": self.excerpt(trial, context),
         }
@@ -235,16 +238,29 @@ class Runner:
     def traced(self, trial: Trial, context: Context, trunk: Session, answer_ids: list[int]) -> Row:
         """Where a wrong answer's needle was lost, for models that can tell.
 
-        The question is read once more: the session that answered it has moved on.
+        The question is read once more: the session that answered it has moved on. What fails here
+        costs the diagnosis, not the answer.
         """
+        began = time.perf_counter()
+        try:
+            trace = self.trace(trial, context, trunk, answer_ids)
+        except Exception:
+            log.warning("question %s: not traced", trial.pair, exc_info=True)
+            trace = None
+        found = {"lost_by": lost_by(trace), "selection": as_rows(trace.selections)} if trace else {}
+        return found | {"trace_seconds": time.perf_counter() - began}
+
+    def trace(
+        self, trial: Trial, context: Context, trunk: Session, answer_ids: list[int]
+    ) -> Trace | None:
+        """None where no one token was missed, or the model cannot tell."""
         deviation = find_deviation(trial, answer_ids, self.tokenizer)
         session = trunk.fork()
         if deviation is None or not isinstance(session, TracedSession):
-            return {}
+            return None
         ids = np.concatenate([context.own_ids(trial), np.asarray(deviation.written, np.int64)])
         Timeline(session, self.sweep.chunk_tokens, lambda _: None).advance(ids[:-1])
-        trace = session.extend_traced(int(ids[-1]), deviation.wanted)
-        return {"lost_by": lost_by(trace), "selection": as_rows(trace.selections)}
+        return session.extend_traced(int(ids[-1]), deviation.wanted)
 
 
 def failed(error: Exception) -> Row:
@@ -262,6 +278,7 @@ def failed(error: Exception) -> Row:
         "prefill_seconds": 0.0,
         "cold_prefill_seconds": 0.0,
         "decode_seconds": 0.0,
+        "trace_seconds": 0.0,
         "cache_bytes": {},
         "excerpt": None,
     }

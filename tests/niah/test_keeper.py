@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from models.deepseek_v4.model import DeepseekV4Session
 from models.registry import load_model
 from models.session import KeepingModel
 from niah.keeper import Keeper
@@ -56,7 +57,7 @@ def carry_out(
     folder: Path, wanted: Sweep, progress: Callable[[Arm, int], None] = lambda arm, tokens: None
 ) -> list[Row]:
     plan = make_plan(wanted, bench().materials)
-    with open_store(folder, wanted, bench()) as store:
+    with open_store(folder, plan, bench()) as store:
         run_jobs(jobs_left(plan, bench(), store, progress), bench(), store, Tally())
     return read_rows(folder)
 
@@ -136,6 +137,57 @@ def test_a_file_that_does_not_fit_is_left_aside(
     assert str(kept) in warning
 
 
+def test_a_question_that_failed_is_asked_again_at_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The session that was kept has read past it."""
+    whole = answers(carry_out(tmp_path / "whole", sweep(minutes=0)))
+    generate, chunks = DeepseekV4Session.generate, 0
+
+    def fail(*_: object) -> list[int]:
+        monkeypatch.setattr(DeepseekV4Session, "generate", generate)
+        raise MemoryError
+
+    def kill(arm: Arm, tokens: int) -> None:
+        nonlocal chunks
+        chunks += 1
+        if chunks == 20:
+            raise Killed
+
+    monkeypatch.setattr(DeepseekV4Session, "generate", fail)
+    with pytest.raises(Killed):
+        carry_out(tmp_path / "run", sweep(), kill)
+    assert [row["outcome"] for row in read_rows(tmp_path / "run")].count("error") == 1
+    with caplog.at_level(logging.WARNING):
+        rows = carry_out(tmp_path / "run", sweep())
+    assert "a question before it is still to be asked" in caplog.text
+    assert answers(rows) == whole
+
+
+def test_forks_answer_as_prompts_read_whole_do(tmp_path: Path) -> None:
+    warm = carry_out(tmp_path / "warm", sweep(minutes=0))
+    cold = carry_out(tmp_path / "cold", sweep(minutes=0).model_copy(update={"reuse": False}))
+    fields = ("arm", "length", "needle_start", "answer")
+    said = [{tuple(row[field] for field in fields) for row in rows} for rows in (warm, cold)]
+    assert said[0] == said[1]
+    assert len(said[0]) == len(warm)
+    assert sum(r["reused_tokens"] for r in warm) > sum(r["reused_tokens"] for r in cold) == 0
+
+
+def test_a_diagnosis_that_fails_costs_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    whole = carry_out(tmp_path / "whole", sweep(minutes=0))
+    assert any(row["selection"] for row in whole)
+    monkeypatch.setattr(DeepseekV4Session, "extend_traced", fail)
+    rows = carry_out(tmp_path / "run", sweep(minutes=0))
+    assert answers(rows) == answers(whole)
+    assert not any(row["selection"] for row in rows)
+
+
 def test_a_full_disk_costs_the_file_and_not_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,7 +207,7 @@ def test_time_spent_before_the_kill_counts(tmp_path: Path) -> None:
     assert isinstance(model, KeepingModel)
     now = [0.0]
     keeper = Keeper(tmp_path / "kept" / "x.safetensors", model, 3.0, clock=lambda: now[0])
-    before = keeper.begin(64, lambda _: None)
+    before = keeper.begin(64, lambda _: None, at_most=3)
     before.session.extend([1, 2, 3])
     before.tokens, before.seconds, before.total_seconds = 3, 1.25, 7.5
     now[0] = 179.0
@@ -164,7 +216,7 @@ def test_time_spent_before_the_kill_counts(tmp_path: Path) -> None:
     now[0] = 180.0
     keeper.after_chunk(before)
     read: list[int] = []
-    after = Keeper(keeper.path, model, 3.0).begin(64, read.append)
+    after = Keeper(keeper.path, model, 3.0).begin(64, read.append, at_most=3)
     assert isinstance(after, Timeline)
     assert (after.session.position, after.tokens, after.seconds) == (3, 3, 1.25)
     assert after.total_seconds == 7.5
