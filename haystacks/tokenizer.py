@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -57,7 +58,8 @@ class FastTokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        text: str = self._rust.decode([int(i) for i in ids], skip_special_tokens=False)
+        plain = ids.tolist() if isinstance(ids, np.ndarray) else [int(i) for i in ids]
+        text: str = self._rust.decode(plain, skip_special_tokens=False)
         return text
 
 

@@ -37,10 +37,9 @@ class Context:
         """All `trial.length` tokens."""
         return np.concatenate([self.trunk[: trial.fork_at], self.own_ids(trial)])
 
-    def text_ids(self, trial: Trial) -> list[int]:
-        """The prompt without its question."""
-        ids: list[int] = self.prompt(trial)[: trial.cut].tolist()
-        return ids
+    def text_ids(self, trial: Trial) -> Ids:
+        """The prompt without its question; in the stream layout a view of the trunk, no copy."""
+        return self._context_ids(trial)
 
     def rivals(self, trial: Trial) -> tuple[str, ...]:
         """Values that the prompt holds and that answer another question."""
