@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from haystacks.compressibility import compression_ratio
+from haystacks.compressibility import context_ratio
 from haystacks.corpus import Corpus
 from haystacks.tokenizer import Tokenizer
 from models.session import KeepingModel, Model, Session, Trace, TracedSession
@@ -71,7 +71,7 @@ class Runner:
     def rows(self, stream: Stream, corpus: Corpus, trials: list[Trial]) -> Iterator[Row]:
         """One row for each of `trials`, in their order."""
         context = build_context(stream, corpus, self.sweep.layout)
-        ratio = compression_ratio(self.tokenizer.decode(context.trunk.tolist()))
+        ratio = context_ratio(context.trunk, self.tokenizer)
         keeper = self.keeper(stream)
         first = min(trial.fork_at for trial in trials)
         trunk = (
