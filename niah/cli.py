@@ -73,7 +73,7 @@ def run(
     print_plan(console, planned, estimates)
     folder = out or Path("results") / planned.sweep.name
     bar, tally = Bar(), Tally()
-    with open_store(folder, planned.sweep, bench) as store:
+    with open_store(folder, planned, bench) as store:
         jobs = jobs_left(planned, bench, store, bar.advance)
         try:
             bar.start(jobs)

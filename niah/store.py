@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,8 @@ import yaml
 from niah.errors import BusyError, ChangedError, StoreError
 
 SYNC_SECONDS = 1.0
-ROWS, SPEC, ENVIRONMENT, LOCK = "rows.jsonl", "spec.yaml", "environment.json", ".lock"
+ROWS, PLANNED, LOCK = "rows.jsonl", "planned.jsonl", ".lock"
+SPEC, ENVIRONMENT = "spec.yaml", "environment.json"
 
 Row = dict[str, Any]
 
@@ -32,7 +33,9 @@ class Store:
     """A run's folder, opened for writing by one process at a time.
 
     `identity` holds what the answers depend on beyond the sweep (fingerprints); it is kept in
-    environment.json and, like the sweep, must be the same when a run is resumed.
+    environment.json and, like the sweep, must be the same when a run is resumed. `planned` holds
+    the questions put to every arm, as far as a row tells them before it is answered; they are
+    kept in planned.jsonl before the first row, so that an interrupted run shows what it lacks.
     Raises: BusyError, ChangedError, StoreError.
     """
 
@@ -42,6 +45,7 @@ class Store:
         sweep: Mapping[str, Any],
         identity: Mapping[str, Any],
         environment: Mapping[str, Any],
+        planned: Iterable[Row] = (),
     ) -> None:
         self.folder = folder
         self._synced = time.monotonic()
@@ -55,6 +59,7 @@ class Store:
                 self.rows = cut_torn_line(folder / ROWS)
                 write_once(folder / SPEC, yaml.safe_dump(dict(sweep), sort_keys=False))
                 write_once(folder / ENVIRONMENT, json.dumps(beside, indent=2) + "\n")
+                write_once(folder / PLANNED, "".join(json.dumps(row) + "\n" for row in planned))
                 self._file = (folder / ROWS).open("ab", buffering=0)
             except OSError as error:
                 raise StoreError(f"{folder}: cannot be written: {error.strerror}") from None
@@ -77,6 +82,7 @@ class Store:
                 self._sync()
         except OSError as error:
             self._file.truncate(end)
+            self._file.seek(end)  # or the next row's end would be told from behind the cut
             raise StoreError(
                 f"{self.folder / ROWS}: cannot be written: {error.strerror}; every row before it "
                 "is safe: make room and run the same command again"
@@ -162,12 +168,13 @@ def cut_torn_line(path: Path) -> list[Row]:
     return rows
 
 
-def parse_rows(content: bytes, path: Path) -> list[Row]:
+def parse_rows(content: bytes, path: Path, key: str = "key") -> list[Row]:
+    """A JSON object a line, each with the field `key`. Raises: StoreError naming the line."""
     rows = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:
             row = json.loads(line)
-            row["key"]
+            row[key]
         except (ValueError, KeyError, TypeError):
             raise StoreError(f"{path}: line {number} is not a row of a run") from None
         rows.append(row)

@@ -12,7 +12,7 @@ def main(folder: Path, seconds_per_answer: float) -> None:
     sweep = sweep_of(controls=["no_needle"], chunk_tokens=256)
     bench = fake_bench(sweep, tiny_materials(), seconds_per_answer=seconds_per_answer)
     plan = make_plan(sweep, bench.materials)
-    with open_store(folder, sweep, bench) as store:
+    with open_store(folder, plan, bench) as store:
         run_jobs(jobs_left(plan, bench, store, lambda arm, tokens: None), bench, store, Tally())
 
 

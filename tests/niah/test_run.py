@@ -33,7 +33,7 @@ def run_sweep(folder: Path, sweep: Sweep, bench: Bench | None = None) -> list[Ro
     """Everything that is left of a sweep; all rows of the folder."""
     bench = bench or fake_bench(sweep, materials())
     plan = make_plan(sweep, bench.materials)
-    with open_store(folder, sweep, bench) as store:
+    with open_store(folder, plan, bench) as store:
         run_jobs(jobs_left(plan, bench, store, lambda arm, tokens: None), bench, store, Tally())
     return read_rows(folder)
 

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,9 +74,19 @@ def test_an_error_is_asked_again_and_its_retry_wins(tmp_path: Path) -> None:
 
 
 def test_two_writers_do_not_share_a_folder(tmp_path: Path) -> None:
-    with opened(tmp_path), pytest.raises(BusyError, match="another process is writing here"):
-        opened(tmp_path)
-    opened(tmp_path).close()
+    """The second is a process of its own: a lock may well be shared within one."""
+    other = (
+        "import sys; from pathlib import Path; from niah.store import Store; "
+        f"Store(Path(sys.argv[1]), {SWEEP!r}, {IDENTITY!r}, {{}}).close()"
+    )
+    command = [sys.executable, "-c", other, str(tmp_path)]
+    with opened(tmp_path):
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        with pytest.raises(BusyError, match="another process is writing here"):
+            opened(tmp_path)
+    assert second.returncode != 0
+    assert "BusyError" in second.stderr
+    assert subprocess.run(command, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -134,18 +146,50 @@ def test_a_full_disk_leaves_whole_rows_and_a_clear_line(tmp_path: Path, room: in
         assert store.answered == {"a"}
 
 
+def test_a_row_after_a_failed_one_is_whole_and_may_fail_too(tmp_path: Path) -> None:
+    """The end of the file is where it was cut, not where the failed write had come to."""
+    path = tmp_path / "rows.jsonl"
+    with opened(tmp_path) as store:
+        for key in ("a", "b"):
+            store._file.close()
+            store._file = FullDisk(path, 7)  # type: ignore[assignment]
+            for _ in range(2):
+                with pytest.raises(StoreError, match="cannot be written"):
+                    store.append(row("lost"))
+            store._file.close()
+            store._file = path.open("ab", buffering=0)
+            store.append(row(key))
+    assert read_rows(tmp_path) == [row("a"), row("b")]
+    assert b"\0" not in path.read_bytes()
+
+
+def test_the_plan_is_kept_before_the_first_row(tmp_path: Path) -> None:
+    planned = [{"pair": "p1"}, {"pair": "p2"}]
+    Store(tmp_path, SWEEP, IDENTITY, {}, planned).close()
+    Store(tmp_path, SWEEP, IDENTITY, {}, planned[:1]).close()
+    lines = (tmp_path / "planned.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == planned
+
+
 def test_an_output_that_cannot_be_a_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be written"):
         opened(tmp_path / "file" / "run")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_output_is_one_line(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(StoreError, match="cannot be written: Permission denied"):
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_read_only_output_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """As a read-only disk would answer; root, whom tests may run as, can write anywhere else."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(StoreError, match=f"cannot be written: {os.strerror(code)}"):
         opened(tmp_path / "run")
-    tmp_path.chmod(0o700)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
