@@ -1,14 +1,11 @@
 """Owns the small committed run that later runs are compared with: what replacing it would change.
 
-A reference holds the rows' fields that the gate reads, and the run's configuration and
-environment: kilobytes where a run has megabytes. Judges nothing; that is `gate.py`.
+How a reference is written is `reference.py`. Judges nothing; that is `gate.py`.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,16 +13,12 @@ import pandas as pd
 
 from niah.errors import NiahError
 from niah.gate_match import arm_identity, run_identity
-from niah.results import REQUIRED, Run, load_run, pair_arms
+from niah.reference import check_target, put_back, write_reference
+from niah.results import Run, load_run, pair_arms
 from niah.series import questions
 from niah.stats import Tax, estimate_recall, tax_of
-from niah.store import ENVIRONMENT, ROWS, SPEC, differences, read_rows
+from niah.store import ROWS, differences
 from niah.wording import points
-
-KEPT = (
-    *("key", *REQUIRED, "layout", "template_split", "stream", "repeat", "control"),
-    *("requested_length", "needle_start", "outcome", "error"),
-)
 
 
 class AcceptError(NiahError):
@@ -50,9 +43,11 @@ def accept(folder: Path, reference: Path, despite_regression: bool = False) -> l
     """Put the run in `folder` in the place of `reference`; returns what that changes, in lines.
 
     Raises:
-        NiahError: no readable run, questions without an answer, or recall that has fallen
-            (unless `despite_regression`); nothing is written then.
+        NiahError: no readable run, questions without an answer, a folder that holds something
+            else, or recall that has fallen (unless `despite_regression`); nothing is written then.
     """
+    put_back(reference)
+    check_target(reference)
     run = load_run(folder)
     if run.rows["failed"].any():
         raise AcceptError(
@@ -117,21 +112,3 @@ def change_text(change: Change) -> str:
         f"{text}; {change.tax.lost} lost and {change.tax.gained} gained of {change.tax.pairs} "
         f"pairs, {points(change.tax.value)} points lost (95%: {points(low)} to {points(high)})"
     )
-
-
-def write_reference(folder: Path, reference: Path) -> None:
-    """The small form of a run, whole or not at all."""
-    partial = reference.with_name(f"{reference.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    rows = "".join(json.dumps(small(row), ensure_ascii=False) + "\n" for row in read_rows(folder))
-    (partial / ROWS).write_text(rows, encoding="utf-8")
-    for name in (SPEC, ENVIRONMENT):
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, partial / name)
-    shutil.rmtree(reference, ignore_errors=True)
-    partial.replace(reference)
-
-
-def small(row: Mapping[str, object]) -> dict[str, object]:
-    return {field: row[field] for field in KEPT if field in row}

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from niah.accept import KEPT, accept
+from niah.accept import accept
 from niah.errors import NiahError
 from niah.gate import run_gate
+from niah.reference import KEPT
 from niah.store import read_rows
 from tests.synthetic_rows import Synthetic, write_run
 
