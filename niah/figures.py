@@ -1,266 +1,220 @@
-"""Drawing: the series and the heatmaps as matplotlib figures.
+"""Drawing: the series as matplotlib figures.
 
-Owns axes. Draws the frames of `series.py` and the cells of `views.py` as they are; computes
-nothing that is shown.
+Draws the frames of `series.py` as they are; computes nothing that is shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from niah import figure_parts as parts
+from niah.look import Look, cut_middle, fitted
+from niah.palette import KINDS, LOSS_COLOURS, MUTED, OUTCOME_COLOURS
 from niah.results import CACHE_KINDS
-from niah.theme import ARMS, KINDS, MARKERS, MUTED, OUTCOME_COLOURS, RECALL_MAP, TAX_MAP
-from niah.views import Heatmap
-from niah.wording import length_text
+
+MOST_WITH_INTERVALS = 4
 
 
-def draw_recall(frame: pd.DataFrame) -> Figure:
+def draw_recall(frame: pd.DataFrame, look: Look) -> Figure:
     """Recall by length, an interval at every point."""
-    figure, axes = _single()
-    for number, (arm, group) in enumerate(frame.groupby("arm", sort=False)):
-        _line(axes, group, "recall", str(arm), number, shift=number - frame["arm"].nunique() / 2)
-    _length_axis(axes, frame["length"])
-    axes.set(ylim=(min(0.9, frame["low"].min()) - 0.02, 1.02), ylabel="recall")
-    axes.yaxis.set_major_formatter("{x:.0%}")
-    _legend(axes)
+    arms = parts.names(list(dict.fromkeys(frame["arm"])))
+    figure = parts.canvas(2.6, list(arms.values()))
+    axes = figure.subplots()
+    parts.length_axis(axes, frame["length"], look, parts.panel_width(1))
+    handles = [
+        parts.line(axes, group["length"] * 2**shift, group, "recall", look.arms[str(arm)])
+        for (arm, group), shift in _moved(frame, "arm", _octaves(frame))
+    ]
+    parts.recall_axis(axes, frame["low"].min())
+    axes.set_ylabel("recall")
+    parts.add_legend(figure, handles, list(arms.values()))
     return figure
 
 
-def draw_tax(frame: pd.DataFrame) -> Figure:
-    """Tax by length in points; hollow where the baseline is below the floor."""
-    figure, axes = _single()
+def draw_tax(frame: pd.DataFrame, look: Look) -> Figure:
+    """Tax by length in points, in the colour of the compressed arm; a line breaks where the tax is
+    undefined, and is dashed where its arm has a line already."""
+    titles = parts.names(list(dict.fromkeys(frame["comparison"])))
+    figure = parts.canvas(2.6, list(titles.values()))
+    axes = figure.subplots()
     axes.axhline(0, color=MUTED, linewidth=0.8)
-    shares = ["tax", "low", "high"]
-    for number, (arm, group) in enumerate(frame.groupby("comparison", sort=False), start=1):
-        scaled = group.assign(**{name: 100 * group[name] for name in shares})
-        defined = scaled[scaled["defined"]]
-        if len(defined):
-            _line(axes, defined, "tax", str(arm), number, shift=number - 1)
-    _length_axis(axes, frame["length"])
+    parts.length_axis(axes, frame["length"], look, parts.panel_width(1))
+    handles, drawn = [], set()
+    for (_, group), shift in _moved(frame, "comparison", _octaves(frame)):
+        arm = str(group["arm"].iloc[0])
+        again = {"linestyle": "--", "markerfacecolor": "none"} if arm in drawn else {}
+        at, shown = group["length"] * 2**shift, _in_points(group)
+        handles.append(parts.line(axes, at, shown, "tax", look.arms[arm], **again))
+        drawn.add(arm)
     axes.set_ylabel("points of recall lost")
-    _legend(axes)
+    parts.add_legend(figure, handles, list(titles.values()))
     return figure
 
 
-def draw_bytes(frame: pd.DataFrame) -> Figure:
-    """Bytes held by length, stacked by kind, a bar an arm."""
-    figure, axes = _single(height=3.2)
-    arms, lengths = list(dict.fromkeys(frame["arm"])), sorted(set(frame["length"]))
-    unit, size = _byte_unit(frame["total"].max())
-    width = 0.8 / len(arms)
-    for number, arm in enumerate(arms):
-        found = frame[frame["arm"] == arm].set_index("length").reindex(lengths).fillna(0)
-        at = np.arange(len(lengths)) + (number - (len(arms) - 1) / 2) * width
-        floor = np.zeros(len(lengths))
-        for kind in CACHE_KINDS:
-            height = found[kind].to_numpy() / size
-            if height.any():
-                axes.bar(at, height, width * 0.9, floor, color=KINDS[kind], label=kind)
-            floor += height
-        for x, top in zip(at, floor, strict=True):
-            axes.annotate(
-                arm,
-                (x, top),
-                (0, 3),
-                textcoords="offset points",
-                rotation=90,
-                ha="center",
-                va="bottom",
-                fontsize=6.5,
-                color=MUTED,
-            )
-    axes.set_xticks(range(len(lengths)), [length_text(length) for length in lengths])
-    axes.set(xlabel="prompt tokens", ylabel=f"cache held, {unit}")
-    axes.margins(y=0.22)
-    _legend(axes)
+def draw_outcomes(frame: pd.DataFrame, look: Look) -> Figure:
+    """Share of wrong answers by kind of error, a panel an arm on one scale."""
+    return _draw_kinds(frame, look, OUTCOME_COLOURS)
+
+
+def draw_losses(frame: pd.DataFrame, look: Look) -> Figure:
+    """Share of wrong answers by where the needle was lost, a panel an arm on one scale."""
+    return _draw_kinds(frame, look, LOSS_COLOURS)
+
+
+def draw_bytes(frame: pd.DataFrame, look: Look) -> Figure:
+    """Bytes held by length, a line an arm, both axes logarithmic; below, what they consist of at
+    the longest length that all arms reach."""
+    arms = parts.names(list(dict.fromkeys(frame["arm"])))
+    kinds = [kind for kind in CACHE_KINDS if frame[kind].any()]
+    figure = parts.canvas(2.75 + 0.38 * len(arms), kinds)
+    heights = [1.9, 0.25 + 0.38 * len(arms)]
+    above, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": heights})
+    for arm, group in frame.groupby("arm", sort=False):
+        style = look.arms[str(arm)]
+        mark = {"color": style.colour, "marker": style.marker, **parts.MARK}
+        above.plot(group["length"], group["total"], **mark)
+    parts.length_axis(above, frame["length"], look, parts.panel_width(1))
+    parts.log_axis(above, frame["total"], byte_text)
+    above.set_ylabel("cache held")
+    _draw_held(below, frame, look, arms)
+    parts.add_legend(figure, parts.swatches(kinds, KINDS, MUTED), kinds)
     return figure
 
 
-def draw_seconds(frame: pd.DataFrame) -> Figure:
-    """Median seconds of prefill (log) and of decoding, side by side."""
-    figure = Figure(figsize=(6.4, 2.9))
-    for axes, column, title in zip(
-        figure.subplots(1, 2),
-        ("prefill_seconds", "decode_seconds"),
-        ("Prefill of the whole prompt, s", "Decoding the answer, s"),
-        strict=True,
-    ):
-        for number, (arm, group) in enumerate(frame.groupby("arm", sort=False)):
-            axes.plot(
-                group["length"],
-                group[column],
-                color=_arm(number),
-                label=str(arm),
-                marker=MARKERS[number % 6],
-                markersize=4,
-                linewidth=1.4,
-            )
-        _length_axis(axes, frame["length"])
+def draw_seconds(frame: pd.DataFrame, look: Look) -> Figure:
+    """Median seconds of prefill and of decoding side by side; prefill's axis is logarithmic."""
+    arms = parts.names(list(dict.fromkeys(frame["arm"])))
+    figure = parts.canvas(2.5, list(arms.values()))
+    titles = {"prefill_seconds": "Prefill of the prompt, s", "decode_seconds": "Decoding, s"}
+    handles = []
+    for axes, (column, title) in zip(parts.panels(figure, 2), titles.items(), strict=True):
+        for arm, group in frame.groupby("arm", sort=False):
+            style = look.arms[str(arm)]
+            mark = {"color": style.colour, "marker": style.marker, **parts.MARK}
+            handles += axes.plot(group["length"], group[column], **mark)
+        parts.length_axis(axes, frame["length"], look, parts.panel_width(2))
         axes.set_title(title)
-        axes.set_ylim(bottom=0)
-    _legend(figure.axes[0], above=False)
+        if column == "prefill_seconds" and (frame[column] > 0).all():
+            parts.log_axis(axes, frame[column], "{:,.3g}".format)
+        else:
+            axes.set_ylim(bottom=0)
+    parts.add_legend(figure, handles[: len(arms)], list(arms.values()))
     return figure
 
 
-def draw_outcomes(frame: pd.DataFrame) -> Figure:
-    """Share of wrong answers by kind, a panel an arm on one scale."""
-    arms = list(dict.fromkeys(frame["arm"]))
-    figure = Figure(figsize=(6.4, 3.0))
-    panels = np.atleast_1d(figure.subplots(1, len(arms), sharey=True))
-    kinds = [kind for kind in frame.columns if kind not in ("arm", "length", "asked", "exact")]
-    for axes, arm in zip(panels, arms, strict=True):
-        found = frame[frame["arm"] == arm]
-        at, floor = np.arange(len(found)), np.zeros(len(found))
-        for kind in kinds:
-            height = 100 * (found[kind] / found["asked"]).to_numpy()
-            colour = OUTCOME_COLOURS.get(kind, MUTED)
-            axes.bar(at, height, 0.7, floor, color=colour, label=kind.replace("_", " "))
-            floor += height
-        axes.set_xticks(at, [length_text(length) for length in found["length"]])
-        axes.set(title=arm, xlabel="prompt tokens")
-    panels[0].set_ylabel("wrong answers, % of asked")
-    if kinds:
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=min(5, len(kinds)))
-    return figure
-
-
-def draw_phases(frame: pd.DataFrame) -> Figure:
-    """Recall by phase, a panel each; one residue below the others is what a round grid misses."""
+def draw_phases(frame: pd.DataFrame, look: Look) -> Figure:
+    """Recall by phase, a panel each; one residue below the others is what a round grid misses.
+    More arms than MOST_WITH_INTERVALS go without intervals, which would cover everything."""
+    arms = parts.names([arm for arm in look.arms if arm in set(frame["arm"])])
+    frame = frame if len(arms) <= MOST_WITH_INTERVALS else _without_intervals(frame)
     phases = list(dict.fromkeys(frame["phase"]))
-    figure = Figure(figsize=(6.4, 2.7 * -(-len(phases) // 2)))
-    panels = figure.subplots(-(-len(phases) // 2), min(2, len(phases)), sharey=True, squeeze=False)
-    for axes in list(panels.flat)[len(phases) :]:
-        axes.set_axis_off()
-    for axes, phase in zip(panels.flat, phases, strict=False):
+    figure = parts.canvas(0.3 + 2.1 * -(-len(phases) // 2), list(arms.values()))
+    handles = {}
+    for axes, phase in zip(parts.panels(figure, len(phases), 2, sharey=True), phases, strict=True):
         found = frame[frame["phase"] == phase]
-        apart = 0.04 * found["residue"].max()
-        for number, (arm, group) in enumerate(found.groupby("arm", sort=False)):
-            moved = group.assign(length=group["residue"] + apart * (number - 0.5))
-            _line(axes, moved, "recall", str(arm), number)
-        ticks = sorted(set(found["residue"]))
-        axes.set_xticks(ticks if len(ticks) <= 4 else ticks[:: max(1, len(ticks) // 4)])
+        for (arm, group), shift in _moved(found, "arm", found["residue"]):
+            at = group["residue"] + shift
+            handles[arm] = parts.line(axes, at, group, "recall", look.arms[str(arm)])
+        _residue_axis(axes, sorted(set(found["residue"])))
         axes.set_title(phase)
-        axes.set_ylim(frame["low"].min() - 0.02, 1.02)
-        axes.yaxis.set_major_formatter("{x:.0%}")
-    _legend(panels.flat[0], above=False)
+        parts.recall_axis(axes, frame["low"].min())
+    parts.add_legend(figure, [handles[arm] for arm in arms], list(arms.values()))
     return figure
 
 
-def draw_heatmaps(heatmap: Heatmap, baseline: str, compressed: str) -> Figure:
-    """Baseline, compressed and tax side by side, for a file (the page has tables of its own)."""
-    rows, columns = len(heatmap.depths), len(heatmap.lengths)
-    figure = Figure(figsize=(3 * (0.9 + 0.5 * columns), 1.2 + 0.3 * rows))
-    limit = tax_limit(heatmap)
-    panels = zip(
-        figure.subplots(1, 3, sharey=True),
-        (f"{baseline}: recall, %", f"{compressed}: recall, %", "tax: points lost"),
-        ("baseline", "compressed", "tax"),
-        strict=True,
-    )
-    for axes, title, side in panels:
-        values = np.full((rows, columns), np.nan)
-        for (row, column), cell in heatmap.whole.items():
-            values[row, column] = getattr(cell, side).value
-            if side == "tax" and not cell.tax.defined:
-                values[row, column] = np.nan
-                axes.add_patch(
-                    mpl.patches.Rectangle(
-                        (column - 0.5, row - 0.5),
-                        1,
-                        1,
-                        fill=False,
-                        hatch="////",
-                        edgecolor=MUTED,
-                        linewidth=0,
-                    )
-                )
-        span = {"vmin": -limit, "vmax": limit} if side == "tax" else {"vmin": 0.0, "vmax": 1.0}
-        colours = TAX_MAP if side == "tax" else RECALL_MAP
-        axes.imshow(values, cmap=colours, aspect="auto", **span)
-        _print_values(axes, values, colours, span)
-        axes.set_xticks(range(columns), heatmap.lengths)
-        axes.set_yticks(range(rows), heatmap.depths)
-        axes.set_title(title)
-        axes.set_xlabel("prompt tokens")
-        axes.grid(visible=False)
-    figure.axes[0].set_ylabel("depth")
-    return figure
-
-
-def tax_limit(heatmap: Heatmap) -> float:
-    """The end of the tax's scale: the largest defined tax, rounded up to a calm number."""
-    taxes = [abs(cell.tax.value) for cell in heatmap.whole.values() if cell.tax.defined]
-    largest = max(taxes, default=0.0)
-    return next(step for step in (0.1, 0.2, 0.3, 0.5, 1.0) if largest <= step + 1e-9)
-
-
-def _single(height: float = 2.9) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, height))
-    return figure, figure.subplots()
-
-
-def _arm(number: int) -> str:
-    return ARMS[number % len(ARMS)]
-
-
-def _line(
-    axes: Axes, frame: pd.DataFrame, column: str, label: str, number: int, shift: float = 0.0
-) -> None:
-    """A line with error bars; arms are shifted a little, so that their bars do not cover."""
-    below, above = frame[column] - frame["low"], frame["high"] - frame[column]
-    axes.errorbar(
-        frame["length"] * (1 + 0.03 * shift),
-        frame[column],
-        np.clip([below, above], 0, None),
-        label=label,
-        color=_arm(number),
-        marker=MARKERS[number % 6],
-        markersize=4,
-        linewidth=1.4,
-        elinewidth=1,
-    )
-
-
-def _length_axis(axes: Axes, lengths: Sequence[float]) -> None:
-    ticks = sorted(set(lengths))
-    shown = ticks if len(ticks) <= 9 else ticks[:: -(-len(ticks) // 9)]
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(shown, [length_text(length) for length in shown])
-    axes.minorticks_off()
-    axes.set_xlabel("prompt tokens")
-
-
-def _legend(axes: Axes, above: bool = True) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0)} if above else {"loc": "best"}
-    if unique:
-        axes.legend(unique.values(), unique.keys(), ncols=5 if above else 1, **place)
-
-
-def _print_values(
-    axes: Axes, values: np.ndarray, colours: LinearSegmentedColormap, span: dict[str, float]
-) -> None:
-    low, high = span["vmin"], span["vmax"]
-    for (row, column), value in np.ndenumerate(values):
-        if np.isnan(value):
-            continue
-        red, green, blue, _ = colours((value - low) / (high - low))
-        ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
-        text = f"{100 * value:.0f}".replace("-0", "0").replace("-", "−")
-        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
-
-
-def _byte_unit(largest: float) -> tuple[str, float]:
+def byte_unit(largest: float) -> tuple[str, float]:
     for unit, size in (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10)):
         if largest >= size:
             return unit, size
     return "bytes", 1.0
+
+
+def byte_text(held: float) -> str:
+    unit, size = byte_unit(held)
+    return f"{held / size:,.3g} {unit}"
+
+
+def _moved(
+    frame: pd.DataFrame, by: str, places: pd.Series
+) -> list[tuple[tuple[object, pd.DataFrame], float]]:
+    """Groups with the shift that keeps their intervals from covering each other."""
+    groups = list(frame.groupby(by, sort=False))
+    apart = np.diff(sorted(set(places)))
+    moves = parts.shifts(len(groups), float(apart.min()) if len(apart) else 1.0)
+    return list(zip(groups, map(float, moves), strict=True))
+
+
+def _octaves(frame: pd.DataFrame) -> pd.Series:
+    """Lengths as places on a logarithmic axis, none more than an octave from the next."""
+    places = np.log2(sorted(set(frame["length"])))
+    return pd.Series(np.append(places, places[-1] + 1))
+
+
+def _without_intervals(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(low=frame["recall"], high=frame["recall"])
+
+
+def _in_points(group: pd.DataFrame) -> pd.DataFrame:
+    """Shares as points; none where the tax is undefined."""
+    shares = {name: (100 * group[name]).where(group["defined"]) for name in ("tax", "low", "high")}
+    return group.assign(**shares)
+
+
+def _draw_kinds(frame: pd.DataFrame, look: Look, colours: Mapping[str, str]) -> Figure:
+    arms = list(dict.fromkeys(frame["arm"]))
+    left_out = ("arm", "length", "asked", "exact")
+    kinds = [kind for kind in frame if kind not in left_out and frame[kind].any()]
+    labels = [kind.replace("_", " ") for kind in kinds]
+    figure = parts.canvas(0.35 + 2.05 * -(-len(arms) // parts.PANELS), labels)
+    width = parts.panel_width(len(arms))
+    titles = fitted(arms, int(width / parts.LETTER))
+    for axes, arm in zip(parts.panels(figure, len(arms), sharey=True), arms, strict=True):
+        found = frame[frame["arm"] == arm]
+        shares = found[kinds].mul(100 / found["asked"], axis=0)
+        parts.stack(axes, shares, kinds, colours, MUTED)
+        parts.length_bars(axes, list(found["length"]), look, width)
+        axes.set_title(titles[arm])
+    wrong = 100 * frame[kinds].sum(axis=1) / frame["asked"]
+    figure.axes[0].set(ylabel="wrong, % of asked", ylim=(0, max(1.0, 1.05 * wrong.max())))
+    parts.add_legend(figure, parts.swatches(kinds, colours, MUTED), labels)
+    return figure
+
+
+def _draw_held(axes: Axes, frame: pd.DataFrame, look: Look, arms: Mapping[str, str]) -> None:
+    """A bar an arm, its name and the mark of its line above it."""
+    shared = set.intersection(*(set(group["length"]) for _, group in frame.groupby("arm")))
+    at = max(shared or frame["length"])
+    held = frame[frame["length"] == at].set_index("arm").reindex(list(arms)).fillna(0)
+    unit, size = byte_unit(held["total"].max())
+    left = np.zeros(len(held))
+    for kind in CACHE_KINDS:
+        axes.barh(range(len(held)), held[kind] / size, 0.4, left, color=KINDS[kind])
+        left += (held[kind] / size).to_numpy()
+    for place, (arm, label) in enumerate(arms.items()):
+        style = look.arms[arm]
+        axes.plot([0], [place - 0.42], style.marker, color=style.colour, ms=4, clip_on=False)
+        axes.annotate(
+            cut_middle(label.replace("\n", " "), 60),
+            (0, place - 0.42),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        ).set_in_layout(False)
+    axes.set(ylim=(len(held) - 0.6, -0.8), yticks=[], xlabel=f"{unit} at {look.length(at)} tokens")
+    axes.set_xlim(0)
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)
+
+
+def _residue_axis(axes: Axes, residues: Sequence[int]) -> None:
+    labels = [str(residue) for residue in residues]
+    shown = parts.thinned(residues, labels, parts.panel_width(2), 1.0)
+    apart = int(np.diff(residues).min()) if len(residues) > 1 else 1
+    axes.set_xticks([residues[index] for index in shown])
+    axes.set_xlim(residues[0] - 0.6 * apart, residues[-1] + 0.6 * apart)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from niah import figures, series
 from niah.compare import Comparison
+from niah.look import Look, look_of
 from niah.theme import inline_svg, style
 from niah.wording import length_text, points
 
@@ -30,21 +31,23 @@ class Plate:
     title: str
     caption: str
     frame: pd.DataFrame
-    draw: Callable[[pd.DataFrame], Figure]
+    draw: Callable[[pd.DataFrame, Look], Figure]
+    look: Look
 
     def figure(self) -> Figure:
         with style():
-            return self.draw(self.frame)
+            return self.draw(self.frame, self.look)
 
     def svg(self) -> str:
         return inline_svg(self.figure(), self.name, self.title)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        return text_table(self.frame)
+        return text_table(self.frame, self.look)
 
 
 def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[Plate]:
     """The plates that these rows can fill, in the order of the page."""
+    look = look_of(rows)
     found = [
         Plate(
             "recall",
@@ -52,14 +55,16 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             "Exact answers of all that were asked; bars are 95% intervals clustered by stream.",
             series.recall_by_length(rows),
             figures.draw_recall,
+            look,
         ),
         Plate(
             "tax",
             "Tax by length",
             "Points of recall lost on the same questions, with 95% paired intervals. Lengths at "
-            "which the baseline recalls too little are left out.",
+            "which the baseline recalls too little have none: the line breaks there.",
             series.tax_by_length(comparisons),
             figures.draw_tax,
+            look,
         ),
         Plate(
             "outcomes",
@@ -67,22 +72,26 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             "How the wrong answers were wrong, as a share of everything asked.",
             series.outcomes_by_length(rows),
             figures.draw_outcomes,
+            look,
         ),
         Plate(
             "losses",
             "Where needles were lost",
-            "Of the wrong answers of arms that select entries: the token that was wanted lay in no "
-            "entry that any layer selected, or in one that was selected and not decoded, or in the "
-            "exact window. Answers of several places are not traced.",
+            "The wrong answers of arms that select entries. Selection: no layer selected an entry "
+            "that holds the wanted token. Compression: one did, and it was not read out of it. "
+            "Window: the token was still in the exact window. Elsewhere: of no one place.",
             series.losses_by_length(rows),
-            figures.draw_outcomes,
+            figures.draw_losses,
+            look,
         ),
         Plate(
             "bytes",
             "Cache held",
-            "Bytes of the tensors held when the question was asked, by kind.",
+            "Bytes of the tensors held when the question was asked: in all, by length, and by kind "
+            "at the longest length of all arms.",
             series.bytes_by_length(rows),
             figures.draw_bytes,
+            look,
         ),
         Plate(
             "seconds",
@@ -90,6 +99,7 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             "Medians. Prefill is what the whole prompt would take from nothing; a sweep shares it.",
             series.seconds_by_length(rows),
             figures.draw_seconds,
+            look,
         ),
         Plate(
             "phases",
@@ -98,15 +108,18 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             "works in blocks of these sizes; one residue below the others points to a defect.",
             series.recall_by_phase(rows),
             figures.draw_phases,
+            look,
         ),
     ]
     return [plate for plate in found if len(plate.frame)]
 
 
-def text_table(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def text_table(frame: pd.DataFrame, look: Look | None = None) -> tuple[list[str], list[list[str]]]:
     """Headers and cells as text: counts plain, shares in percent, bytes grouped, times rounded."""
     headers = [_header(str(column)) for column in frame.columns]
-    columns = [[_text(str(column), value) for value in frame[column]] for column in frame.columns]
+    columns = [
+        [_text(str(column), value, look) for value in frame[column]] for column in frame.columns
+    ]
     return headers, [list(line) for line in zip(*columns, strict=True)]
 
 
@@ -115,7 +128,7 @@ def _header(column: str) -> str:
     return column.replace("_seconds", ", s").replace("_", " ") + unit
 
 
-def _text(column: str, value: object) -> str:
+def _text(column: str, value: object, look: Look | None) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if not isinstance(value, int | float | np.number):
@@ -124,7 +137,7 @@ def _text(column: str, value: object) -> str:
     if np.isnan(number):
         return "–"
     if column == "length":
-        return length_text(number)
+        return look.length(number) if look else length_text(number)
     if column in SHARES or column == "tax":
         return points(number)
     if column.endswith("_seconds"):

@@ -1,6 +1,6 @@
-"""Colours and type of the figures, and a figure as PNG, SVG or SVG that follows the page's theme.
+"""Type and lines of the figures, and a figure as PNG, SVG or SVG that follows the page's theme.
 
-Owns how figures look; knows nothing of what they show.
+Owns how figures look, but for their colours (`palette.py`); knows nothing of what they show.
 """
 
 from __future__ import annotations
@@ -13,42 +13,9 @@ from typing import Any
 
 import matplotlib as mpl
 from markupsafe import escape
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-# Each colour is the light theme's; inline SVG replaces it by the CSS variable of that name.
-INK, MUTED, RULE = "#1f2429", "#5d6770", "#dfe3e7"
-ARMS = ("#4b5763", "#c2410c", "#1d6fa5", "#2f7d5d", "#7d5ba6", "#a16207")
-KINDS = {
-    "window": "#9aa5b1",
-    "compressed": "#c2410d",
-    "index": "#e8a27c",
-    "tail": "#f2cdb6",
-    "full": "#4b5764",
-}
-OUTCOME_COLOURS = {
-    "near_miss": "#e3b505",
-    "distractor": "#c2410e",
-    "copied": "#7d5ba7",
-    "invented": "#1d6fa6",
-    "denied": "#5fa8a0",
-    "malformed": "#9c8f7a",
-    "truncated": "#c7bfb2",
-    "error": "#1f242a",
-}
-THEMED = {
-    INK: "ink",
-    MUTED: "muted",
-    RULE: "rule",
-    **{colour: f"arm-{number}" for number, colour in enumerate(ARMS)},
-    **{colour: f"kind-{kind}" for kind, colour in KINDS.items()},
-    **{colour: f"outcome-{name}" for name, colour in OUTCOME_COLOURS.items()},
-}
-MARKERS = "osD^vP"
-
-# The same ends as in report.css: pale where all is recalled, dark or orange where it is lost.
-RECALL_MAP = LinearSegmentedColormap.from_list("recall", ["#27313c", "#f3f5f7"])
-TAX_MAP = LinearSegmentedColormap.from_list("tax", ["#155a8a", "#f5f5f4", "#b03a08"])
+from niah.palette import INK, MUTED, RULE, THEMED
 
 # Any: matplotlib spells out every key in its types
 STYLE: Any = {

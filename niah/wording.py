@@ -14,6 +14,22 @@ def points(value: float) -> str:
     return ("0.0" if float(text) == 0 else text).replace("-", "−")
 
 
+def whole_points(value: float) -> str:
+    """A share as whole percentage points, for a cell of a heatmap."""
+    text = f"{100 * value:.0f}"
+    return ("0" if float(text) == 0 else text).replace("-", "−")
+
+
+def counted(number: int, noun: str) -> str:
+    """1 question, 2,000 questions."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def depth_text(depth: float, digits: int = 0) -> str:
+    """A share of the text as a percentage."""
+    return f"{100 * depth:.{digits}f}%"
+
+
 def length_text(length: float) -> str:
     """1024 -> 1K, 1048576 -> 1M; a length that is no multiple of 1024 stays 1,000."""
     whole = round(length)
@@ -29,6 +45,8 @@ def slice_text(column: str, value: object) -> str:
         return length_text(value)
     if column == "at_depth" and isinstance(value, int | float):
         return f"{100 * value:.0f}%"
+    if "_mod_" in column and isinstance(value, int | float):
+        return str(round(value))
     return str(value) or "–"
 
 

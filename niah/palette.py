@@ -1,0 +1,70 @@
+"""The colours of every figure: arms, kinds of bytes, kinds of error, and the two scales.
+
+Owns which colour stands for what. Each is the light theme's; report.css has one of the same name
+for each theme, and inline SVG follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from matplotlib.colors import LinearSegmentedColormap
+
+INK, MUTED, RULE = "#1f2429", "#5d6770", "#dfe3e7"
+ARMS = (
+    *("#4b5763", "#c2410c", "#1d6fa5", "#2f7d5d", "#7d5ba6", "#a16207"),
+    *("#b8327a", "#0e7c86"),
+)
+MARKERS = "osD^vPX"  # as many as have no factor in common with ARMS: 56 arms look different
+KINDS = {
+    "window": "#9aa5b1",
+    "compressed": "#c2410d",
+    "index": "#e8a27c",
+    "tail": "#f2cdb6",
+    "full": "#4b5764",
+}
+OUTCOME_COLOURS = {
+    "near_miss": "#e3b505",
+    "distractor": "#c2410e",
+    "copied": "#7d5ba7",
+    "invented": "#1d6fa6",
+    "denied": "#5fa8a0",
+    "malformed": "#9c8f7a",
+    "truncated": "#c7bfb2",
+    "error": "#1f242a",
+}
+LOSS_COLOURS = {
+    "selection": "#1d6fa7",
+    "compression": "#c2410f",
+    "window": "#e3b506",
+    "elsewhere": "#a8b0b8",
+}
+THEMED = {
+    INK: "ink",
+    MUTED: "muted",
+    RULE: "rule",
+    **{colour: f"arm-{number}" for number, colour in enumerate(ARMS)},
+    **{colour: f"kind-{kind}" for kind, colour in KINDS.items()},
+    **{colour: f"outcome-{name}" for name, colour in OUTCOME_COLOURS.items()},
+    **{colour: f"loss-{name}" for name, colour in LOSS_COLOURS.items()},
+}
+
+# The same ends as in report.css: pale where all is recalled, dark or orange where it is lost.
+RECALL_MAP = LinearSegmentedColormap.from_list("recall", ["#27313c", "#f3f5f7"])
+TAX_MAP = LinearSegmentedColormap.from_list("tax", ["#155a8a", "#f5f5f4", "#b03a08"])
+
+
+class ArmStyle(NamedTuple):
+    """How one arm is drawn, in every figure of a report."""
+
+    colour: str
+    marker: str
+
+
+def arm_styles(arms: Iterable[str]) -> Mapping[str, ArmStyle]:
+    """A style an arm, in the order given; colour and marker together repeat after 56 arms."""
+    return {
+        arm: ArmStyle(ARMS[number % len(ARMS)], MARKERS[number % len(MARKERS)])
+        for number, arm in enumerate(dict.fromkeys(arms))
+    }
