@@ -1,86 +1,93 @@
 """What the page's script looks up: cells by filter, and the questions behind a cell.
 
-Owns the compact JSON of the page and its size. Computes nothing; text is cut, never dropped
-without saying so.
+Owns the compact JSON of the page and what is left out of it for size. Computes nothing; text is
+cut, never dropped without saying so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from niah.page_cells import cell_line
+from niah.page_json import page_bytes
 from niah.series import questions
-from niah.views import Heatmap
-from niah.wording import length_text, loss_text, slice_text
+from niah.views import FILTERS, Heatmap, filter_texts
+from niah.wording import loss_text
 
 MAX_QUESTION_BYTES = 3_000_000
-MAX_EXCERPT_BYTES = 1_000_000
+EXCERPT_SHARE = 0.4  # of those bytes, for the text around needles
 MAX_TEXT = 400  # characters of a question or an answer
 
 
 def page_views(arms: Sequence[str], heatmap: Heatmap, limit: float) -> dict[str, Any]:
-    """A comparison: arms, axes, filters and, by chosen filters, [row, column, *numbers] a cell."""
+    """A comparison: arms, axes, filters and, by chosen filters, [row, column, *numbers] a cell.
+
+    `lengths` and `depths` are labels; `at_length` and `at_depth` what they stand for in the
+    questions. `combined`: whether every choice of several filters was computed.
+    """
     return {
         "arms": arms,
         "lengths": heatmap.lengths,
         "depths": heatmap.depths,
+        "at_length": heatmap.at_length,
+        "at_depth": heatmap.at_depth,
         "limit": limit,
         "filters": [{"name": f.name, "label": f.label} for f in heatmap.filters],
         "options": heatmap.options,
+        "combined": heatmap.combined,
+        "layout": layout(heatmap),
         "views": {
-            chosen: [[row, column, *cell.as_list()] for (row, column), cell in cells.items()]
+            chosen: [[row, column, *cell_line(cell)] for (row, column), cell in cells.items()]
             for chosen, cells in heatmap.views.items()
         },
     }
 
 
+def layout(heatmap: Heatmap) -> dict[str, Any]:
+    """What the style sheet needs to know: classes, characters of a label, columns.
+
+    `wide`: many columns; `dense`: their counts would not fit into them.
+    """
+    columns = len(heatmap.lengths)
+    counts = [len(f"{c.baseline.correct}/{c.baseline.asked}") for c in heatmap.whole.values()]
+    wide = " wide" * (columns > 8)
+    dense = " dense" * (columns * (5.6 * max(counts, default=0) + 3) > 360)
+    label = max(map(len, heatmap.depths), default=0)
+    return {"classes": f"maps{wide}{dense}", "label": label, "columns": columns}
+
+
 def page_questions(rows: pd.DataFrame, max_bytes: int = MAX_QUESTION_BYTES) -> dict[str, Any]:
     """The questions with every arm's answer, those that went wrong first.
 
-    Returns `asked` (how many there are), `arms` and `lines`; as many lines as fit into
-    `max_bytes`, each with the text around its needle while that fits too. `tables` holds the
-    names that a line refers to by number.
+    Returns `asked` (how many there are), `arms`, `filters` and `lines`; as many lines as fit into
+    `max_bytes` of the page, each with the text around its needle while that fits too. `tables`
+    holds the names and places that a line refers to by number.
     """
     asked = questions(rows)
     arms = list(dict.fromkeys(asked["arm"]))
-    tables = {
-        name: list(dict.fromkeys(map(str, asked[name])))
-        for name in ("family", "corpus", "template_split", "outcome", "run")
-    }
-    lengths, depths = (
-        asked["at_length"].map(length_text),
-        asked["at_depth"].map(lambda depth: slice_text("at_depth", depth)),
-    )
-    tables |= {"length": list(dict.fromkeys(lengths)), "depth": list(dict.fromkeys(depths))}
+    asked = asked.assign(**filter_texts(asked))
+    tables = {name: list(dict.fromkeys(asked[name])) for name in _tabled(asked)}
     index = {name: {value: n for n, value in enumerate(found)} for name, found in tables.items()}
     order = asked.groupby("pair", sort=False)["recalled"].min().sort_values(kind="stable").index
     answers = _answers(asked, arms, index["outcome"])
-    first = asked.assign(length_label=lengths, depth_label=depths).drop_duplicates("pair")
+    first = asked.drop_duplicates("pair").set_index("pair").loc[order].reset_index()
     lines: list[list[object]] = []
     size = text_size = 0
-    for row in first.set_index("pair").loc[order].reset_index().to_dict("records"):
+    for row in first.to_dict("records"):
+        line = _line(row, index, answers[row["pair"]])
         excerpt = _excerpt(row["excerpt"])
-        text_size += sum(len(part.encode()) for part in excerpt)
-        line = [
-            index["length"][row["length_label"]],
-            index["depth"][row["depth_label"]],
-            *(index[name][str(row[name])] for name in ("family", "corpus", "template_split")),
-            int(row["length"]),
-            -1 if pd.isna(row["needle_start"]) else int(row["needle_start"]),
-            cut(row["question"]),
-            cut(_gold(row["gold"])),
-            index["run"][row["run"]],
-            str(row["key"]),
-            answers[row["pair"]],
-            excerpt if text_size <= MAX_EXCERPT_BYTES else [],
-        ]
-        size += sum(len(str(part).encode()) + 4 for part in line)
+        if text_size + page_bytes(excerpt) <= EXCERPT_SHARE * max_bytes:
+            line[-1] = excerpt
+            text_size += page_bytes(excerpt)
+        size += page_bytes(line) + 1
         if size > max_bytes:
             break
         lines.append(line)
-    return {"asked": len(first), "arms": arms, "tables": tables, "lines": lines}
+    names = [found.name for found in FILTERS]
+    return {"asked": len(first), "arms": arms, "filters": names, "tables": tables, "lines": lines}
 
 
 def cut(text: object) -> str:
@@ -89,8 +96,31 @@ def cut(text: object) -> str:
     return whole if len(whole) <= MAX_TEXT else f"{whole[:MAX_TEXT]}… ({len(whole):,} characters)"
 
 
+def _tabled(asked: pd.DataFrame) -> list[str]:
+    return ["at_length", "at_depth", *(f.name for f in FILTERS), "outcome", "run"]
+
+
+def _line(
+    row: Mapping[str, Any], index: Mapping[str, Mapping[Any, int]], answers: list[object]
+) -> list[object]:
+    """A question without the text around its needle."""
+    return [
+        index["at_length"][row["at_length"]],
+        index["at_depth"][row["at_depth"]],
+        [index[found.name][row[found.name]] for found in FILTERS],
+        int(row["length"]),
+        -1 if pd.isna(row["needle_start"]) else int(row["needle_start"]),
+        cut(row["question"]),
+        cut(_gold(row["gold"])),
+        index["run"][row["run"]],
+        str(row["key"]),
+        answers,
+        [],
+    ]
+
+
 def _answers(
-    asked: pd.DataFrame, arms: Sequence[str], outcomes: dict[str, int]
+    asked: pd.DataFrame, arms: Sequence[str], outcomes: Mapping[str, int]
 ) -> dict[str, list[object]]:
     """By pair: [answer or error, outcome, recalled, where it was lost] an arm, or None where it was
     not asked."""
@@ -102,7 +132,7 @@ def _answers(
         said = cut(error if failed else answer)
         found.setdefault(pair, [None] * len(arms))[place[arm]] = [
             said,
-            outcomes[str(outcome)],
+            outcomes[outcome],
             int(recalled),
             loss_text(lost_by, selection) if isinstance(selection, list) else "",
         ]

@@ -11,9 +11,10 @@ from typing import Literal
 
 import pandas as pd
 
-from niah.compare import Comparison, headline, load_comparisons, slice_rows
+from niah.compare import Comparison, load_comparisons, slice_rows
 from niah.errors import NiahError
-from niah.figures import draw_heatmaps
+from niah.figure_heatmap import draw_heatmaps
+from niah.headline import headline
 from niah.plates import Plate, make_plates, text_table
 from niah.results import load_run
 from niah.stats import BASELINE_FLOOR

@@ -16,11 +16,12 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from niah.compare import Comparison, headline, load_comparisons
-from niah.figures import tax_limit
+from niah.compare import Comparison, load_comparisons
+from niah.figure_heatmap import tax_limit
+from niah.headline import headline
+from niah.palette import RECALL_MAP, TAX_MAP
 from niah.results import load_run
 from niah.stats import BASELINE_FLOOR
-from niah.theme import RECALL_MAP, TAX_MAP
 from niah.views import Cell, Heatmap, make_heatmap
 
 

@@ -7,20 +7,17 @@
   const tip = byId("tip");
   if (!data.comparisons.length) return;
 
-  // A cell: row, column, then the numbers in the order of views.Cell.as_list.
-  const FIELDS = ["row", "column", "bCorrect", "bAsked", "bLow", "bHigh", "bErrors", "cCorrect",
-    "cAsked", "cLow", "cHigh", "cErrors", "lost", "gained", "pairs", "streams", "low", "high", "defined"];
-  // A question: the order of page_data.page_questions.
-  const [LENGTH, DEPTH, FAMILY, CORPUS, TEMPLATES, TOKENS, START, QUESTION, GOLD, RUN, KEY, ANSWERS,
-    EXCERPT] = Array.from({ length: 13 }, (_, i) => i);
-  const tables = data.questions.tables;
-  const CHOSEN = {
-    family: (line) => tables.family[line[FAMILY]],
-    corpus: (line) => tables.corpus[line[CORPUS]],
-    template_split: (line) => tables.template_split[line[TEMPLATES]],
-    length_phase: (line) => String(line[TOKENS] % 4),
-    needle_phase: (line) => String(Math.max(0, line[START]) % 4),
-  };
+  document.documentElement.classList.add("js");
+
+  // A cell: row, column, then the numbers of page_cells.cell_line, rounded there; shares in points.
+  const RECALL = ["Whole", "Points", "Correct", "Asked", "Low", "High", "Errors"];
+  const FIELDS = ["row", "column", ...RECALL.map((name) => `b${name}`), ...RECALL.map((name) => `c${name}`),
+    "tWhole", "tPoints", "lost", "gained", "pairs", "streams", "low", "high", "defined", "excludesZero"];
+  // A question: the order of page_data._line.
+  const [AT_LENGTH, AT_DEPTH, CHOICES, TOKENS, START, QUESTION, GOLD, RUN, KEY, ANSWERS, EXCERPT] =
+    Array.from({ length: 11 }, (_, i) => i);
+  const { tables, filters: filterNames } = data.questions;
+  const chosenOf = (line, name) => tables[name][line[CHOICES][filterNames.indexOf(name)]];
   const state = { comparison: 0, chosen: [] };
 
   const make = (tag, text, className) => {
@@ -29,14 +26,10 @@
     if (className) element.className = className;
     return element;
   };
-  const points = (share) => {
-    const text = (100 * share).toFixed(1);
-    return (Number(text) === 0 ? "0.0" : text).replace("-", "−");
-  };
-  const whole = (share) => {
-    const text = (100 * share).toFixed(0);
-    return (Number(text) === 0 ? "0" : text).replace("-", "−");
-  };
+  const sign = (text) => text.replace("-", "−");
+  const points = (number) => sign(number.toFixed(1));
+  const whole = (number) => sign(number.toFixed(0));
+  const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
   const current = () => data.comparisons[state.comparison];
   const arms = () => current().arms;
 
@@ -59,28 +52,23 @@
     });
   }
 
-  // Where all choices together were too many to compute, a new choice clears the others.
+  // Where filters cannot be combined, a new choice clears the others, as the page says.
   function choose(number, value) {
-    state.chosen[number] = value;
-    if (!(state.chosen.join("|") in current().views)) {
-      const alone = state.chosen.map((_, i) => (i === number ? value : "all"));
-      if (alone.join("|") in current().views) state.chosen = alone;
-    }
+    state.chosen = state.chosen.map((old, i) => (i === number ? value : current().combined ? old : "all"));
     current().filters.forEach((filter, i) => { byId(`filter-${filter.name}`).value = state.chosen[i]; });
     fill();
   }
 
   function recallText(cell, side) {
-    const p = side === "baseline" ? "b" : "c";
-    const errors = cell[`${p}Errors`] ? `, ${cell[`${p}Errors`]} errors` : "";
-    return `${points(cell[`${p}Correct`] / cell[`${p}Asked`])}% recalled, ${cell[`${p}Correct`]} of ` +
-      `${cell[`${p}Asked`]}${errors} (95%: ${points(cell[`${p}Low`])} to ${points(cell[`${p}High`])})`;
+    const of = (name) => cell[(side === "baseline" ? "b" : "c") + name];
+    const errors = of("Errors") ? `, ${counted(of("Errors"), "error")}` : "";
+    return `${points(of("Points"))}% recalled, ${of("Correct")} of ${of("Asked")}${errors} ` +
+      `(95%: ${points(of("Low"))} to ${points(of("High"))})`;
   }
   function taxText(cell) {
-    if (!cell.defined) return `tax undefined: the baseline recalls less than ${whole(data.floor)}%`;
-    return `tax ${points((cell.lost - cell.gained) / cell.pairs)} points (95%: ${points(cell.low)} to ` +
-      `${points(cell.high)}), ${cell.lost} lost, ${cell.gained} gained of ${cell.pairs} pairs in ` +
-      `${cell.streams} ${cell.streams === 1 ? "stream" : "streams"}`;
+    if (!cell.defined) return `tax undefined: the baseline recalls less than ${whole(100 * data.floor)}%`;
+    return `tax ${points(cell.tPoints)} points (95%: ${points(cell.low)} to ${points(cell.high)}), ` +
+      `${cell.lost} lost, ${cell.gained} gained of ${counted(cell.pairs, "pair")} in ${counted(cell.streams, "stream")}`;
   }
   const place = (cell) => `${current().lengths[cell.column]} tokens, depth ${current().depths[cell.row]}`;
   const tipText = (cell) => {
@@ -88,42 +76,45 @@
     if (!current().alone) lines.push(`${arms()[1]}: ${recallText(cell, "compressed")}`, taxText(cell));
     return lines.join("\n");
   };
+  // What a cell shows, then what that is: every number once.
+  function said(cell, side, visible) {
+    if (side === "tax" && !cell.defined) return `${visible} ${taxText(cell)}, ${place(cell)}`;
+    if (side === "tax") {
+      return `${visible} points of tax and pairs, ${place(cell)} (95%: ${points(cell.low)} to ` +
+        `${points(cell.high)}), ${cell.lost} lost, ${cell.gained} gained, ${counted(cell.streams, "stream")}`;
+    }
+    const of = (name) => cell[(side === "baseline" ? "b" : "c") + name];
+    const errors = of("Errors") ? `, ${counted(of("Errors"), "error")}` : "";
+    return `${visible} percent and count recalled by ${arms()[side === "baseline" ? 0 : 1]}, ` +
+      `${place(cell)} (95%: ${points(of("Low"))} to ${points(of("High"))})${errors}`;
+  }
+
+  // As page_cells.shown_cell does for the page without scripts.
+  function shown(cell, side) {
+    if (side === "tax") {
+      if (!cell.defined) return { text: "–", count: "", classes: ["undefined"], share: 0 };
+      const tax = (cell.lost - cell.gained) / cell.pairs;
+      const kind = tax < 0 ? "gain" : "loss", share = Math.min(1, Math.abs(tax) / current().limit);
+      const classes = [kind, share > data.light[kind] && "light", cell.excludesZero && "shown"];
+      return { text: whole(cell.tWhole), count: cell.pairs, classes: classes.filter(Boolean), share };
+    }
+    const of = (name) => cell[(side === "baseline" ? "b" : "c") + name];
+    const share = of("Correct") / of("Asked");
+    const classes = share < data.light.recall ? ["recall", "light"] : ["recall"];
+    return { text: whole(of("Whole")), count: `${of("Correct")}/${of("Asked")}`, classes, share };
+  }
 
   function button(cell, side) {
     const found = make("button", undefined, "cell");
+    const { text, count, classes, share } = shown(cell, side);
     found.type = "button";
     found.tabIndex = -1;
     found.dataset.row = cell.row;
     found.dataset.column = cell.column;
-    const value = make("b"), count = make("small");
-    value.style.fontWeight = "inherit";
-    if (side === "tax") {
-      const tax = (cell.lost - cell.gained) / cell.pairs;
-      const v = Math.min(1, Math.abs(tax) / current().limit);
-      count.textContent = cell.pairs;
-      if (cell.defined) {
-        value.textContent = whole(tax);
-        found.classList.add(tax < 0 ? "gain" : "loss");
-        found.classList.toggle("light", v > (tax < 0 ? 0.78 : 0.86));
-        found.classList.toggle("shown", cell.low > 0 || cell.high < 0);
-        found.style.setProperty("--v", v.toFixed(3));
-      } else {
-        value.textContent = "–";
-        found.classList.add("undefined");
-        count.textContent = "";
-      }
-    } else {
-      const p = side === "baseline" ? "b" : "c";
-      const recall = cell[`${p}Correct`] / cell[`${p}Asked`];
-      value.textContent = whole(recall);
-      count.textContent = `${cell[`${p}Correct`]}/${cell[`${p}Asked`]}`;
-      found.classList.add("recall");
-      found.classList.toggle("light", recall < 0.39);
-      found.style.setProperty("--v", recall.toFixed(3));
-    }
-    found.append(value, " ", count);
-    const said = side === "tax" ? taxText(cell) : recallText(cell, side);
-    found.setAttribute("aria-label", `${found.textContent.trim()}, ${place(cell)}: ${said}`);
+    found.classList.add(...classes);
+    found.style.setProperty("--v", share.toFixed(3));
+    found.append(make("b", text), " ", make("small", count));
+    found.setAttribute("aria-label", said(cell, side, found.textContent.trim()));
     found.addEventListener("mouseenter", () => showTip(found, cell));
     found.addEventListener("focus", () => showTip(found, cell));
     found.addEventListener("mouseleave", hideTip);
@@ -132,46 +123,56 @@
     return found;
   }
 
+  const heading = (text, scope) => {
+    const th = make("th", text);
+    th.scope = scope;
+    return th;
+  };
+  function row(depth, number, at, side) {
+    const tr = make("tr");
+    tr.append(heading(depth, "row"));
+    current().lengths.forEach((_, column) => {
+      const td = make("td"), cell = at.get(`${number},${column}`);
+      if (cell) td.append(button(cell, side));
+      tr.append(td);
+    });
+    return tr;
+  }
+
   function fill() {
     const cells = (current().views[state.chosen.join("|")] || [])
       .map((line) => Object.fromEntries(FIELDS.map((name, i) => [name, line[i]])));
     const at = new Map(cells.map((cell) => [`${cell.row},${cell.column}`, cell]));
     for (const table of document.querySelectorAll(".heat")) {
-      const side = table.dataset.side;
-      const head = make("tr");
-      const corner = make("th");
-      corner.scope = "col";
+      const head = make("tr"), corner = heading("", "col");
       corner.append(make("span", "depth", "hidden"));
-      head.append(corner);
-      for (const length of current().lengths) {
-        const th = make("th", length);
-        th.scope = "col";
-        head.append(th);
-      }
-      const rows = current().depths.map((depth, row) => {
-        const tr = make("tr");
-        const th = make("th", depth);
-        th.scope = "row";
-        tr.append(th);
-        current().lengths.forEach((_, column) => {
-          const td = make("td"), cell = at.get(`${row},${column}`);
-          if (cell) td.append(button(cell, side));
-          tr.append(td);
-        });
-        return tr;
-      });
+      head.append(corner, ...current().lengths.map((length) => heading(length, "col")));
       table.tHead.replaceChildren(head);
-      table.tBodies[0].replaceChildren(...rows);
+      table.tBodies[0].replaceChildren(
+        ...current().depths.map((depth, number) => row(depth, number, at, table.dataset.side)));
       const first = table.querySelector(".cell");
       if (first) first.tabIndex = 0;
     }
     ["baseline", "compressed"].forEach((side, number) => {
-      const name = document.querySelector(`[data-name="${side}"]`);
-      if (name) name.textContent = arms()[number];
+      for (const name of document.querySelectorAll(`[data-name="${side}"]`)) name.textContent = arms()[number];
     });
-    for (const limit of document.querySelectorAll("[data-limit]")) limit.textContent = whole(current().limit);
-    const pairs = cells.reduce((sum, cell) => sum + cell.pairs, 0);
-    byId("shown").textContent = `${pairs.toLocaleString("en")} ${current().alone ? "" : "paired "}questions shown`;
+    for (const limit of document.querySelectorAll("[data-limit]")) limit.textContent = whole(100 * current().limit);
+    const { classes, label, columns } = current().layout;
+    byId("maps").className = classes;
+    byId("maps").style.setProperty("--label", `${label}ch`);
+    byId("maps").style.setProperty("--columns", columns);
+    tell(cells.reduce((sum, cell) => sum + cell.bAsked, 0));
+  }
+
+  // What is shown, on the screen and in print.
+  function tell(asked) {
+    const count = counted(asked, current().alone ? "question" : "paired question");
+    byId("shown").textContent = `${count} shown`;
+    byId("combining").textContent = current().combined ? ""
+      : "One filter at a time: all their combinations would make this page too large.";
+    const chosen = current().filters.map((filter, i) => `${filter.label}: ${state.chosen[i]}`);
+    const compared = current().alone ? arms()[0] : `${arms()[1]} against ${arms()[0]}`;
+    byId("printed").textContent = [compared, ...chosen, count].join(" · ");
   }
 
   function showTip(element, cell) {
@@ -188,7 +189,6 @@
   const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   byId("maps").addEventListener("keydown", (event) => {
     const here = event.target.closest(".cell"), step = STEPS[event.key];
-    if (event.key === "Escape") hideTip();
     if (!here || !step) return;
     event.preventDefault();
     const table = here.closest("table");
@@ -205,21 +205,33 @@
     next.focus();
   });
   addEventListener("scroll", hideTip, { passive: true });
+  addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
+
+  // Paper has no way to open what is closed.
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details:not([open])")];
+    for (const details of closed) details.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const details of closed) details.open = false;
+  });
 
   const PAGE = 100;
   let listed = [];
+  const answersOf = (line) => arms().map((arm) => line[ANSWERS][data.questions.arms.indexOf(arm)]);
   function open(cell) {
     hideTip();
-    const { lengths, depths, filters: wanted } = current();
+    const { at_length: lengths, at_depth: depths, filters: wanted } = current();
     listed = data.questions.lines.filter((line) =>
-      tables.length[line[LENGTH]] === lengths[cell.column] &&
-      tables.depth[line[DEPTH]] === depths[cell.row] &&
-      arms().some((arm) => line[ANSWERS][data.questions.arms.indexOf(arm)]) &&
-      wanted.every((filter, i) => state.chosen[i] === "all" || CHOSEN[filter.name](line) === state.chosen[i]));
+      tables.at_length[line[AT_LENGTH]] === lengths[cell.column] &&
+      tables.at_depth[line[AT_DEPTH]] === depths[cell.row] &&
+      answersOf(line).some(Boolean) &&
+      wanted.every((filter, i) => state.chosen[i] === "all" || chosenOf(line, filter.name) === state.chosen[i]));
     byId("questions-title").textContent = place(cell);
-    const missing = cell.pairs - listed.length;
+    const missing = cell.bAsked - listed.length;
     byId("questions-note").textContent = tipText(cell).split("\n").slice(1).join(" · ") +
-      (missing > 0 ? ` · ${missing} more questions are in rows.jsonl, left out here for size` : "");
+      (missing > 0 ? ` · ${counted(missing, "more question")} in rows.jsonl, left out here for size` : "");
     list();
     byId("questions").showModal();
     byId("questions").scrollTop = 0;
@@ -227,7 +239,7 @@
 
   function list(count = PAGE) {
     const wanted = byId("only-wrong").checked
-      ? listed.filter((line) => line[ANSWERS].some((answer) => answer && !answer[2])) : listed;
+      ? listed.filter((line) => answersOf(line).some((answer) => answer && !answer[2])) : listed;
     const items = wanted.slice(0, count).map(item);
     if (!wanted.length) items.push(make("li", "No arm was wrong here."));
     if (wanted.length > count) {
@@ -242,16 +254,19 @@
 
   function item(line) {
     const li = make("li");
-    const where = [tables.family[line[FAMILY]], tables.corpus[line[CORPUS]], `${line[TOKENS].toLocaleString("en")} tokens`,
-      line[START] >= 0 ? `needle at token ${line[START].toLocaleString("en")}` : "no needle",
-      `niah show runs/${tables.run[line[RUN]]} ${line[KEY]}`];
+    const where = [chosenOf(line, "family"), chosenOf(line, "corpus"), `${line[TOKENS].toLocaleString("en")} tokens`,
+      line[START] >= 0 ? `needle at token ${line[START].toLocaleString("en")}` : "no needle"];
     li.append(make("p", where.join(" · "), "where"));
+    const command = `${data.show[tables.run[line[RUN]]]} ${line[KEY]}`;
     if (line[EXCERPT].length) {
       const [before, needle, after] = line[EXCERPT];
       const text = make("p", `… ${before}`, "excerpt");
       text.append(make("mark", needle), `${after} …`);
       li.append(text);
     }
+    const how = make("p", line[EXCERPT].length ? "" : "text around the needle: ", "where");
+    how.append(make("code", command));
+    li.append(how);
     li.append(make("p", line[QUESTION].trim(), "question"));
     const answers = make("dl", undefined, "answers");
     const add = (name, said, outcome, wrong) => {

@@ -1,0 +1,85 @@
+"""What a reader has to know before reading a number: errors, gaps, what no number counts.
+
+Owns these sentences for the page, the files and the terminal; computes nothing but counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from niah.axes import EXACT
+from niah.compare import Comparison, left_out_text
+from niah.results import Run
+from niah.wording import counted
+
+
+def notices(
+    runs: Sequence[Run], rows: pd.DataFrame, comparisons: Sequence[Comparison]
+) -> list[str]:
+    """Sentences in the order of how much they put in doubt."""
+    found = [
+        *_unfinished(runs),
+        *_failed(rows),
+        *(_uncompared(rows, comparisons) if comparisons else ()),
+    ]
+    for comparison in comparisons:
+        found += [f"{comparison.title}: {text}" for text in _about(comparison)]
+    return [*found, *_binned(rows)]
+
+
+def _unfinished(runs: Sequence[Run]) -> Iterator[str]:
+    for run in runs:
+        for arm, (answered, planned) in run.unfinished.items():
+            yield (
+                f"{run.name} is incomplete: {arm} answered {answered:,} of "
+                f"{counted(planned, 'question')}. The same niah run goes on with it."
+            )
+
+
+def _failed(rows: pd.DataFrame) -> Iterator[str]:
+    for arm, failed in rows.groupby("arm", sort=False)["failed"].agg(["sum", "size"]).iterrows():
+        if failed["sum"]:
+            yield (
+                f"{failed['sum']:,} of {counted(failed['size'], 'question')} to {arm} ended in an "
+                "error. They count as not recalled; the same niah run asks them again."
+            )
+
+
+def _uncompared(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """An arm in no comparison is in the figures by length only, which has to be said."""
+    compared = {arm for found in comparisons for arm in (found.baseline, found.compressed)}
+    for run, arms in rows.groupby("run", sort=False)["arm"]:
+        alone = [arm for arm in dict.fromkeys(arms) if arm not in compared]
+        if alone:
+            yield (
+                f"In no comparison: {', '.join(alone)} of {run}. No baseline, and no arm of that "
+                "name in the first run, was asked the same questions. Only the figures by length "
+                "and phase show it."
+            )
+
+
+def _about(comparison: Comparison) -> Iterator[str]:
+    missing = int(comparison.pairs["incomplete"].sum())
+    if missing:
+        yield (
+            f"{missing:,} of {counted(len(comparison.pairs), 'question')} were not put to both "
+            "arms and are left out of heatmaps and tax."
+        )
+    if comparison.tax and comparison.tax.streams == 1:
+        yield (
+            "all questions share one stream, so the intervals take them as independent and are "
+            "too narrow. Use repeats: 2 or more."
+        )
+    if comparison.left_out:
+        yield f"{left_out_text(comparison)}."
+
+
+def _binned(rows: pd.DataFrame) -> Iterator[str]:
+    for axis, exact in EXACT.items():
+        if exact in rows and (rows[axis] != rows[exact]).any():
+            yield (
+                f"{rows[exact].nunique()} {exact.removeprefix('exact_')}s were asked, more than an "
+                f"axis shows: neighbours are put together, and labels say which."
+            )
