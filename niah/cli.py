@@ -112,7 +112,9 @@ def report(
     runs: Runs,
     out: Annotated[
         Path | None,
-        typer.Option(help="A folder, or an .html file for the page. Default: reports/NAME."),
+        typer.Option(
+            help="A folder, or an .html file for the page. Default: reports/NAME[-NAME...]."
+        ),
     ] = None,
     file_format: Annotated[
         str, typer.Option("--format", help="html: one page; png, svg, csv, md: files of their own.")
@@ -127,7 +129,7 @@ def report(
     """Write one self-contained HTML page about a run or several, or its figures and tables."""
     if terminal and (out is not None or file_format != "html"):
         raise ValueError("--terminal writes nothing; leave out --out and --format")
-    folder = out or Path("reports") / runs[0].resolve().name
+    folder = out or Path("reports") / "-".join(run.resolve().name for run in runs)
     if terminal:
         from niah.terminal_report import terminal_report
 
