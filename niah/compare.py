@@ -1,12 +1,12 @@
-"""Which arms are set against each other, on which axes, and the sentence that sums it up.
+"""Which arms are set against each other, on which axes, and what counts.
 
-Owns the step from runs to comparisons: labels, shared axes, the ceiling rule, the headline.
+Owns the step from runs to comparisons: labels, shared axes, the ceiling rule.
 Knows results and statistics; nothing about HTML, colours or files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -14,9 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from niah.axes import EXACT, axis_labels
 from niah.results import ResultsError, Run, pair_arms
-from niah.stats import BASELINE_FLOOR, Tax, holm, tax_by, tax_of
-from niah.wording import length_text, points, slice_text
+from niah.stats import BASELINE_FLOOR, Tax, holm, tax_of
+from niah.wording import points, slice_text
 
 MAX_TICKS = 16  # values an axis shows one by one before they are put in bins
 SLICES = {
@@ -25,12 +26,24 @@ SLICES = {
     "family": "Needle family",
     "corpus": "Haystack",
     "template_split": "Sentence templates",
+    "length_mod_4": "Length mod 4",
+    "length_mod_128": "Length mod 128",
+    "needle_mod_4": "Needle start mod 4",
+    "needle_mod_128": "Needle start mod 128",
 }
+GROUP = ["family", "at_length", "corpus", "template_split"]  # what a baseline can answer, or not
+MAX_NAMED = 6  # groups that a sentence lists before it counts the rest
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms on the same questions. `pairs` is `results.pair_arms` with every row on the axes."""
+    """Two arms on the same questions. `pairs` is `results.pair_arms`: every question, asked or
+    planned, with every row on the axes.
+
+    The ceiling rule: where the baseline recalls less than `floor` of a group of questions (one
+    family, length, text and kind of templates), there is little to lose. Such pairs would thin
+    out the tax of whatever they are pooled with, and count in none.
+    """
 
     title: str
     baseline: str
@@ -39,19 +52,30 @@ class Comparison:
     floor: float = BASELINE_FLOOR
 
     @cached_property
-    def answerable(self) -> pd.DataFrame:
-        """The pairs of every family and length at which the baseline's recall reaches the floor.
-
-        Elsewhere there is little to lose; counting such pairs would thin out the tax.
-        """
-        recall = self.pairs.groupby(["family", "at_length"])["baseline"].transform("mean")
-        return self.pairs[recall >= self.floor]
+    def complete(self) -> pd.DataFrame:
+        """The pairs that were put to both arms."""
+        return self.pairs[~self.pairs["incomplete"]]
 
     @cached_property
-    def left_out(self) -> list[tuple[str, float]]:
-        """The (family, length) for which the tax is undefined."""
-        out = self.pairs.drop(self.answerable.index)
-        return sorted(set(zip(out["family"], out["at_length"], strict=True)))
+    def answerable(self) -> pd.DataFrame:
+        """The complete pairs of the groups of which the baseline recalls the floor or more."""
+        return self.complete[self._reaches_floor(self.complete, self.complete["baseline"])]
+
+    @cached_property
+    def perhaps_answerable(self) -> pd.DataFrame:
+        """What `answerable` may become once every error and missing answer is there."""
+        recalled = self.pairs["baseline"] | self.pairs["baseline_failed"]
+        return self.pairs[self._reaches_floor(self.pairs, recalled)]
+
+    def _reaches_floor(self, pairs: pd.DataFrame, recalled: pd.Series) -> pd.Series:
+        groups = pairs.assign(recalled=recalled).groupby(GROUP, dropna=False)
+        return groups["recalled"].transform("mean") >= self.floor
+
+    @cached_property
+    def left_out(self) -> list[tuple[str, float, str, str]]:
+        """The groups (family, length, corpus, templates) for which the tax is undefined."""
+        out = self.complete.drop(self.answerable.index)
+        return sorted(set(out[GROUP].itertuples(index=False, name=None)))
 
     @cached_property
     def tax(self) -> Tax | None:
@@ -59,7 +83,17 @@ class Comparison:
         return tax_of(self.answerable, self.floor) if len(self.answerable) else None
 
     def slices(self, column: str) -> dict[object, Tax]:
-        return tax_by(self.pairs, column, self.floor)
+        """The tax by each value of a column, in sorted order."""
+        groups = self.complete.groupby(column, sort=True)
+        return {value: self.tax_within(group) for value, group in groups}
+
+    def tax_within(self, pairs: pd.DataFrame) -> Tax:
+        """The tax of those of `pairs` that are answerable; if none is, an undefined one of all."""
+        found = pairs[pairs.index.isin(self.answerable.index)]
+        if len(found):
+            return tax_of(found, self.floor)
+        complete = pairs[~pairs["incomplete"]]
+        return tax_of(complete if len(complete) else pairs, self.floor, answerable=False)
 
 
 class Slice(NamedTuple):
@@ -89,12 +123,18 @@ def load_comparisons(
     if len(set(names)) < len(names):
         raise ResultsError(f"folders to compare should have different names, not {names}")
     rows = pd.concat([_labelled(run, alone=len(runs) == 1) for run in runs], ignore_index=True)
+    planned = pd.concat([run.planned.assign(run=run.name) for run in runs], ignore_index=True)
     for axis in ("at_length", "at_depth"):
-        rows[axis] = axis_values(rows[axis], axis)
+        asked = pd.concat([frame[axis] for frame in (rows, planned) if len(frame)])
+        placed = axis_values(asked, axis)
+        rows[axis] = placed.iloc[: len(rows)]
+        if len(planned):
+            planned[axis] = placed.iloc[len(rows) :]
     found = []
     for title, baseline, compressed in _matches(rows, names):
-        pairs = pair_arms(rows, baseline, compressed)
-        if len(pairs) and not pairs["incomplete"].all():
+        asking = rows.loc[rows["arm"].isin([baseline, compressed]), "run"].unique()
+        pairs = pair_arms(rows, baseline, compressed, planned[planned["run"].isin(asking)])
+        if not pairs["incomplete"].all():
             found.append(Comparison(title, baseline, compressed, pairs, floor))
     return rows, found
 
@@ -105,15 +145,15 @@ def axis_values(values: pd.Series, kind: str) -> pd.Series:
         return values
     if kind == "at_length":
         return 2 ** np.floor(np.log2(values) + 1e-9)
-    return values.round(1)
+    return np.floor(values * 10 + 0.5) / 10
 
 
 def slice_rows(comparison: Comparison) -> list[Slice]:
     """The tax of every slice with more than one value to it, adjusted for looking at them all."""
     found = [
-        (SLICES[column], slice_text(column, value), tax)
+        (SLICES[column], value, tax)
         for column in SLICES
-        for value, tax in _several(comparison.slices(column))
+        for value, tax in _named(comparison, column)
     ]
     defined = {f"{what} {value}": tax.p_difference for what, value, tax in found if tax.defined}
     adjusted = holm(defined)
@@ -122,61 +162,23 @@ def slice_rows(comparison: Comparison) -> list[Slice]:
     ]
 
 
-def headline(comparison: Comparison, rows: pd.DataFrame) -> str:
-    """One sentence or two: the tax with its interval, and what the cache saves."""
-    return f"{_tax_sentence(comparison)} {_saving_sentence(comparison, rows)}".strip()
-
-
-def saving(rows: pd.DataFrame, baseline: str, compressed: str) -> tuple[float, float] | None:
-    """(longest length both arms reached, share of the baseline's bytes held there), if measured."""
-    sides = [
-        rows[(rows["arm"] == arm) & (rows["bytes_total"] > 0)] for arm in (baseline, compressed)
-    ]
-    means = [side.groupby("at_length")["bytes_total"].mean() for side in sides]
-    both = means[0].index.intersection(means[1].index)
-    if not len(both):
-        return None
-    return float(both.max()), float(means[1][both.max()] / means[0][both.max()])
-
-
-def _tax_sentence(comparison: Comparison) -> str:
-    tax, name = comparison.tax, comparison.compressed
-    if tax is None:
-        recall = points(float(comparison.pairs["baseline"].mean()))
-        return (
-            f"The tax of {name} is undefined: its baseline, {comparison.baseline}, "
-            f"recalls only {recall}% itself."
-        )
-    low, high = tax.interval
-    where = _where(comparison)
-    span = f"95%: {points(low)} to {points(high)}"
-    if low > 0:
-        return f"{where}, {name} loses {points(tax.value)} points of recall ({span})."
-    if high < 0:
-        return f"{where}, {name} recalls {points(-tax.value)} points more (tax {span})."
-    return (
-        f"{where}, no difference in recall between {name} and {comparison.baseline} is shown: "
-        f"the tax is {points(tax.value)} points, and anything from {points(low)} to "
-        f"{points(high)} fits the {tax.pairs:,} paired questions."
-    )
-
-
-def _where(comparison: Comparison) -> str:
-    lengths = sorted(set(comparison.answerable["at_length"]))
-    if len(lengths) == 1:
-        return f"At {length_text(lengths[0])} tokens"
-    return f"Over {length_text(lengths[0])} to {length_text(lengths[-1])} tokens"
-
-
-def _saving_sentence(comparison: Comparison, rows: pd.DataFrame) -> str:
-    found = saving(rows, comparison.baseline, comparison.compressed)
-    if found is None:
+def left_out_text(comparison: Comparison) -> str:
+    """How many pairs the tax leaves out, of which groups and why; empty if none."""
+    pairs, left_out = comparison.complete, comparison.left_out
+    if not left_out:
         return ""
-    length, share = found
-    digits = 0 if share >= 0.1 else 1
+    named = [c for c in GROUP if c in ("family", "at_length") or pairs[c].nunique() > 1]
+    groups = list(
+        dict.fromkeys(
+            ", ".join(slice_text(c, v) for c, v in zip(GROUP, group, strict=True) if c in named)
+            for group in left_out
+        )
+    )
+    rest = f"; and {len(groups) - MAX_NAMED} more" if len(groups) > MAX_NAMED else ""
     return (
-        f"At {length_text(length)} tokens {comparison.compressed} keeps "
-        f"{100 * share:.{digits}f}% of the cache bytes."
+        f"{len(pairs) - len(comparison.answerable):,} of {len(pairs):,} pairs are left out of the "
+        f"tax, because the baseline recalls less than {points(comparison.floor)}% of their like "
+        f"({'; '.join(groups[:MAX_NAMED])}{rest})"
     )
 
 
@@ -202,5 +204,10 @@ def _matches(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[str, st
             yield f"{arm} against {before}", before, arm
 
 
-def _several(slices: dict[object, Tax]) -> list[tuple[object, Tax]]:
-    return list(slices.items()) if len(slices) > 1 else []
+def _named(comparison: Comparison, column: str) -> list[tuple[str, Tax]]:
+    """Slices by what a reader calls them; none where there is only one."""
+    slices = comparison.slices(column)
+    found = axis_labels(comparison.complete, column) if column in EXACT else {}
+    labels: Mapping[object, str] = dict(found.items())
+    named = [(labels.get(value, slice_text(column, value)), tax) for value, tax in slices.items()]
+    return named if len(named) > 1 else []

@@ -15,18 +15,18 @@ from typing import Literal
 import pandas as pd
 from scipy.special import stdtrit
 
-from niah.compare import SLICES, Comparison, load_comparisons
+from niah.compare import SLICES, Comparison, left_out_text, load_comparisons
 from niah.errors import NiahError
 from niah.gate_match import compare_runs
 from niah.power import ALPHA, POWER, pairs_needed
-from niah.results import load_run
+from niah.results import PHASES, load_run
 from niah.stats import BASELINE_FLOOR, Tax, holm, tax_of
 from niah.wording import points, slice_text
 
 Verdict = Literal["pass", "fail", "inconclusive", "undefined"]
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "undefined": 3}
 OVERALL = "overall"
-DEFAULT_SLICES = ("at_length", "family", "corpus")
+DEFAULT_SLICES = ("at_length", "family", "corpus", *PHASES)  # phases where the sweep asks for them
 UNREACHABLE = 0.001  # a tax this close to the margin would take a million pairs to settle
 
 
@@ -38,7 +38,9 @@ class GateError(NiahError):
 class Check:
     """One test of the gate. `decides`: whether its verdict counts, or is for information.
 
-    `worst` and `best` take every error against and for the gate; without errors they equal `tax`.
+    `tax` is of the questions put to both arms. `worst` and `best` are of all that were planned,
+    and take every error and missing answer against and for the gate; where there is none they
+    equal `tax`.
     """
 
     comparison: str
@@ -129,28 +131,41 @@ def run_gate(
         NiahError: unreadable results, a margin out of range, nothing to compare, or runs that do
             not pair; the message says what differs.
     """
-    _check("max_tax", max_tax, 0, 1)
-    _check("alpha", alpha, 0, 0.5)
+    _check("max_tax", max_tax, 0 <= max_tax < 1, "from 0 to less than 1 is needed (0.02 is 2%)")
+    _check("alpha", alpha, 0 < alpha < 0.5, "above 0 and below 0.5 is needed (0.05 is 5%)")
+    slice_tax = max_tax if max_slice_tax is None else max_slice_tax
+    in_range = 0 <= slice_tax < 1
+    _check("max_slice_tax", slice_tax, in_range, "from 0 to less than 1 is needed (0.05 is 5%)")
     comparisons, notes = _comparisons(run, against, floor)
     known = [comparison.compressed for comparison in comparisons]
     unknown = sorted(set(arms) - set(known))
     if unknown:
         raise GateError(f"arm {unknown[0]!r} is not in {run}; there is {', '.join(known)}")
     wanted = [found for found in comparisons if not arms or found.compressed in arms]
-    margins = (max_tax, max_tax if max_slice_tax is None else max_slice_tax)
-    checks = [
-        check
-        for comparison in wanted
-        for check in _checks(comparison, slices, margins, alpha, require_slices)
-    ]
     return GateResult(
         run=str(run),
         against=None if against is None else str(against),
         max_tax=max_tax,
         alpha=alpha,
-        checks=tuple(_adjusted(checks, alpha)),
+        checks=judge(wanted, slices, (max_tax, slice_tax), alpha, require_slices),
         notes=tuple(notes + [note for found in wanted for note in _notes(found)]),
     )
+
+
+def judge(
+    comparisons: Sequence[Comparison],
+    slices: Sequence[str],
+    margins: tuple[float, float],
+    alpha: float,
+    require_slices: bool = False,
+) -> tuple[Check, ...]:
+    """Every check of every comparison; `margins` are those of all pairs and of a slice."""
+    checks = [
+        check
+        for comparison in comparisons
+        for check in _checks(comparison, slices, margins, alpha, require_slices)
+    ]
+    return tuple(_adjusted(checks, alpha))
 
 
 def _comparisons(
@@ -175,8 +190,7 @@ def _checks(
     alpha: float,
     require_slices: bool,
 ) -> Iterator[Check]:
-    overall = comparison.answerable if len(comparison.answerable) else comparison.pairs
-    yield _judge(comparison, (OVERALL, ""), overall, margins[0], alpha, decides=True)
+    yield _judge(comparison, (OVERALL, ""), comparison.pairs, margins[0], alpha, decides=True)
     for column in slices:
         if column not in SLICES:
             raise GateError(f"slice {column!r} is not one of {', '.join(SLICES)}")
@@ -195,7 +209,8 @@ def _judge(
     decides: bool,
 ) -> Check:
     """A check before the failures of slices are adjusted for their number."""
-    tax, worst, best = (tax_of(found, comparison.floor) for found in _imputed(pairs))
+    tax = comparison.tax_within(pairs)
+    worst, best = _extremes(comparison, pairs, tax)
     verdict, reason = _verdict(tax, worst, best, margin, alpha)
     return Check(
         comparison=comparison.title,
@@ -212,30 +227,44 @@ def _judge(
     )
 
 
-def _imputed(pairs: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    """As counted, then with every error or missing answer taken against and for the gate."""
-    yield pairs
-    for errors_lose in (True, False):
-        yield pairs.assign(
-            baseline=pairs["baseline"].mask(pairs["baseline_failed"], errors_lose),
-            compressed=pairs["compressed"].mask(pairs["compressed_failed"], not errors_lose),
+def _extremes(comparison: Comparison, pairs: pd.DataFrame, tax: Tax) -> tuple[Tax, Tax]:
+    """The tax with every error and missing answer taken against the gate, and for it."""
+    found = pairs[pairs.index.isin(comparison.perhaps_answerable.index)]
+    failed = found["baseline_failed"] | found["compressed_failed"]
+    if not len(found) or (len(found) == tax.pairs and not failed.any()):
+        return tax, tax
+    worst, best = (
+        tax_of(
+            found.assign(
+                baseline=found["baseline"].mask(found["baseline_failed"], lose),
+                compressed=found["compressed"].mask(found["compressed_failed"], not lose),
+            ),
+            comparison.floor,
         )
+        for lose in (True, False)
+    )
+    return worst, best
 
 
 def _verdict(tax: Tax, worst: Tax, best: Tax, margin: float, alpha: float) -> tuple[Verdict, str]:
+    turn = f"{worst.errors:,} errors or missing answers could turn the verdict"
+    if not tax.defined and worst.errors and worst.defined:
+        return "inconclusive", turn
     if not tax.defined:
         return "undefined", (
             f"the baseline recalls only {points(tax.baseline)}%, below the floor of "
             f"{points(tax.floor)}%"
+            if tax.baseline < tax.floor
+            else f"the baseline recalls less than {points(tax.floor)}% of every kind of question"
         )
-    if tax.streams == 1:
+    if worst.streams == 1:
         return "inconclusive", "all pairs share one stream; sweep with repeats: 2 or more"
     if worst.p_at_most(margin) < alpha:
         return "pass", f"at most {points(margin)} points lost"
     if best.p_above(margin) < alpha:
         return "fail", f"more than {points(margin)} points lost"
-    if tax.errors and (tax.p_at_most(margin) < alpha or tax.p_above(margin) < alpha):
-        return "inconclusive", f"{tax.errors} errors or missing answers could turn the verdict"
+    if worst.errors and (tax.p_at_most(margin) < alpha or tax.p_above(margin) < alpha):
+        return "inconclusive", turn
     return "inconclusive", f"neither shown to be within {points(margin)} points nor beyond"
 
 
@@ -248,7 +277,7 @@ def _adjusted(checks: Sequence[Check], alpha: float) -> Iterator[Check]:
     tests = {
         str(number): check
         for number, check in enumerate(checks)
-        if check.verdict != "undefined" and check.tax.streams > 1
+        if check.verdict != "undefined" and check.worst.streams > 1
     }
     p_adjusted: dict[str, float] = {}
     for overall in (True, False):
@@ -286,23 +315,24 @@ def _more_pairs(tax: Tax, margin: float, alpha: float) -> int | None:
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:
-    title, pairs = comparison.title, comparison.pairs
+    title, pairs, complete = comparison.title, comparison.pairs, comparison.complete
     if comparison.left_out:
+        yield f"{title}: {left_out_text(comparison)}"
+    whichever = "a verdict has to hold whichever way they would have gone"
+    missing = len(pairs) - len(complete)
+    if missing:
         yield (
-            f"{title}: {len(pairs) - len(comparison.answerable):,} of {len(pairs):,} pairs are "
-            f"left out of the overall tax; the baseline recalls less than "
-            f"{points(comparison.floor)}% of their family and length"
+            f"{title}: {missing:,} of {len(pairs):,} questions were not put to both arms; they are "
+            f"not in the tax shown, but {whichever}"
         )
-    failed = int((pairs["baseline_failed"] | pairs["compressed_failed"]).sum())
+    failed = int((complete["baseline_failed"] | complete["compressed_failed"]).sum())
     if failed:
-        missing = int(pairs["incomplete"].sum())
         yield (
-            f"{title}: {failed:,} of {len(pairs):,} pairs hold an error ({missing:,} of them were "
-            "not asked of both); they count as not recalled, and a verdict has to hold "
-            "whichever way they would have gone"
+            f"{title}: {failed:,} of {len(complete):,} pairs hold an error; they count as not "
+            f"recalled, and {whichever}"
         )
 
 
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value < high:
-        raise GateError(f"{name} is {value}; a share from {low} to {high} is needed (0.02 is 2%)")
+def _check(name: str, value: float, right: bool, wanted: str) -> None:
+    if not right:
+        raise GateError(f"{name} is {value}; a share {wanted}")

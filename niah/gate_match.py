@@ -42,16 +42,10 @@ def compare_runs(run: Run, against: Run) -> tuple[list[Comparison], list[str]]:
     found, notes = [], option_changes(run, against, shared)
     for arm in shared:
         rows = pd.concat([_named(against, arm, "before"), _named(run, arm, "now")])
-        pairs = pair_arms(rows, "before", "now")
         refuse_other_questions(run, against, rows, arm)
-        both = pairs[pairs["pair"].isin(rows.loc[rows["arm"] == "now", "pair"])]
-        if len(both) < len(pairs):
-            notes.append(
-                f"{arm}: {len(pairs) - len(both):,} questions of {against.path} were not asked "
-                f"in {run.path} and are left out"
-            )
-        both = both.reset_index(drop=True)
-        found.append(Comparison(f"{arm} now against before", "before", arm, both, floor=0.0))
+        # What only the earlier run asked, or only the plan has, is incomplete, not left out.
+        pairs = pair_arms(rows, "before", "now", run.planned)
+        found.append(Comparison(f"{arm} now against before", "before", arm, pairs, floor=0.0))
     return found, notes
 
 

@@ -96,7 +96,7 @@ def advice(check: Check) -> str:
         return ""
     if check.verdict == "undefined":
         return check.reason
-    if check.tax.streams == 1 or check.tax.errors:
+    if check.worst.streams == 1 or check.worst.errors:
         return f"{check.reason}; then about {_more(check)}" if check.more_pairs else check.reason
     if on_margin(check.tax, check.margin):
         return f"{check.reason}; the tax lies on the margin, which no number of pairs would settle"
@@ -151,6 +151,7 @@ def _fields(check: Check) -> dict[str, object]:
         "lost": tax.lost,
         "gained": tax.gained,
         "errors": tax.errors,
+        "unanswered": check.worst.errors,
         "design_effect": tax.design_effect,
         "p_at_most": check.worst.p_at_most(check.margin),
         "p_above": check.best.p_above(check.margin),

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 
 from niah.errors import NiahError
-from niah.store import ENVIRONMENT, SPEC, Row, read_rows
+from niah.store import ENVIRONMENT, PLANNED, SPEC, Row, parse_rows, read_rows
 
 REQUIRED = ("arm", "role", "model", "family", "corpus", "length", "depth", "pair", "correct")
 OPTIONAL: dict[str, object] = {
@@ -41,6 +41,18 @@ OPTIONAL: dict[str, object] = {
     "lost_by": None,
     "selection": None,
 }
+PHASES = {  # column: the sweep's field that asks for it, what has the residue, the modulus
+    "length_mod_4": ("length_phase", "length", 4),
+    "length_mod_128": ("length_phase", "length", 128),
+    "needle_mod_4": ("needle_phase", "needle_start", 4),
+    "needle_mod_128": ("needle_phase", "needle_start", 128),
+}
+MAX_RESIDUES = 16  # looked at one by one; more would leave each of them few pairs
+QUESTION = (  # what is known of a question before it is answered
+    *("family", "corpus", "layout", "template_split", "stream_id"),
+    *("length", "needle_start", "at_length", "at_depth"),
+    *("exact_length", "exact_depth", *PHASES),
+)
 CACHE_KINDS = ("window", "compressed", "index", "tail", "full")
 
 
@@ -54,9 +66,14 @@ class Run:
 
     `rows`: one line a question and arm. `recalled` is bool, False for an error; `failed` marks
     errors, so that no denominator loses them. `at_length` and `at_depth` are the ones asked for,
-    which a heatmap is drawn by; `length` and `needle_start` are exact. `stream_id` names the
+    which a heatmap is drawn by; a report may put them in bins, and finds them as they were in
+    `exact_length` and `exact_depth`. `length` and `needle_start` are exact. `stream_id` names the
     context a question was put to: questions of one stream are not independent. Bytes are in
-    `bytes_KIND` and `bytes_total`.
+    `bytes_KIND` and `bytes_total`. `length_mod_4` and the other columns of `PHASES` hold residues
+    only where the sweep asks for them (`with_phases`).
+
+    `planned`: one line a question that every arm was to be asked, with `pair`, `control` and the
+    columns of `QUESTION`; no lines in a folder from before they were kept.
     """
 
     path: Path
@@ -64,6 +81,7 @@ class Run:
     rows: pd.DataFrame
     spec: Mapping[str, object] = field(default_factory=dict)
     environment: Mapping[str, object] = field(default_factory=dict)
+    planned: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def baselines(self) -> list[str]:
@@ -72,6 +90,21 @@ class Run:
     @property
     def compressed(self) -> list[str]:
         return _arms(self.rows, "compressed")
+
+    @property
+    def unfinished(self) -> dict[str, tuple[int, int]]:
+        """Arms that lack rows: how many questions they were asked, of how many planned."""
+        if self.planned.empty:
+            return {}
+        asked = self.rows[self.rows["pair"].isin(self.planned["pair"])]
+        counts = {arm: int((asked["arm"] == arm).sum()) for arm in self._planned_arms()}
+        whole = len(self.planned)
+        return {arm: (count, whole) for arm, count in counts.items() if count < whole}
+
+    def _planned_arms(self) -> list[str]:
+        listed = self.spec.get("arms")
+        named = [dict(arm)["name"] for arm in listed] if isinstance(listed, list) else []
+        return list(dict.fromkeys([*named, *self.rows["arm"]]))
 
 
 def load_run(folder: Path) -> Run:
@@ -83,17 +116,21 @@ def load_run(folder: Path) -> Run:
     records = read_rows(folder)
     if not records:
         raise ResultsError(f"{folder}: no rows yet; run `niah run` again, it resumes")
+    spec = _mapping(folder / SPEC)
     return Run(
         path=folder,
         name=folder.resolve().name,
-        rows=rows_frame(records, str(folder)),
-        spec=_mapping(folder / SPEC),
+        rows=rows_frame(records, str(folder), spec),
+        spec=spec,
         environment=_mapping(folder / ENVIRONMENT),
+        planned=_planned(folder / PLANNED, spec),
     )
 
 
-def rows_frame(records: list[Row], source: str = "rows") -> pd.DataFrame:
-    """Rows as a table, with the derived columns `Run` describes."""
+def rows_frame(
+    records: list[Row], source: str = "rows", spec: Mapping[str, object] | None = None
+) -> pd.DataFrame:
+    """Rows as a table, with the derived columns `Run` describes; `spec` is the sweep's."""
     for number, record in enumerate(records, start=1):
         missing = [name for name in REQUIRED if name not in record]
         if missing:
@@ -105,33 +142,54 @@ def rows_frame(records: list[Row], source: str = "rows") -> pd.DataFrame:
     frame["failed"] = frame["correct"].isna()
     frame["recalled"] = [value is True for value in frame["correct"]]
     frame.loc[frame["failed"], "outcome"] = "error"
+    return _with_bytes(with_places(frame, spec or {}))
+
+
+def with_places(frame: pd.DataFrame, spec: Mapping[str, object]) -> pd.DataFrame:
+    """Where a question stands: `at_length`, `at_depth`, `stream_id`, and the phases."""
     for name, exact in (("at_length", "length"), ("at_depth", "depth")):
         asked = frame.get(f"requested_{exact}", frame[exact])
         frame[name] = asked.where(asked.notna(), frame[exact]).astype(float)
+        frame[f"exact_{exact}"] = frame[name]
     frame["stream_id"] = [
         "/".join(map(str, parts))
         for parts in zip(
             frame["corpus"], frame["layout"], frame["stream"], frame["repeat"], strict=True
         )
     ]
-    return _with_bytes(frame)
+    return with_phases(frame, spec)
 
 
-def pair_arms(rows: pd.DataFrame, baseline: str, compressed: str) -> pd.DataFrame:
-    """The questions that both arms were asked: one line a pair, an outer join.
+def with_phases(frame: pd.DataFrame, spec: Mapping[str, object]) -> pd.DataFrame:
+    """The residues that the sweep visits on purpose; NaN in every column of another.
 
-    Columns of the question as in `Run.rows`, then `baseline` and `compressed` (recalled, bool),
-    `baseline_failed` and `compressed_failed` (an error, or no row at all: see `incomplete`).
-    Controls (questions without a needle) are not recall and are left out.
+    A needle has some residue in any sweep, but only a sweep with `length_phase` or `needle_phase`
+    of that modulus asks the same at each, so that a residue is a slice of its own to judge. With
+    more than MAX_RESIDUES of them, none is: see the phase plot.
     """
-    asked = rows[rows["control"].isna()]
-    sides = [asked[asked["arm"] == arm].set_index("pair") for arm in (baseline, compressed)]
-    shared = [
-        *("family", "corpus", "layout", "template_split", "stream_id"),
-        *("length", "needle_start", "at_length", "at_depth"),
-    ]
+    for column, (asked_by, of, modulus) in PHASES.items():
+        asked = spec.get(asked_by)
+        residues = frame[of].astype(float) % modulus
+        wanted = isinstance(asked, dict) and asked.get("modulus") == modulus
+        frame[column] = residues if wanted and residues.nunique() <= MAX_RESIDUES else float("nan")
+    return frame
+
+
+def pair_arms(
+    rows: pd.DataFrame, baseline: str, compressed: str, planned: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The questions to two arms: one line a pair, an outer join, with those only `planned`.
+
+    Columns of the question as in `QUESTION`, then `baseline` and `compressed` (recalled, bool),
+    `baseline_failed` and `compressed_failed` (an error, or no row at all), and `incomplete`: not
+    put to both. Controls (questions without a needle) are not recall and are left out.
+    """
+    known = rows if planned is None or planned.empty else pd.concat([rows, planned])
+    known = known.loc[known["control"].isna(), ["pair", "arm", *QUESTION, "recalled", "failed"]]
+    sides = [known[known["arm"] == arm].set_index("pair") for arm in (baseline, compressed)]
     index = sides[0].index.union(sides[1].index, sort=False)
-    pairs = asked.drop_duplicates("pair").set_index("pair")[shared].reindex(index)
+    index = index.union(known.loc[known["arm"].isna(), "pair"].unique(), sort=False)
+    pairs = known.drop_duplicates("pair").set_index("pair")[list(QUESTION)].reindex(index)
     for name, side in zip(("baseline", "compressed"), sides, strict=True):
         pairs[name] = side["recalled"].reindex(index, fill_value=False).astype(bool)
         pairs[f"{name}_failed"] = side["failed"].reindex(index, fill_value=True).astype(bool)
@@ -150,6 +208,13 @@ def _with_bytes(frame: pd.DataFrame) -> pd.DataFrame:
         frame[f"bytes_{kind}"] = [int(value.get(kind, 0)) for value in kinds]
     frame["bytes_total"] = frame[[f"bytes_{kind}" for kind in CACHE_KINDS]].sum(axis=1)
     return frame.drop(columns=["cache_bytes"], errors="ignore")
+
+
+def _planned(path: Path, spec: Mapping[str, object]) -> pd.DataFrame:
+    if not path.is_file():
+        return pd.DataFrame()
+    frame = pd.DataFrame.from_records(parse_rows(path.read_bytes(), path, "pair"))
+    return frame if frame.empty else with_places(frame, spec)
 
 
 def _mapping(path: Path) -> Mapping[str, object]:

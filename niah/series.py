@@ -6,24 +6,24 @@ frames. Knows nothing about how they are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import get_args
 
 import pandas as pd
 
 from niah.compare import Comparison
 from niah.loss import LostBy
-from niah.results import CACHE_KINDS
+from niah.results import CACHE_KINDS, MAX_RESIDUES
 from niah.score import Outcome
-from niah.stats import estimate_recall, tax_by
+from niah.stats import estimate_recall
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 LOST_BY: tuple[str, ...] = get_args(LostBy)
-PHASES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
-    "length mod 4": lambda rows: rows["length"] % 4,
-    "needle start mod 4": lambda rows: rows["needle_start"] % 4,
-    "length mod 128": lambda rows: rows["length"] % 128 // 8 * 8,
-    "needle start mod 128": lambda rows: rows["needle_start"] % 128 // 8 * 8,
+PHASES = {  # what has the residue, the modulus, the width of a bin where residues are many
+    "length mod 4": ("length", 4, 1),
+    "needle start mod 4": ("needle_start", 4, 1),
+    "length mod 128": ("length", 128, 8),
+    "needle start mod 128": ("needle_start", 128, 8),
 }
 
 
@@ -40,7 +40,7 @@ def tax_by_length(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """comparison, arm, length, pairs, lost, gained, tax, low, high, defined."""
     found = []
     for comparison in comparisons:
-        for length, tax in tax_by(comparison.pairs, "at_length", comparison.floor).items():
+        for length, tax in comparison.slices("at_length").items():
             low, high = tax.interval
             counts = {"pairs": tax.pairs, "lost": tax.lost, "gained": tax.gained}
             where = {"comparison": comparison.title, "arm": comparison.compressed}
@@ -98,14 +98,19 @@ def losses_by_length(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def recall_by_phase(rows: pd.DataFrame) -> pd.DataFrame:
-    """arm, phase, residue, correct, asked, errors, recall, low, high; modulus 128 in eights."""
+    """arm, phase, residue, correct, asked, errors, recall, low, high.
+
+    A residue is a point of its own; more than MAX_RESIDUES of them are put together by eights.
+    """
     asked = questions(rows)
     asked = asked[asked["needle_start"].notna()]
     found = []
-    for phase, residue in PHASES.items():
-        residues = residue(asked).astype(int)
+    for phase, (of, modulus, width) in PHASES.items():
+        residues = asked[of].astype(int) % modulus
         if residues.nunique() < 2:
             continue
+        if residues.nunique() > MAX_RESIDUES:
+            residues = residues // width * width
         for (arm, at), group in asked.groupby([asked["arm"], residues], sort=False):
             where = {"arm": arm, "phase": phase, "residue": at}
             found.append({**where, **_recall_fields(group)})

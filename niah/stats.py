@@ -9,7 +9,7 @@ The tax is baseline recall minus compressed recall on the same questions: positi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 from scipy.optimize import brentq
-from scipy.special import stdtrit
+from scipy.special import ndtr, stdtrit
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -75,6 +75,7 @@ class Tax:
     freedom: int
     floor: float = BASELINE_FLOOR
     confidence: float = CONFIDENCE
+    answerable: bool = True
 
     @property
     def value(self) -> float:
@@ -82,8 +83,12 @@ class Tax:
 
     @property
     def defined(self) -> bool:
-        """A baseline that recalls little has little to lose: no tax is read off such a cell."""
-        return self.baseline >= self.floor
+        """A baseline that recalls little has little to lose: no tax is read off such a cell.
+
+        `answerable` is False where it recalls too little of everything that the cell is part of,
+        whatever it recalls in the cell.
+        """
+        return self.answerable and self.baseline >= self.floor
 
     @property
     def discordance(self) -> float:
@@ -139,9 +144,10 @@ class Tax:
 
 
 @lru_cache(maxsize=4096)  # the cells of a heatmap repeat a few counts
-def wilson(correct: float, asked: float, confidence: float = CONFIDENCE) -> Interval:
-    """Wilson score interval of a proportion; counts may be effective (fractional) ones."""
-    low, high = proportion_confint(correct, asked, alpha=1 - confidence, method="wilson")
+def wilson(correct: float, asked: float, alpha: float = 1 - CONFIDENCE) -> Interval:
+    """Wilson score interval of a proportion, two-sided at 1 - `alpha`; counts may be effective
+    (fractional) ones."""
+    low, high = proportion_confint(correct, asked, alpha=alpha, method="wilson")
     return Interval(float(low), float(high))
 
 
@@ -153,6 +159,10 @@ def estimate_recall(
 ) -> Recall:
     """Recall with a Wilson interval on the effective number of questions.
 
+    Where questions share streams, what they share is estimated from these few streams, and the
+    quantile is Student's with streams - 1 degrees of freedom. With a question a stream there is
+    nothing to estimate, and with one stream nothing can be: Wilson's interval stands as it is.
+
     Args:
         recalled: [questions], True where the answer was right; errors are False.
         streams: [questions], the context each question was put to; None for independent ones.
@@ -163,9 +173,18 @@ def estimate_recall(
     if len(recalled) == 0:
         raise ValueError("recall of no questions is undefined")
     correct, asked = int(recalled.sum()), len(recalled)
-    effect = 1.0 if streams is None else design_effect(recalled.astype(float), streams)
-    interval = wilson(correct / effect, asked / effect, confidence)
-    return Recall(correct, asked, errors, interval)
+    effect, alpha = 1.0, 1 - confidence
+    if streams is not None:
+        effect = design_effect(recalled.astype(float), streams)
+        count = len(np.unique(np.asarray(streams)))
+        if 1 < count < asked:
+            alpha = normal_alpha(count - 1, confidence)
+    return Recall(correct, asked, errors, wilson(correct / effect, asked / effect, alpha))
+
+
+def normal_alpha(freedom: int, confidence: float) -> float:
+    """The two-sided alpha at which the normal quantile equals Student's at `confidence`."""
+    return float(2 * ndtr(-stdtrit(freedom, (1 + confidence) / 2)))
 
 
 def estimate_tax(
@@ -175,6 +194,7 @@ def estimate_tax(
     errors: int = 0,
     floor: float = BASELINE_FLOOR,
     confidence: float = CONFIDENCE,
+    answerable: bool = True,
 ) -> Tax:
     """Paired tax with intervals clustered by stream.
 
@@ -205,17 +225,11 @@ def estimate_tax(
         freedom=count - 1 if count > 1 else max(1, pairs - 1),
         floor=floor,
         confidence=confidence,
+        answerable=answerable,
     )
 
 
-def tax_by(
-    pairs: pd.DataFrame, column: str | Sequence[str], floor: float = BASELINE_FLOOR
-) -> dict[object, Tax]:
-    """`estimate_tax` of each value of a column of `results.pair_arms`, in sorted order."""
-    return {value: tax_of(group, floor) for value, group in pairs.groupby(column, sort=True)}
-
-
-def tax_of(pairs: pd.DataFrame, floor: float = BASELINE_FLOOR) -> Tax:
+def tax_of(pairs: pd.DataFrame, floor: float = BASELINE_FLOOR, answerable: bool = True) -> Tax:
     """`estimate_tax` of a table made by `results.pair_arms`."""
     return estimate_tax(
         pairs["baseline"].to_numpy(),
@@ -223,6 +237,7 @@ def tax_of(pairs: pd.DataFrame, floor: float = BASELINE_FLOOR) -> Tax:
         pairs["stream_id"].to_numpy(),
         errors=int((pairs["baseline_failed"] | pairs["compressed_failed"]).sum()),
         floor=floor,
+        answerable=answerable,
     )
 
 
@@ -243,7 +258,7 @@ def design_effect(values: npt.NDArray[np.float64], streams: npt.ArrayLike) -> fl
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm-adjusted p-values: the chance of one false alarm among all of them stays nominal."""
-    if not p_values:
-        return {}
+    if len(p_values) < 2:
+        return dict(p_values)
     adjusted = multipletests(list(p_values.values()), method="holm")[1]
     return dict(zip(p_values, map(float, adjusted), strict=True))

@@ -150,6 +150,16 @@ def wrong_answer(rng: np.random.Generator, gold: str) -> tuple[str, str]:
     return outcome, f" {texts.get(outcome, rng.integers(10_000, 100_000))}."
 
 
+def planned_questions(made: Synthetic) -> list[dict[str, Any]]:
+    """What `niah run` keeps of every question before the first is answered."""
+    fields = (
+        *("pair", "family", "template_split", "corpus", "layout", "stream", "repeat", "control"),
+        *("requested_length", "length", "depth", "needle_start"),
+    )
+    first = next(iter(made.arms))
+    return [{name: row[name] for name in fields} for row in records(made) if row["arm"] == first]
+
+
 def held_bytes(length: int, compressed: bool) -> dict[str, int]:
     if not compressed:
         return {"window": 2 * 128 * 512, "full": length * 4 * 512}
@@ -167,6 +177,8 @@ def write_run(folder: Path, made: Synthetic | None = None, **spec: object) -> Pa
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row) + "\n" for row in records(made))
     (folder / "rows.jsonl").write_text(lines, encoding="utf-8")
+    planned = "".join(json.dumps(row) + "\n" for row in planned_questions(made))
+    (folder / "planned.jsonl").write_text(planned, encoding="utf-8")
     resolved = {
         "name": folder.name,
         "note": "synthetic test data; no model answered",

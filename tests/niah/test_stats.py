@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from niah.power import more_samples, pairs_needed, smallest_detectable_tax
-from niah.stats import Tax, design_effect, estimate_recall, estimate_tax, holm, wilson
+from niah.stats import (
+    Tax,
+    design_effect,
+    estimate_recall,
+    estimate_tax,
+    holm,
+    normal_alpha,
+    wilson,
+)
 
 
 def simulated_tax(
@@ -43,6 +54,37 @@ def test_recall_interval_widens_when_streams_fail_together() -> None:
     assert clustered.interval.low < apart.interval.low - 0.1
 
 
+@pytest.mark.parametrize(
+    ("streams", "each", "icc", "least"),
+    [(4, 44, 0.05, 0.945), (8, 40, 0.05, 0.94), (24, 40, 0.1, 0.93), (60, 1, 0.05, 0.93)],
+)
+def test_recall_interval_coverage(streams: int, each: int, icc: float, least: float) -> None:
+    """95% intervals hold the truth as often, with few streams too and with a question a stream."""
+    rng = np.random.default_rng(streams)
+    share = 1 / icc - 1
+    hits = []
+    for _ in range(1500):
+        chance = rng.beta(0.9 * share, 0.1 * share, streams).repeat(each)
+        recalled = rng.random(streams * each) < chance
+        low, high = estimate_recall(recalled, np.arange(streams).repeat(each)).interval
+        hits.append(low <= 0.9 <= high)
+    assert least <= np.mean(hits) <= 0.99
+
+
+def test_student_at_infinite_freedom_is_normal() -> None:
+    assert normal_alpha(10**8, 0.95) == pytest.approx(0.05)
+    assert normal_alpha(3, 0.95) == pytest.approx(2 * (1 - NormalDist().cdf(3.182446)), rel=1e-4)
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0, 0), (1, 0), (3, 1), (2, 9), (12, 12), (30, 7)])
+def test_mcnemar_is_the_exact_binomial_test(lost: int, gained: int) -> None:
+    baseline = np.array([True] * lost + [False] * gained + [True] * 20)
+    compressed = np.array([False] * lost + [True] * (gained + 20))
+    tax = estimate_tax(baseline, compressed, np.arange(len(baseline)))
+    exact = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
+    assert tax.p_mcnemar == pytest.approx(exact)
+
+
 def test_tax_counts_by_hand() -> None:
     baseline = np.array([1, 1, 1, 1, 0, 0, 1, 1], dtype=bool)
     compressed = np.array([1, 0, 0, 1, 1, 0, 1, 1], dtype=bool)
@@ -50,7 +92,6 @@ def test_tax_counts_by_hand() -> None:
     assert (tax.lost, tax.gained, tax.pairs, tax.streams) == (2, 1, 8, 8)
     assert tax.value == pytest.approx(1 / 8)
     assert tax.baseline - tax.compressed == pytest.approx(tax.value)
-    assert tax.p_mcnemar == 1.0
     assert tax.defined
 
 
