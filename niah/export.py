@@ -6,6 +6,7 @@ logged samples. Knows nothing of models.
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +30,10 @@ def export(folder: Path, out: Path, shape: Shape, file_format: Format) -> int:
         writer(records(archive, SHAPES[shape]), partial)
         partial.replace(out)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise StoreError(f"{out}: cannot be written: {error.strerror}") from None
+    finally:  # whatever went wrong, Ctrl-C too: nothing half-written
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     return len(archive.rows)
 
 

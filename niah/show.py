@@ -18,6 +18,11 @@ from niah.spec import load_sweep
 from niah.store import ENVIRONMENT, SPEC, Row, read_rows
 from niah.trial import Stream, Trial
 
+# Fields of a row that a prompt and its answer are told by.
+NEEDED = (
+    *("key", "pair", "arm", "model", "family", "corpus", "layout", "depth", "needle_start"),
+    *("answer", "correct", "outcome", "error"),
+)
 AROUND = 48  # tokens shown on either side of a needle
 
 
@@ -39,9 +44,14 @@ def open_archive(folder: Path) -> Archive:
     rows = read_rows(folder)
     if not rows:
         raise StoreError(f"{folder}: holds no rows yet")
+    missing = [field for field in NEEDED if any(field not in row for row in rows)]
+    if missing:
+        raise StoreError(
+            f"{folder}: its rows lack {', '.join(missing)}; a reference of `niah accept` keeps "
+            "what the gate reads and no answers: give the run that it was made from"
+        )
     sweep = load_sweep(folder / SPEC)
-    identity = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))["identity"]
-    tokenizer = load_tokenizer(identity["tokenizer_name"])
+    tokenizer = load_tokenizer(tokenizer_name(folder))
     corpora = {name: load_corpus(name, tokenizer) for name in sweep.corpora}
     families = {name: find_family(name) for name in sweep.families}
     materials = Materials(tokenizer, corpora, families)
@@ -52,6 +62,15 @@ def open_archive(folder: Path) -> Archive:
             "installed now; its prompts cannot be rebuilt"
         )
     return Archive(rows, materials, places)
+
+
+def tokenizer_name(folder: Path) -> str:
+    """Raises: StoreError where the run's environment does not tell it."""
+    try:
+        beside = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        return str(beside["identity"]["tokenizer_name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StoreError(f"{folder / ENVIRONMENT}: does not tell the run's tokenizer") from None
 
 
 def find_row(rows: list[Row], key: str) -> Row:
