@@ -7,15 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from niah import cli, gate, stats
+from niah import cli, export, gate, stats
 from niah.store import read_rows
+from tests.synthetic_rows import Synthetic, write_run
 
 ROOT = Path(__file__).parents[2]
 SWEEP = {
@@ -92,6 +95,12 @@ def test_a_run_writes_every_row_and_what_made_it(finished: Path) -> None:
     environment = json.loads((finished / "environment.json").read_text(encoding="utf-8"))
     assert set(environment["models"]) == {"dense", "v4", "v4-top8"}
     assert len(set(environment["identity"]["models"].values())) == 3
+    planned = [json.loads(line) for line in (finished / "planned.jsonl").read_text().splitlines()]
+    assert len(planned) == QUESTIONS
+    asked = {row["pair"]: row for row in rows}
+    assert {question["pair"] for question in planned} == set(asked)
+    for question in planned:
+        assert question == {name: asked[question["pair"]][name] for name in question}
     assert yaml.safe_load((finished / "spec.yaml").read_text(encoding="utf-8"))["seed"] == 0
 
 
@@ -186,6 +195,35 @@ def test_a_key_that_names_no_question_is_refused(
     assert told in done.err
 
 
+def test_a_reference_has_nothing_to_show_or_export(
+    call: Call, finished: Path, tmp_path: Path
+) -> None:
+    reference, out = tmp_path / "reference", tmp_path / "out" / "a.jsonl"
+    assert call("accept", finished, reference).code == 0
+    key = read_rows(reference)[0]["key"]
+    for done in (call("show", reference, key), call("export", reference, out)):
+        assert done.code == 2
+        assert "its rows lack answer; a reference of `niah accept` keeps" in done.err
+        assert done.err.count("\n") == 1
+    assert not out.parent.exists()
+
+
+def test_an_export_that_fails_halfway_leaves_nothing(
+    call: Call, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = dict(export.SHAPES)
+
+    def fails_at_third(index: int, *rest: object) -> dict[str, object]:
+        if index == 2:
+            raise ValueError("no such field")
+        return shapes["ruler"](index, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setitem(export.SHAPES, "ruler", fails_at_third)
+    done = call("export", finished, tmp_path / "a.jsonl")
+    assert (done.code, done.err) == (2, "niah: no such field\n")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("shape", ["ruler", "lm-eval"])
 def test_exports_hold_every_prompt_and_answer(
     call: Call, finished: Path, tmp_path: Path, shape: str
@@ -195,7 +233,8 @@ def test_exports_hold_every_prompt_and_answer(
         assert call("export", finished, path, "--shape", shape).code == 0
     records = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
     rows = read_rows(finished)
-    assert pq.read_table(table).num_rows == len(records) == len(rows)
+    assert [as_written(record) for record in pq.read_table(table).to_pylist()] == records
+    assert len(records) == len(rows)
     for record, row in zip(records, rows, strict=True):
         doc = record if shape == "ruler" else record["doc"]
         assert doc["input"].endswith(row["question"])
@@ -203,6 +242,61 @@ def test_exports_hold_every_prompt_and_answer(
         said = record["pred"] if shape == "ruler" else record["resps"][0][0]
         assert said == row["answer"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.parquet"]
+
+
+def as_written(record: dict[str, object]) -> dict[str, object]:
+    """A Parquet record with its JSON texts read: dictionaries, and lm-eval's arguments."""
+    nested = {name: record[name] for name in ("others", "doc", "arguments") if name in record}
+    return record | {name: json.loads(str(text)) for name, text in nested.items()}
+
+
+@pytest.mark.parametrize(
+    ("kept", "code", "verdict"), [(1.0, 0, "PASS"), (0.5, 1, "FAIL"), (0.93, 3, "INCONCLUSIVE")]
+)
+def test_a_gate_ends_with_its_verdicts_code_and_writes_its_forms(
+    call: Call, tmp_path: Path, kept: float, code: int, verdict: str
+) -> None:
+    arms = {"dense": lambda *_: 1.0, "v4": lambda *_: kept}
+    run = write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=4, arms=arms))
+    forms = {f"--{form}": tmp_path / f"gate.{form}" for form in ("json", "junit", "markdown")}
+    done = call("gate", run, "--max-tax", 0.06, *(part for form in forms.items() for part in form))
+    assert (done.code, done.err) == (code, "")
+    assert done.out.startswith(verdict)
+    content = json.loads(forms["--json"].read_text(encoding="utf-8"))
+    assert (content["exit_code"], content["verdict"]) == (code, verdict.lower())
+    suite = ElementTree.fromstring(forms["--junit"].read_text(encoding="utf-8"))
+    assert (suite.attrib["failures"] != "0") == (code == 1)
+    assert (suite.attrib["errors"] != "0") == (code == 3)
+    assert verdict in forms["--markdown"].read_text(encoding="utf-8")
+
+
+def test_a_gate_against_an_earlier_run(call: Call, tmp_path: Path) -> None:
+    made = Synthetic((1024,), repeats=8, arms={"v4": lambda *_: 1.0})
+    before = write_run(tmp_path / "before", made)
+    worse = write_run(tmp_path / "worse", replace(made, arms={"v4": lambda *_: 0.5}))
+    assert call("gate", before, "--max-tax", 0.1).code == 2  # one arm, nothing to compare it with
+    assert call("gate", before, "--against", before, "--max-tax", 0.1).code == 0
+    done = call("gate", worse, "--against", before, "--max-tax", 0.1)
+    assert done.code == 1
+    assert f"FAIL {worse} against {before}" in done.out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--max-slice-tax", "-1", "max_slice_tax is -1.0; a share from 0 to less than 1"),
+        ("--alpha", "0", "alpha is 0.0; a share above 0 and below 0.5"),
+        ("--slice", "colour", "slice 'colour' is not one of"),
+    ],
+)
+def test_a_gate_that_cannot_be_is_one_line(
+    call: Call, tmp_path: Path, option: str, value: str, told: str
+) -> None:
+    run = write_run(tmp_path / "run", Synthetic((1024,), repeats=2))
+    done = call("gate", run, "--max-tax", 0.1, option, value)
+    assert done.code == 2
+    assert told in done.err
+    assert done.err.count("\n") == 1
 
 
 def test_a_report_is_written_where_it_is_said(call: Call, finished: Path, tmp_path: Path) -> None:
