@@ -22,7 +22,7 @@ from niah.palette import ArmStyle
 
 WIDTH = 5.6
 LETTER, LINE = 0.078, 0.175  # of text at 9 points
-HANDLE = 0.42
+HANDLE = 0.54  # of a legend, with the space to the next
 PANELS = 3  # side by side at most
 MARK: dict[str, Any] = {"markersize": 4, "linewidth": 1.4}
 

@@ -1,6 +1,6 @@
 """The figures and tables of a report as files of their own: PNG, SVG, CSV, Markdown.
 
-Owns file names and the two text formats; draws and computes nothing itself.
+Owns file names and the columns of a CSV; draws and computes nothing itself.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import pandas as pd
 from niah.compare import Comparison, load_comparisons, slice_rows
 from niah.errors import NiahError
 from niah.figure_heatmap import draw_heatmaps
-from niah.headline import headline
-from niah.plates import Plate, make_plates, text_table
+from niah.notices import notices
+from niah.plates import Plate, make_plates
+from niah.report_markdown import markdown
 from niah.results import load_run
-from niah.stats import BASELINE_FLOOR
+from niah.stats import BASELINE_FLOOR, Recall
 from niah.theme import file_bytes, style
 from niah.views import make_heatmap
-from niah.wording import markdown_text, points
 
 FORMATS = ("png", "svg", "csv", "md")
 
@@ -41,13 +41,18 @@ def write_files(
         raise NiahError(f"format is {file_format!r}; it should be html, {', '.join(FORMATS)}")
     if out.suffix == ".html" or out.is_file():
         raise NiahError(f"out is {out}; {file_format} files need a folder")
-    rows, comparisons = load_comparisons([load_run(run) for run in runs], floor)
+    loaded = [load_run(run) for run in runs]
+    rows, comparisons = load_comparisons(loaded, floor)
     plates = make_plates(rows, comparisons)
+
+    def text() -> str:
+        return markdown(rows, plates, comparisons, notices(loaded, rows, comparisons))
+
     writers: dict[str, Callable[[], Iterator[tuple[str, bytes]]]] = {
         "png": lambda: _drawn(plates, comparisons, "png"),
         "svg": lambda: _drawn(plates, comparisons, "svg"),
         "csv": lambda: _csv(plates, comparisons),
-        "md": lambda: _markdown(rows, plates, comparisons),
+        "md": lambda: iter([("report.md", text().encode())]),
     }
     out.mkdir(parents=True, exist_ok=True)
     written = []
@@ -87,9 +92,9 @@ def heatmap_frame(comparison: Comparison) -> pd.DataFrame:
             "comparison": comparison.title,
             "length": cell.length,
             "depth": cell.depth,
-            "baseline_correct": cell.baseline.correct,
-            "compressed_correct": cell.compressed.correct,
-            "asked": cell.tax.pairs,
+            **_recall_columns("baseline", cell.baseline),
+            **_recall_columns("compressed", cell.compressed),
+            "pairs": cell.tax.pairs,
             "errors": cell.tax.errors,
             "lost": cell.tax.lost,
             "gained": cell.tax.gained,
@@ -100,6 +105,12 @@ def heatmap_frame(comparison: Comparison) -> pd.DataFrame:
         }
         for cell in make_heatmap(comparison).whole.values()
     )
+
+
+def _recall_columns(arm: str, recall: Recall) -> dict[str, float]:
+    low, high = recall.interval
+    counts = {f"{arm}_correct": recall.correct, f"{arm}_asked": recall.asked}
+    return counts | {f"{arm}_recall": recall.value, f"{arm}_low": low, f"{arm}_high": high}
 
 
 def _drawn(
@@ -124,34 +135,3 @@ def _csv(plates: Sequence[Plate], comparisons: Sequence[Comparison]) -> Iterator
             frames[name] = pd.concat(found)
     for name, frame in frames.items():
         yield f"{name}.csv", frame.to_csv(index=False).encode()
-
-
-def _markdown(
-    rows: pd.DataFrame, plates: Sequence[Plate], comparisons: Sequence[Comparison]
-) -> Iterator[tuple[str, bytes]]:
-    parts = ["# Compression tax", ""]
-    for comparison in comparisons:
-        parts += [f"## {markdown_text(comparison.title)}", ""]
-        parts += [markdown_text(headline(comparison, rows)), "", *_slices(comparison), ""]
-    for plate in plates:
-        parts += [f"## {plate.title}", "", plate.caption, "", *_table(*text_table(plate.frame)), ""]
-    yield "report.md", ("\n".join(parts).rstrip() + "\n").encode()
-
-
-def _slices(comparison: Comparison) -> list[str]:
-    headers = ["slice", "baseline, %", "compressed, %", "tax, points", "95%", "pairs"]
-    lines = []
-    for found in slice_rows(comparison):
-        tax, (low, high) = found.tax, found.tax.interval
-        numbers = [points(tax.baseline), points(tax.compressed)]
-        numbers += [points(tax.value), f"{points(low)} to {points(high)}"]
-        if not tax.defined:
-            numbers[2:] = ["undefined", "–"]
-        lines.append([f"{found.what} {found.value}", *numbers, f"{tax.pairs:,}"])
-    return _table(headers, lines) if lines else []
-
-
-def _table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
-    rule = "|".join([":--", *["--:"] * (len(headers) - 1)])
-    body = [f"| {' | '.join(map(markdown_text, line))} |" for line in lines]
-    return [f"| {' | '.join(headers)} |", f"|{rule}|", *body]

@@ -17,30 +17,35 @@ from rich.table import Table
 from rich.text import Text
 
 from niah.compare import Comparison, load_comparisons
-from niah.figure_heatmap import tax_limit
+from niah.figure_heatmap import Side, ink_on, shown_value, tax_limit
 from niah.headline import headline
+from niah.notices import notices
 from niah.palette import RECALL_MAP, TAX_MAP
 from niah.results import load_run
 from niah.stats import BASELINE_FLOOR
 from niah.views import Cell, Heatmap, make_heatmap
+from niah.wording import whole_points
 
 
 def terminal_report(
     runs: Path | Sequence[Path], console: Console | None = None, floor: float = BASELINE_FLOOR
 ) -> None:
-    """Print the headline and the heatmaps of every comparison of `runs`.
+    """Print the headline and the heatmaps of every comparison of `runs`, and the notices.
 
     Raises:
         NiahError: unreadable results.
     """
     console = console or Console()
     paths = [runs] if isinstance(runs, Path) else runs
-    rows, comparisons = load_comparisons([load_run(run) for run in paths], floor)
+    loaded = [load_run(run) for run in paths]
+    rows, comparisons = load_comparisons(loaded, floor)
     if not comparisons:
         console.print("No two arms were asked the same questions: there is no tax to show.")
     for comparison in comparisons:
         console.print(Text(headline(comparison, rows), style="bold"))
         print_heatmaps(console, comparison)
+    for notice in notices(loaded, rows, comparisons):
+        console.print(Text(f"! {notice}", style="yellow"))
 
 
 def print_heatmaps(console: Console, comparison: Comparison) -> None:
@@ -62,7 +67,7 @@ def print_heatmaps(console: Console, comparison: Comparison) -> None:
     )
 
 
-def _panel(heatmap: Heatmap, title: str, side: str, limit: float) -> Group:
+def _panel(heatmap: Heatmap, title: str, side: Side, limit: float) -> Group:
     panel = Table(box=None, padding=(0, 0), show_edge=False)
     panel.add_column("", justify="right")
     for length in heatmap.lengths:
@@ -73,19 +78,18 @@ def _panel(heatmap: Heatmap, title: str, side: str, limit: float) -> Group:
     return Group(Text(title, "italic"), panel)  # a table's own title would wrap to its width
 
 
-def _block(cell: Cell | None, side: str, limit: float) -> Text:
+def _block(cell: Cell | None, side: Side, limit: float) -> Text:
     if cell is None:
         return Text("")
+    value = shown_value(cell, side)
     if side != "tax":
-        value = (cell.baseline if side == "baseline" else cell.compressed).value
         return _coloured(value, RECALL_MAP, value)
     if not cell.tax.defined:
         return Text(" – ", "dim")
-    return _coloured(cell.tax.value, TAX_MAP, (cell.tax.value / limit + 1) / 2)
+    return _coloured(value, TAX_MAP, (value / limit + 1) / 2)
 
 
 def _coloured(value: float, colours: LinearSegmentedColormap, at: float) -> Text:
-    red, green, blue, _ = colours(min(1.0, max(0.0, at)))
-    ink = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
-    digits = f"{100 * value:.0f}".replace("-0", "0") if abs(value) < 0.005 else f"{100 * value:.0f}"
-    return Text(f"{digits:>4} ", Style(color=ink, bgcolor=to_hex((red, green, blue))))
+    background = to_hex(colours(min(1.0, max(0.0, at))))
+    style = Style(color=ink_on(colours, at), bgcolor=background)
+    return Text(f"{whole_points(value):>4} ", style)

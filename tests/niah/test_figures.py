@@ -1,0 +1,175 @@
+"""Figures tell things apart, keep their axes whatever the names, and let no text collide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from niah import palette
+from niah.compare import load_comparisons
+from niah.figure_parts import shifts, thinned
+from niah.look import fitted
+from niah.plates import Plate, make_plates
+from niah.results import load_run
+from niah.series import LOST_BY, OUTCOMES
+from niah.theme import style
+from tests.synthetic_rows import Synthetic, write_run
+
+LENGTHS = tuple(1024 * 2**i for i in range(11))
+LONG = "a-run-of-a-long-name-that-goes-on-and-on-and-on/and-an-arm-of-a-long-name-"
+
+
+def plates(tmp_path: Path, made: Synthetic) -> dict[str, Plate]:
+    rows, comparisons = load_comparisons([load_run(write_run(tmp_path / "run", made))])
+    return {plate.name: plate for plate in make_plates(rows, comparisons)}
+
+
+def many_arms(name: str, count: int = 8) -> Synthetic:
+    arms = {"dense": lambda *_: 0.99, **{f"{name}{n}": lambda *_: 0.7 for n in range(count)}}
+    return Synthetic(LENGTHS, (0.0, 0.5, 1.0), repeats=3, arms=arms)
+
+
+def laid_out(figure: Figure) -> Figure:
+    with style():
+        FigureCanvasAgg(figure).draw()
+    return figure
+
+
+def overlapping(texts: Sequence[Text]) -> list[str]:
+    shown = [text for text in texts if text.get_text() and text.get_visible()]
+    boxes = sorted(
+        ((text.get_window_extent(), text.get_text()) for text in shown), key=lambda b: b[0].x0
+    )
+    return [
+        f"{a[1]} {b[1]}" for a, b in pairwise(boxes) if a[0].x1 > b[0].x0 and a[0].overlaps(b[0])
+    ]
+
+
+def test_kinds_have_colours_of_their_own() -> None:
+    for colours, kinds in (
+        (palette.OUTCOME_COLOURS, set(OUTCOMES) - {"exact"}),
+        (palette.LOSS_COLOURS, {*LOST_BY, "elsewhere"}),
+    ):
+        assert set(colours) == kinds
+        assert len(set(colours.values())) == len(colours)
+    assert len(palette.THEMED) == len(set(palette.THEMED.values()))
+
+
+def test_every_colour_has_a_variable_in_the_style_sheet() -> None:
+    css = (Path(palette.__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+    light = css[: css.index("@media")]
+    for colour, variable in palette.THEMED.items():
+        assert f"--{variable}: {colour};" in light
+
+
+def test_where_needles_were_lost_is_drawn_in_those_colours(tmp_path: Path) -> None:
+    figure = plates(tmp_path, Synthetic((1024, 65536), repeats=6))["losses"].figure()
+    drawn = {to_hex(bar.get_facecolor()) for bar in figure.axes[0].patches if bar.get_height()}
+    assert {palette.LOSS_COLOURS["selection"], palette.LOSS_COLOURS["compression"]} <= drawn
+    assert palette.MUTED not in drawn
+
+
+def test_an_arm_looks_the_same_in_every_figure_and_like_no_other(tmp_path: Path) -> None:
+    found = plates(tmp_path, many_arms("v", 20))
+    styles = found["recall"].look.arms
+    assert len(set(styles.values())) == len(styles) == 21
+    for name in ("recall", "seconds", "bytes"):
+        axes = found[name].figure().axes[0]
+        colours = [to_hex(line.get_color()) for line in axes.lines if len(line.get_xdata()) > 1]
+        assert colours[: len(styles)] == [style.colour for style in styles.values()]
+    taxed = found["tax"].figure().axes[0]
+    drawn = [to_hex(bars.lines[0].get_color()) for bars in taxed.containers]
+    assert drawn == [styles[arm].colour for arm in list(styles)[1:]]
+
+
+@pytest.mark.parametrize("name", ["v", LONG])
+def test_axes_keep_their_width_and_texts_their_room(tmp_path: Path, name: str) -> None:
+    for plate in plates(tmp_path, many_arms(name)).values():
+        figure = laid_out(plate.figure())
+        inner = figure.bbox
+        for axes in figure.axes:
+            columns = axes.get_subplotspec().get_gridspec().ncols
+            if axes.axison:
+                assert axes.get_window_extent().width > 0.6 * inner.width / columns
+            assert overlapping(axes.get_xticklabels()) == []
+        assert overlapping([axes._left_title for axes in figure.axes]) == []
+        for legend in figure.legends:
+            box = legend.get_window_extent()
+            assert box.x1 <= inner.x1 + 1
+            assert box.y0 >= inner.y0 - 1
+
+
+def test_the_last_length_is_labelled(tmp_path: Path) -> None:
+    for name, plate in plates(tmp_path, Synthetic(LENGTHS, (0.5,), repeats=3)).items():
+        if name != "phases":
+            labels = [label.get_text() for label in plate.figure().axes[0].get_xticklabels()]
+            assert labels[-1] == "1M"
+
+
+def test_labels_that_do_not_fit_are_thinned() -> None:
+    assert thinned([0, 1, 2, 3], ["1K"] * 4, 5.0) == [0, 1, 2, 3]
+    assert thinned(range(11), ["128K"] * 11, 2.2) == [0, 2, 4, 6, 8, 10]
+    assert thinned([0, 1, 1.02, 1.04], ["1K", "2K", "3K", "4K"], 3.0) == [0, 3]
+
+
+@pytest.mark.parametrize("arms", [1, 2, 8, 40])
+@pytest.mark.parametrize("spacing", [1.0, 8.0])
+def test_shifts_are_centred_and_stay_at_their_residue(arms: int, spacing: float) -> None:
+    moves = shifts(arms, spacing)
+    assert moves.mean() == pytest.approx(0)
+    assert np.abs(moves).max() < spacing / 2
+    assert len(set(moves)) == arms
+
+
+def test_a_phase_point_is_nearest_to_its_own_residue(tmp_path: Path) -> None:
+    plate = plates(tmp_path, many_arms("v"))["phases"]
+    figure = plate.figure()
+    for axes in figure.axes:
+        residues = plate.frame.loc[
+            plate.frame["phase"] == axes.get_title("left"), "residue"
+        ].unique()
+        for bars in axes.containers:
+            at = np.asarray(bars.lines[0].get_xdata(), dtype=float)
+            nearest = [residues[np.abs(residues - x).argmin()] for x in at]
+            assert len(set(nearest)) == len(nearest)
+
+
+def test_recall_has_no_tick_above_all(tmp_path: Path) -> None:
+    axes = plates(tmp_path, Synthetic((1024, 4096), repeats=2))["recall"].figure().axes[0]
+    assert max(axes.get_yticks()) <= 1
+
+
+def test_the_tax_line_breaks_where_it_is_undefined(tmp_path: Path) -> None:
+    arms = {"dense": lambda length, *_: 0.1 if length == 4096 else 1.0, "v4": lambda *_: 0.9}
+    made = Synthetic((1024, 4096, 8192), repeats=6, arms=arms)
+    bars = plates(tmp_path, made)["tax"].figure().axes[0].containers[0]
+    assert np.isnan(np.asarray(bars.lines[0].get_ydata(), dtype=float)).tolist() == [
+        False,
+        True,
+        False,
+    ]
+
+
+def test_names_are_shortened_and_told_apart() -> None:
+    names = [f"{LONG}{n}{LONG}" for n in range(3)]
+    short = fitted(names, 20)
+    assert len(set(short.values())) == 3
+    assert all(len(line) <= 20 for text in short.values() for line in text.split("\n"))
+    assert fitted(["v4"], 20) == {"v4": "v4"}
+
+
+def test_a_frame_without_wrong_answers_can_be_drawn(tmp_path: Path) -> None:
+    sure = {"dense": lambda *_: 1.0, "v4": lambda *_: 1.0}
+    found = plates(tmp_path, Synthetic((1024,), (0.5,), repeats=3, arms=sure))
+    assert isinstance(found["outcomes"].frame, pd.DataFrame)
+    for plate in found.values():
+        laid_out(plate.figure())

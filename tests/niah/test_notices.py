@@ -1,0 +1,72 @@
+"""Whatever a number leaves out is said, on the page, in the terminal and in Markdown."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from niah.compare import load_comparisons
+from niah.notices import notices
+from niah.report_files import write_files
+from niah.results import load_run
+from niah.terminal_report import terminal_report
+from tests.niah.pages import page_of, words_of
+from tests.synthetic_rows import Synthetic, write_run
+
+MADE = Synthetic((1024,), repeats=4)
+
+
+def said(*runs: Path) -> list[str]:
+    loaded = [load_run(run) for run in runs]
+    return notices(loaded, *load_comparisons(loaded))
+
+
+def test_a_whole_run_needs_none(tmp_path: Path) -> None:
+    assert said(write_run(tmp_path / "run", MADE)) == []
+
+
+def test_errors_are_counted(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", replace(MADE, error_every=11))
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    for arm in ("dense", "v4"):
+        failed = sum(row["arm"] == arm and row["correct"] is None for row in rows)
+        assert failed
+        assert any(f"{failed} of 44 questions to {arm} ended" in text for text in said(run))
+
+
+def test_a_run_that_meets_no_other_is_named(tmp_path: Path) -> None:
+    alone = replace(MADE, seed=9, arms={"dense": MADE.arms["dense"]})
+    found = said(write_run(tmp_path / "a", MADE), write_run(tmp_path / "c", alone))
+    assert len(found) == 1
+    assert found[0].startswith("In no comparison: c/dense of c.")
+
+
+def test_what_the_tax_leaves_out_is_named_and_counted(tmp_path: Path) -> None:
+    arms = {"dense": lambda length, *_: 0.1 if length > 2048 else 1.0, "v4": lambda *_: 0.9}
+    (found,) = said(write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=6, arms=arms)))
+    assert "66 of 132 pairs are left out" in found
+    assert "4K" in found
+
+
+def test_bins_are_told(tmp_path: Path) -> None:
+    many = Synthetic((1024,), tuple(k / 19 for k in range(20)), repeats=4)
+    (found,) = said(write_run(tmp_path / "run", many))
+    assert found.startswith("20 depths were asked")
+
+
+def test_every_report_carries_them(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", replace(MADE, error_every=11))
+    console = Console(width=500, record=True, file=io.StringIO())
+    terminal_report(run, console)
+    write_files([run], tmp_path / "md", "md")
+    texts = (
+        words_of(page_of(tmp_path, run)),
+        console.export_text(),
+        (tmp_path / "md" / "report.md").read_text(encoding="utf-8"),
+    )
+    for notice in said(run):
+        assert all(notice in text for text in texts)
