@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := niah models haystacks tests
+PACKAGES := niah models haystacks tests examples .ci
 
 .PHONY: install demo test quick check format lint types docs clean
 

@@ -39,12 +39,17 @@ RANDOM = DeepseekV4Config(
 """DeepSeek-V4's proportions (window 128, m 4, m' 128) in a model of no knowledge."""
 
 
+def no_config(name: str) -> DeepseekV4Config:
+    """For models of other architectures. Raises: ModelError."""
+    raise ModelError(f"model: {name!r} has no DeepSeek-V4 configuration")
+
+
 class Entry(NamedTuple):
-    """A name's one line, and its loader and configuration."""
+    """A name's one line, its loader (of name and options), and its shapes where it has them."""
 
     description: str
     load: Callable[[str, Mapping[str, object]], Model]
-    config: Callable[[str], DeepseekV4Config]
+    config: Callable[[str], DeepseekV4Config] = no_config
 
 
 def load_model(
@@ -137,10 +142,6 @@ def _hugging_face(name: str, options: Mapping[str, object]) -> Model:
     return load(name, options)
 
 
-def _no_config(name: str) -> DeepseekV4Config:
-    raise ModelError(f"model: {name!r} has no DeepSeek-V4 configuration")
-
-
 REGISTRY = {
     "nano-v4": Entry(
         "DeepSeek-V4 with its compressed cache, trained from scratch here",
@@ -162,6 +163,5 @@ REGISTRY = {
     "hf:NAME": Entry(
         "any causal language model of transformers, a hub name or a folder (extra `hf`)",
         _hugging_face,
-        _no_config,
     ),
 }

@@ -3,31 +3,20 @@
 `uses` steps are left out; pip is a stub that writes down how it was called, and so is `niah run`.
 """
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
+from tests.stubs import ROOT, logged, stubbed
 from tests.synthetic_rows import Synthetic, write_run
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
-PYTHON = f"""#!/bin/sh
-if [ "$1 $2" != "-m pip" ]; then exec {sys.executable} "$@"; fi
-echo "$*" >>pip.log
-if [ "$3 $4" = "cache dir" ]; then echo the/cache; fi
-"""
-NIAH = f"""#!/bin/sh
-if [ "$1" = run ]; then echo "$*" >>run.log; exit "$SWEEP_CODE"; fi
-exec {sys.executable} -m niah.cli "$@"
-"""
 SMALL: dict[str, Any] = {"lengths": (1024, 4096), "depths": (0.0, 0.5, 1.0)}
 MADE = {
     "pass": Synthetic(**SMALL, repeats=16, arms={"dense": lambda *_: 1, "v4": lambda *_: 1}),
@@ -50,56 +39,55 @@ class Workspace:
     """A job's working folder; `use` is one use of the action in it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.bin = folder, folder / "bin"
-        self.bin.mkdir()
-        for name, script in (("python", PYTHON), ("niah", NIAH)):
-            (self.bin / name).write_text(script, encoding="utf-8")
-            (self.bin / name).chmod(0o755)
+        self.folder, self.output, self.summary = folder, folder / "output", folder / "summary"
 
     def use(self, sweep_code: int = 0, **given: str) -> Job:
-        inputs = {name: str(entry.get("default", "")) for name, entry in ACTION["inputs"].items()}
-        inputs |= {name.replace("_", "-"): value for name, value in given.items()}
-        known = {f"inputs.{name}": value for name, value in inputs.items()}
-        known["github.action_path"] = str(ROOT)
-        output, summary = self.folder / "output", self.folder / "summary"
-        output.write_text("", encoding="utf-8")
-        summary.write_text("", encoding="utf-8")
+        values = input_values(given)
+        for path in (self.output, self.summary):
+            path.write_text("", encoding="utf-8")
         code, log = 0, ""
-        for step in ACTION["runs"]["steps"]:
-            if "run" not in step or (
-                step.get("if") == "inputs.config != ''" and not given.get("config")
-            ):
-                continue
-            environment = {k: filled(v, known) for k, v in step["env"].items()} | {
-                "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
-                "PYTHONPATH": str(ROOT),
-                "GITHUB_OUTPUT": str(output),
-                "GITHUB_STEP_SUMMARY": str(summary),
-                "SWEEP_CODE": str(sweep_code),
-            }
-            done = subprocess.run(
-                ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
-                cwd=self.folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+        for step in bash_steps(sweep=bool(values["inputs.config"])):
+            done = self.run(step, values, sweep_code)
             code, log = done.returncode, log + done.stdout + done.stderr
             if code:
                 break
-        lines = output.read_text(encoding="utf-8").splitlines()
+        lines = self.output.read_text(encoding="utf-8").splitlines()
         outputs = dict(line.split("=", 1) for line in lines)
-        return Job(code, log, outputs, summary.read_text(encoding="utf-8"))
+        return Job(code, log, outputs, self.summary.read_text(encoding="utf-8"))
+
+    def run(
+        self, step: dict[str, Any], values: dict[str, str], sweep_code: int
+    ) -> subprocess.CompletedProcess[str]:
+        files = {"GITHUB_OUTPUT": str(self.output), "GITHUB_STEP_SUMMARY": str(self.summary)}
+        given = {name: filled(text, values) for name, text in step["env"].items()}
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]]
+        environment = stubbed(self.folder, sweep_code) | files | given
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )
 
     def logged(self, name: str) -> list[str]:
-        path = self.folder / f"{name}.log"
-        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return logged(self.folder, name)
 
 
-def filled(text: str, known: dict[str, str]) -> str:
+def input_values(given: dict[str, str]) -> dict[str, str]:
+    """What expressions stand for: the inputs, given or by default, and the action's own folder."""
+    defaults = {name: entry.get("default", "") for name, entry in ACTION["inputs"].items()}
+    inputs = defaults | {name.replace("_", "-"): value for name, value in given.items()}
+    values = {f"inputs.{name}": value for name, value in inputs.items()}
+    return values | {"github.action_path": str(ROOT)}
+
+
+def bash_steps(sweep: bool) -> list[dict[str, Any]]:
+    steps = [step for step in ACTION["runs"]["steps"] if "run" in step]
+    conditions = {step["if"] for step in steps if "if" in step}
+    assert conditions == {"inputs.config != ''"}
+    return [step for step in steps if sweep or "if" not in step]
+
+
+def filled(text: str, values: dict[str, str]) -> str:
     """The text with each expression's value; an expression that is not known is an error."""
-    return re.sub(r"\$\{\{ (\S+) \}\}", lambda found: known[found[1]], text)
+    return re.sub(r"\$\{\{ (\S+) \}\}", lambda found: values[found[1]], text)
 
 
 @pytest.fixture
