@@ -70,7 +70,7 @@ def _load(name: str, split: str) -> Any:
         import datasets
     except ImportError:
         raise CorpusError(
-            f"corpus: 'hf:{name}' needs datasets: pip install 'niah-harness[hf]'"
+            f"corpus: 'hf:{name}' needs datasets: in a checkout, pip install '.[hf]'"
         ) from None
     try:
         return datasets.load_dataset(name, split=split)

@@ -82,7 +82,7 @@ def _huggingface(location: str) -> RustTokenizer:
         from transformers import AutoTokenizer
     except ImportError:
         raise TokenizerError(
-            f"tokenizer: 'hf:{location}' needs transformers: pip install 'niah-harness[hf]'"
+            f"tokenizer: 'hf:{location}' needs transformers: in a checkout, pip install '.[hf]'"
         ) from None
     try:
         loaded = AutoTokenizer.from_pretrained(location)

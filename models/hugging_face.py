@@ -151,7 +151,7 @@ def load(name: str, options: Mapping[str, object]) -> HuggingFaceModel:
         from transformers import AutoModelForCausalLM
     except ImportError:
         raise ModelError(
-            f"model: {name!r} needs transformers: pip install 'niah-harness[hf]'"
+            f"model: {name!r} needs transformers: in a checkout, pip install '.[hf]'"
         ) from None
     location = name.removeprefix("hf:")
     try:

@@ -124,5 +124,5 @@ def test_without_transformers_the_message_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ModelError, match=r"needs transformers: pip install 'niah-harness\[hf\]'$"):
+    with pytest.raises(ModelError, match=r"needs transformers: in a checkout, pip install '\.\[hf\]'$"):
         load("hf:x", {})
