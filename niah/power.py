@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import ndtri
+from scipy.special import stdtrit
 
 ALPHA = 0.05
 POWER = 0.8
@@ -48,16 +48,18 @@ def smallest_detectable_tax(
     alpha: float = ALPHA,
     power: float = POWER,
     design_effect: float = 1.0,
+    freedom: float = math.inf,
 ) -> float:
     """The smallest true tax that `pairs` questions show to be above zero, with chance `power`.
 
     Where the answer would exceed `discordance`, the arms are taken to disagree in one direction
-    only and discordance grows with the tax. Arguments as in `pairs_needed`.
+    only and discordance grows with the tax. `freedom` is streams - 1, for Student's quantiles as
+    the gate takes them; other arguments as in `pairs_needed`.
     """
     _check_share("discordance", discordance)
     if pairs < 1:
         raise ValueError(f"pairs is {pairs}; at least 1 is needed")
-    effect = _quantiles(alpha, power) * math.sqrt(design_effect / pairs)
+    effect = _quantiles(alpha, power, freedom) * math.sqrt(design_effect / pairs)
     # effect = tax / sqrt(discordance - tax^2), solved for the tax
     one_way = effect**2 / (1 + effect**2)
     return math.sqrt(discordance * one_way) if discordance > one_way else one_way
@@ -78,9 +80,9 @@ def more_samples(
     }
 
 
-def _quantiles(alpha: float, power: float) -> float:
+def _quantiles(alpha: float, power: float, freedom: float = math.inf) -> float:
     """How many standard errors of the mean a true effect has to be away from the margin."""
-    return float(ndtri(1 - alpha) + ndtri(power))
+    return float(stdtrit(freedom, 1 - alpha) + stdtrit(freedom, power))
 
 
 def _check_share(name: str, value: float) -> None:

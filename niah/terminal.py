@@ -3,7 +3,7 @@
 Knows rows and plans as values; runs nothing.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Never
 
@@ -40,21 +40,43 @@ def print_plan(console: Console, plan: Plan, estimates: Mapping[str, Estimate]) 
             f"cache up to {needs.cache_bytes / 2**20:,.1f} MiB"
         )
     if any(arm.role == "compressed" for arm in sweep.arms):
-        console.print(power_line(recall_questions(plan)))
+        console.print(power_table(plan))
+        console.print(
+            f"(power .8, one-sided .05, {ASSUMED_DISCORDANCE:.0%} of pairs discordant; more "
+            "where questions of a stream go together; one stream leaves a gate inconclusive)"
+        )
 
 
-def recall_questions(plan: Plan) -> int:
-    return sum(trial.control is None for _, trial in plan.trials())
+def power_table(plan: Plan) -> Table:
+    """The smallest tax that the sweep can show, overall and by length, and with twice the
+    repeats."""
+    table = Table(title="detectable tax, points", box=None, header_style="dim")
+    for name in ("length", "pairs", "streams", "this sweep", "repeats doubled"):
+        table.add_column(name, justify="right")
+    for name, streams in questions_by_length(plan).items():
+        pairs, count = sum(streams.values()), len(streams)
+        shown = [detectable(n * pairs, n * count) for n in (1, 2)]
+        table.add_row(name, f"{pairs:,}", str(count), *shown)
+    return table
 
 
-def power_line(pairs: int) -> str:
-    """The smallest tax that the sweep can show, and what four times the questions would show."""
-    now, more = (smallest_detectable_tax(n, ASSUMED_DISCORDANCE) * 100 for n in (pairs, 4 * pairs))
-    return (
-        f"detectable tax: {now:.1f} points overall from {pairs} pairs, {more:.1f} from four times "
-        f"as many (power .8, one-sided .05, {ASSUMED_DISCORDANCE:.0%} of pairs discordant, "
-        "clustering left out)"
-    )
+def questions_by_length(plan: Plan) -> dict[str, Counter[tuple[str, int, int]]]:
+    """How many questions each stream (corpus, repeat, index) is asked: all, then by length."""
+    found: dict[int, Counter[tuple[str, int, int]]] = defaultdict(Counter)
+    for stream, trial in plan.trials():
+        if trial.control is None:
+            of = (stream.corpus, stream.repeat, stream.index)
+            found[trial.requested_length][of] += 1
+    by_length = {length_text(length): found[length] for length in sorted(found)}
+    return {"all": sum(found.values(), Counter()), **by_length}
+
+
+def detectable(pairs: int, streams: int) -> str:
+    """In points, with Student's quantile as in a gate; there is none to state for one stream."""
+    if streams < 2:
+        return "one stream"
+    tax = smallest_detectable_tax(pairs, ASSUMED_DISCORDANCE, freedom=streams - 1)
+    return f"{100 * tax:.1f}"
 
 
 def duration(seconds: float) -> str:

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from niah import cli, export, gate, stats
+from niah.power import smallest_detectable_tax
 from niah.store import read_rows
 from tests.synthetic_rows import Synthetic, write_run
 
@@ -125,6 +126,26 @@ def test_a_plan_says_what_a_sweep_costs_and_shows(call: Call, tmp_path: Path) ->
     for told in (f"{QUESTIONS} questions", "cell by cell", "arm v4-top8: about", "detectable tax"):
         assert told in done.out
     assert not list(tmp_path.glob("results"))
+
+
+def test_a_plan_says_what_each_length_can_show_and_what_one_stream_cannot(
+    call: Call, tmp_path: Path
+) -> None:
+    sweep = {"max_needle_share": 1.0, "depths": 8, "lengths": ["1K", "2K"]}
+    alone = call("plan", written(tmp_path, **sweep)).out.split("detectable tax")[1]
+    assert [line.count(" one stream ") for line in alone.splitlines()[2:5]] == [1, 1, 1]
+    told = call("plan", written(tmp_path, **sweep, repeats=4)).out.split("detectable tax")[1]
+    found = {line.split()[0]: line.split()[1:] for line in told.splitlines()[2:5]}
+    assert {name: numbers[:2] for name, numbers in found.items()} == {
+        "all": ["64", "4"],
+        "1K": ["32", "4"],
+        "2K": ["32", "4"],
+    }
+    now, doubled = map(float, found["1K"][2:])
+    overall = float(found["all"][2])
+    assert doubled < now
+    assert overall < now
+    assert overall == pytest.approx(100 * smallest_detectable_tax(64, 0.03, freedom=3), abs=0.05)
 
 
 @pytest.mark.parametrize(

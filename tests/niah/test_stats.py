@@ -177,6 +177,12 @@ def test_power_matches_the_published_example() -> None:
     assert pairs_needed(0.02, 0.03, design_effect=2) == pytest.approx(920, abs=10)
 
 
+def test_few_streams_detect_less() -> None:
+    found = [smallest_detectable_tax(400, 0.03, freedom=n) for n in (1, 3, 30, 10**6)]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] == pytest.approx(smallest_detectable_tax(400, 0.03), abs=1e-6)
+
+
 @pytest.mark.parametrize("tax", [0.7, 0.9, 1.0, -1.0])
 def test_a_very_large_tax_takes_few_pairs(tax: float) -> None:
     assert 1 <= pairs_needed(tax, abs(tax), 0.02) <= 3
