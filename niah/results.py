@@ -40,6 +40,7 @@ OPTIONAL: dict[str, object] = {
     "excerpt": None,
     "lost_by": None,
     "selection": None,
+    "compression_ratio": float("nan"),
 }
 PHASES = {  # column: the sweep's field that asks for it, what has the residue, the modulus
     "length_mod_4": ("length_phase", "length", 4),

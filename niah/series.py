@@ -49,6 +49,24 @@ def tax_by_length(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def tax_by_text(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """comparison, haystack, ratio (zlib's, mean over streams: how far the text can be compressed),
+    pairs, baseline, compressed, tax, low, high, defined; the most compressible text first."""
+    found = []
+    for comparison in comparisons:
+        of_arms = rows[rows["arm"].isin([comparison.baseline, comparison.compressed])]
+        by_stream = of_arms.groupby(["corpus", "stream_id"])["compression_ratio"].mean()
+        ratios = by_stream.groupby("corpus").mean()
+        for corpus, tax in comparison.slices("corpus").items():
+            low, high = tax.interval
+            where = {"comparison": comparison.title, "haystack": corpus, "ratio": ratios[corpus]}
+            recalls = {"pairs": tax.pairs, "baseline": tax.baseline, "compressed": tax.compressed}
+            span = {"tax": tax.value, "low": low, "high": high, "defined": tax.defined}
+            found.append({**where, **recalls, **span})
+    frame = pd.DataFrame(found)
+    return frame.sort_values(["comparison", "ratio"], ascending=[True, False]) if found else frame
+
+
 def bytes_by_length(rows: pd.DataFrame) -> pd.DataFrame:
     """arm, length, mean bytes held by kind and in total when the question was asked."""
     held = rows[(rows["bytes_total"] > 0) & rows["control"].isna()]

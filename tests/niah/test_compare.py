@@ -11,7 +11,7 @@ import pytest
 
 from niah.compare import Comparison, left_out_text, load_comparisons, slice_rows
 from niah.results import load_run
-from niah.series import recall_by_phase, tax_by_length
+from niah.series import recall_by_phase, tax_by_length, tax_by_text
 from niah.views import make_heatmap
 from tests.synthetic_rows import Synthetic, write_run
 
@@ -84,6 +84,22 @@ def test_a_cell_of_unanswerable_questions_is_undefined_whatever_it_recalls(tmp_p
     assert cell.baseline.value == 1.0
     assert not cell.tax.defined
     assert not comparison.slices("at_length")[4096.0].defined
+
+
+def test_the_tax_by_text_goes_with_how_far_it_can_be_compressed(tmp_path: Path) -> None:
+    def change(row: Row) -> Row:
+        dense = row["corpus"] == "python"
+        lost = dense and row["arm"] == "v4" and row["depth"] == 0
+        ratio = (2.0 if dense else 4.0) + row["repeat"] % 2
+        return {"compression_ratio": ratio, "correct": not lost}
+
+    run = load_run(changed(tmp_path / "run", MADE, change))
+    rows, comparisons = load_comparisons([run])
+    found = tax_by_text(rows, comparisons).set_index("haystack")
+    assert list(found.index) == ["kjv", "python"]
+    assert list(found["ratio"]) == [4.5, 2.5]
+    assert list(found["tax"]) == [0.0, 0.5]
+    assert list(found["pairs"]) == [48, 48]
 
 
 def test_a_question_put_to_one_arm_is_in_no_tax(tmp_path: Path) -> None:
