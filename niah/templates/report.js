@@ -159,7 +159,7 @@
     for (const limit of document.querySelectorAll("[data-limit]")) limit.textContent = whole(100 * current().limit);
     const { classes, label, columns } = current().layout;
     byId("maps").className = classes;
-    byId("maps").style.setProperty("--label", `${label}ch`);
+    byId("maps").style.setProperty("--label", label);
     byId("maps").style.setProperty("--columns", columns);
     tell(cells.reduce((sum, cell) => sum + cell.bAsked, 0));
   }

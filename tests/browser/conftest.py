@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from niah.report import write_report
-from tests.browser.opened import HOSTILE, MADE, PATIENCE_MS, Opened, open_page
+from tests.browser.opened import HOSTILE, MADE, PATIENCE_MS, WIDE, Opened, open_page
 from tests.synthetic_rows import Synthetic, write_run
 
 if TYPE_CHECKING:
@@ -64,9 +66,25 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def hostile_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
-    arms = {"dense": lambda *_: 1.0, "v4": lambda *_: 0.5}
+    arms = {HOSTILE: lambda *_: 1.0, "v4": lambda *_: 0.5}
     made = Synthetic((1024,), (0.5,), (HOSTILE,), (HOSTILE,), 4, arms, answer=HOSTILE)
-    return write_report([write_run(folder / "<img src=x>", made)], folder / "page.html")
+    run = write_run(folder / "<img src=x>", made)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        row |= {"model": HOSTILE, "gold": [HOSTILE], "question": HOSTILE}
+        row["excerpt"] = dict.fromkeys(("before", "needle", "after"), HOSTILE)
+    rows[-1] |= {"correct": None, "error": HOSTILE, "outcome": "error"}
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return write_report([run], folder / "page.html")
+
+
+@pytest.fixture(scope="session")
+def several_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs with long names, eleven lengths, and a third arm."""
+    folder = tmp_path_factory.mktemp("several")
+    names = ("a-sweep-of-monday-with-a-long-name", "a-sweep-of-tuesday-with-another-name")
+    runs = [write_run(folder / name, replace(WIDE, seed=seed)) for seed, name in enumerate(names)]
+    return write_report(runs, folder / "page.html")
 
 
 @pytest.fixture

@@ -6,14 +6,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.synthetic_rows import Synthetic
+from tests.synthetic_rows import Synthetic, baseline_chance, compressed_chance
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 PATIENCE_MS = 90_000  # a busy machine is slow, not wrong
 HOSTILE = '</script><img src=x onerror="window.attacked=1"><script>window.attacked=1</script>'
-MADE = Synthetic(lengths=(1024, 4096, 16384), families=("single", "multi"), repeats=4)
+MADE = Synthetic(
+    lengths=(1024, 4096, 16384), families=("single", "multi"), corpora=("kjv", "code"), repeats=4
+)
+WIDE = Synthetic(
+    lengths=tuple(1024 * 2**power for power in range(11)),
+    families=("single", "multi"),
+    repeats=2,
+    arms={
+        "dense": baseline_chance,
+        "v4-with-half-the-entries": compressed_chance,
+        "v4-with-a-quarter": lambda *_: 0.7,
+    },
+)
 
 
 @dataclass

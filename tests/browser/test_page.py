@@ -10,12 +10,15 @@ import pandas as pd
 import pytest
 
 from niah.report import write_report
+from niah.stats import Tax, estimate_recall, estimate_tax
+from niah.wording import points
 from tests.browser.opened import HOSTILE, MADE, Opened, open_page
 from tests.synthetic_rows import records, write_run
 
 pytestmark = pytest.mark.browser
 
 ROWS = pd.DataFrame(records(MADE))
+DARK = ("rgb(20, 24, 28)", "rgb(230, 233, 236)")
 
 
 def cell_rows(length: int, depth: float, family: str | None = None) -> pd.DataFrame:
@@ -26,6 +29,13 @@ def cell_rows(length: int, depth: float, family: str | None = None) -> pd.DataFr
 def counts(rows: pd.DataFrame, arm: str) -> str:
     asked = rows[rows["arm"] == arm]["correct"]
     return f"{asked.sum()}/{len(asked)}"
+
+
+def paired_tax(rows: pd.DataFrame) -> Tax:
+    sides = {arm: rows[rows["arm"] == arm].set_index("pair") for arm in MADE.arms}
+    base, small = sides["dense"], sides["v4"].reindex(sides["dense"].index)
+    streams = (base["corpus"] + base["repeat"].astype(str)).to_numpy()
+    return estimate_tax(base["correct"].to_numpy(), small["correct"].to_numpy(), streams)
 
 
 def cell(opened: Opened, side: str, row: int, column: int) -> Any:
@@ -65,13 +75,30 @@ def test_hover_and_keys_tell_counts_and_intervals(opened: Opened) -> None:
     said = tip.inner_text()
     assert "16K tokens, depth 10%" in said
     assert "95%:" in said
-    assert f"{counts(cell_rows(16384, 0.1), 'v4').replace('/', ' of ')}" in said
+    for arm in ("dense", "v4"):
+        here = cell_rows(16384, 0.1)
+        here = here[here["arm"] == arm]
+        right, asked = here["correct"].sum(), len(here)
+        streams = here["corpus"] + here["repeat"].astype(str)
+        low, high = estimate_recall(here["correct"].to_numpy(), streams.to_numpy()).interval
+        told = f"{arm}: {points(right / asked)}% recalled, {right} of {asked} "
+        assert f"{told}(95%: {points(low)} to {points(high)})" in said
+    low, high = paired_tax(cell_rows(16384, 0.1)).interval
+    assert f"points (95%: {points(low)} to {points(high)})" in said
     cell(opened, "baseline", 0, 0).focus()
     opened.page.keyboard.press("ArrowDown")
     opened.page.keyboard.press("ArrowRight")
     assert "4K tokens, depth 10%" in tip.inner_text()
     focused = opened.page.evaluate("document.activeElement.getAttribute('aria-label')")
-    assert ", 4K tokens, depth 10%: " in focused
+    assert focused.startswith(f"100 {counts(cell_rows(4096, 0.1), 'dense')} percent and count")
+    assert "recalled by dense, 4K tokens, depth 10% (95%: " in focused
+
+
+def test_escape_hides_what_hovering_shows(opened: Opened) -> None:
+    cell(opened, "tax", 1, 2).hover()
+    assert opened.page.locator("#tip").is_visible()
+    opened.page.keyboard.press("Escape")
+    assert not opened.page.locator("#tip").is_visible()
 
 
 def test_a_cell_opens_its_questions(opened: Opened) -> None:
@@ -97,25 +124,178 @@ def test_a_cell_opens_its_questions(opened: Opened) -> None:
     assert not opened.page.locator("#questions").is_visible()
 
 
-def test_filters_change_cells_and_questions(opened: Opened) -> None:
-    opened.page.locator("#filter-family").select_option("single")
-    rows = cell_rows(4096, 0.2, "single")
-    shown = cell(opened, "compressed", 2, 1)
-    assert shown.locator("small").inner_text() == counts(rows, "v4")
-    asked = ROWS[ROWS["family"] == "single"]["pair"].nunique()
-    assert opened.page.locator("#shown").inner_text() == f"{asked} paired questions shown"
+PHASES = {"needle_phase": "needle_start", "length_phase": "length"}
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"family": "single"},
+        {"corpus": "code"},
+        {"needle_phase": "2"},
+        {"family": "multi", "corpus": "kjv"},
+        {"template_split": "unseen", "corpus": "kjv"},
+    ],
+)
+def test_filters_change_cells_and_questions(opened: Opened, chosen: dict[str, str]) -> None:
+    rows = ROWS
+    for name, value in chosen.items():
+        opened.page.locator(f"#filter-{name}").select_option(value)
+        values = ROWS[PHASES[name]] % 4 if name in PHASES else ROWS[name]
+        rows = rows[values.astype(str).reindex(rows.index) == value]
+    pairs = rows["pair"].nunique()
+    assert opened.page.locator("#shown").inner_text() == f"{pairs} paired questions shown"
+    place = rows.iloc[0]
+    here = rows[(rows["length"] == place["length"]) & (rows["depth"] == place["depth"])]
+    where = MADE.depths.index(place["depth"]), MADE.lengths.index(place["length"])
+    shown = cell(opened, "compressed", *where)
+    assert shown.locator("small").inner_text() == counts(here, "v4")
     shown.click()
-    assert opened.page.locator("#questions-list li").count() == rows["pair"].nunique()
+    assert opened.page.locator("#questions-list .question").count() == here["pair"].nunique()
+    for name, value in chosen.items():
+        if name in ("family", "corpus"):
+            assert all(
+                value in text for text in opened.page.locator(".where").all_inner_texts()[::2]
+            )
 
 
-def test_a_hostile_answer_is_shown_and_not_run(chromium: Any, hostile_report: Path) -> None:
+def test_where_filters_cannot_be_combined_the_page_says_so(
+    chromium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("niah.report.MAX_CELLS", 600)
+    path = write_report([write_run(tmp_path / "run", MADE)], tmp_path / "page.html")
+    opened = open_page(chromium, path)
+    assert "One filter at a time" in opened.page.locator("#combining").inner_text()
+    opened.page.locator("#filter-family").select_option("single")
+    opened.page.locator("#filter-corpus").select_option("code")
+    assert opened.page.locator("#filter-family").input_value() == "all"
+    asked = ROWS[ROWS["corpus"] == "code"]["pair"].nunique()
+    assert opened.page.locator("#shown").inner_text() == f"{asked} paired questions shown"
+    opened.page.context.close()
+
+
+def test_arms_can_be_chosen(chromium: Any, several_report: Path) -> None:
+    opened = open_page(chromium, several_report)
+    select = opened.page.locator("#comparison")
+    titles = select.locator("option").all_inner_texts()
+    assert len(titles) > 3
+    first = opened.page.locator('.heat[data-side="compressed"]').inner_text()
+    select.select_option("1")
+    names = opened.page.locator(".map figcaption strong").all_inner_texts()
+    assert f"{names[1]} against {names[0]}" == titles[1]
+    assert opened.page.locator('.heat[data-side="compressed"]').inner_text() != first
+    assert names[1] in opened.page.locator(".heat caption").nth(1).text_content()
+    opened.page.context.close()
+
+
+def test_only_wrong_counts_the_arms_that_are_compared(chromium: Any, several_report: Path) -> None:
+    opened = open_page(chromium, several_report)
+    opened.page.locator("#comparison").select_option("0")
+    names = opened.page.locator(".map figcaption strong").all_inner_texts()[:2]
+    opened.page.locator('.heat[data-side="tax"] .cell').nth(60).click()
+    opened.page.locator("#only-wrong").check()
+    items = opened.page.locator("#questions-list li:has(.question)")
+    for number in range(items.count()):
+        wrong = items.nth(number).locator("dt:has(+ .wrong)").all_inner_texts()
+        assert set(wrong) & set(names)
+    opened.page.context.close()
+
+
+def test_a_question_without_its_text_says_where_it_is(
+    chromium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("niah.page_data.EXCERPT_SHARE", 0)
+    run = write_run(tmp_path / "a run", MADE)
+    opened = open_page(chromium, write_report([run], tmp_path / "page.html"))
+    cell(opened, "tax", 0, 0).click()
+    told = opened.page.locator("#questions-list li").first.inner_text()
+    keys = set(cell_rows(1024, 0.0)["key"])
+    command = f"text around the needle: niah show '{run}' "
+    assert told.partition(command)[2].split()[0] in keys
+    opened.page.context.close()
+
+
+def test_nothing_hostile_runs_and_all_of_it_is_shown(chromium: Any, hostile_report: Path) -> None:
     opened = open_page(chromium, hostile_report)
     opened.page.locator(".heat .cell").first.click()
-    said = opened.page.locator("#questions-list .said").nth(1)
-    assert said.inner_text() == HOSTILE
+    first = opened.page.locator("#questions-list li").first
+    for part in (".said", ".question", "mark", "dt:nth-of-type(2)"):
+        assert HOSTILE in first.locator(part).last.inner_text()
+    assert HOSTILE in opened.page.locator(".map figcaption strong").first.text_content()
+    assert HOSTILE in opened.page.locator("#questions-list").inner_text()
+    assert HOSTILE in opened.page.locator("table.data td").all_text_contents()  # the model
+    assert opened.page.locator("svg text", has_text="onerror").count() > 3
     assert opened.page.evaluate("window.attacked") is None
     assert opened.page.locator("img").count() == 0
+    assert opened.page.locator("script").count() == 2
     assert opened.complaints == []
+    opened.page.context.close()
+
+
+def test_without_scripts_the_heatmaps_look_the_same(chromium: Any, several_report: Path) -> None:
+    found = []
+    for scripts in (True, False):
+        opened = open_page(chromium, several_report, java_script_enabled=scripts)
+        cells = opened.page.locator(".heat .cell")
+        found.append([(c.inner_text(), c.get_attribute("class")) for c in cells.all()[:200]])
+        opened.page.context.close()
+    assert len(found[0]) == 200
+    assert found[0] == found[1]
+
+
+def test_paper_shows_what_is_closed_on_the_screen(opened: Opened) -> None:
+    page = opened.page
+    page.locator("#filter-family").select_option("single")
+    closed = page.locator("details:not([open])").count()
+    assert closed > 3
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    page.emulate_media(media="print")
+    printed = page.locator("#printed").inner_text()
+    asked = ROWS[ROWS["family"] == "single"]["pair"].nunique()
+    assert "v4 against dense" in printed
+    assert "Needle family: single" in printed
+    assert f"{asked} paired questions" in printed
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details:not([open])").count() == closed
+
+
+CLIPPED = """() => [...document.querySelectorAll('.heat th, .cell b, .figures dd, .legend span')]
+    .filter(one => !one.closest('.map:not(.baseline)') || one.scope !== 'row')
+    .filter(one => one.scrollWidth > one.clientWidth + 1 && one.clientWidth > 1
+        && getComputedStyle(one).display !== 'inline')
+    .map(one => one.textContent)"""
+TOUCHING = """() => [...document.querySelectorAll('.heat thead tr')].flatMap(row => {
+    const boxes = [...row.cells].slice(1).map(cell => {
+        const range = document.createRange();
+        range.selectNodeContents(cell);
+        return range.getBoundingClientRect();
+    });
+    return boxes.slice(1).filter((box, i) => box.left < boxes[i].right + 1).map(box => box.left);
+})"""
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_eleven_lengths_and_long_names_fit(chromium: Any, several_report: Path, width: int) -> None:
+    opened = open_page(chromium, several_report, viewport={"width": width, "height": 900})
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.page.evaluate(TOUCHING) == []
+    assert opened.page.evaluate(CLIPPED) == []
+    opened.page.context.close()
+
+
+def test_labels_are_whole_and_equal_on_paper(chromium: Any, several_report: Path) -> None:
+    opened = open_page(chromium, several_report, viewport={"width": 720, "height": 1000})
+    opened.page.emulate_media(media="print")
+    assert opened.page.evaluate(TOUCHING) == []
+    assert opened.page.evaluate(CLIPPED) == []
+    sizes = opened.page.eval_on_selector_all(
+        ".heat thead th", "all => all.map(one => getComputedStyle(one).fontSize)"
+    )
+    rows = opened.page.eval_on_selector_all(
+        ".map.baseline .heat tbody th", "all => all.map(one => getComputedStyle(one).fontSize)"
+    )
+    assert len({size for size in [*sizes, *rows] if size != "0px"}) == 1
     opened.page.context.close()
 
 
@@ -129,7 +309,8 @@ def test_the_page_fits_its_window(chromium: Any, report: Path, scheme: str, widt
     paper, ink = opened.page.evaluate(
         "(s => [s.backgroundColor, s.color])(getComputedStyle(document.body))"
     )
-    assert paper != ink
+    dark = scheme == "dark"
+    assert (paper, ink) == (DARK if dark else ("rgb(255, 255, 255)", "rgb(31, 36, 41)"))
     opened.page.context.close()
 
 
