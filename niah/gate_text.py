@@ -21,7 +21,7 @@ def as_text(result: GateResult) -> str:
         rows = [HEADERS, *(_row(check) for check in checks)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEADERS))]
         lines += [title, *(_aligned(row, widths) for row in rows), ""]
-    lines += [f"{check.name}: {advice(check)}" for check in result.checks if advice(check)]
+    lines += [f"{name}: {advice(check)}" for name, check in named(result) if advice(check)]
     lines += [f"note: {note}" for note in result.notes]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -34,7 +34,7 @@ def as_markdown(result: GateResult) -> str:
         lines.append("|:--|--:|--:|--:|--:|--:|--:|:--|")
         lines += [f"| {' | '.join(map(markdown_text, _row(check)))} |" for check in checks]
         lines.append("")
-    found = [f"- {check.name}: {advice(check)}" for check in result.checks if advice(check)]
+    found = [f"- {name}: {advice(check)}" for name, check in named(result) if advice(check)]
     lines += [markdown_text(line) for line in (*found, *(f"- {note}" for note in result.notes))]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -82,12 +82,21 @@ def summary(result: GateResult) -> str:
     """The verdict in a sentence."""
     margin = f"{points(result.max_tax)} points"
     what = f"{result.run} against {result.against}" if result.against else result.run
-    failed = [check.name for check in result.checks if check.decides and _failed(check)]
+    failed = [name for name, check in named(result) if check.decides and _failed(check)]
     if result.verdict == "pass":
         return f"PASS {what}: recall lost is shown to be at most {margin}."
     if result.verdict == "fail":
         return f"FAIL {what}: recall lost is shown to exceed the margin ({', '.join(failed)})."
     return f"INCONCLUSIVE {what}: recall lost is shown neither within {margin} nor beyond."
+
+
+def named(result: GateResult) -> list[tuple[str, Check]]:
+    """The checks by name; where there are several comparisons, that of their own before it."""
+    several = len({check.comparison for check in result.checks}) > 1
+    return [
+        (f"{check.comparison}, {check.name}" if several else check.name, check)
+        for check in result.checks
+    ]
 
 
 def advice(check: Check) -> str:
