@@ -97,7 +97,7 @@ def write_parquet(found: Iterator[Record], path: Path) -> None:
         import pyarrow.parquet as pq
     except ImportError:
         raise StoreError(
-            "format parquet: needs pyarrow: pip install 'niah-harness[parquet]'"
+            "format parquet: needs pyarrow: in a checkout, pip install '.[parquet]'"
         ) from None
     table = pa.Table.from_pylist([flattened(record) for record in found])
     pq.write_table(table, path)
