@@ -69,3 +69,12 @@ def test_other_questions_are_told_apart(tmp_path: Path) -> None:
     accept(write_run(tmp_path / "run", MADE), reference)
     lines = accept(write_run(tmp_path / "other", replace(MADE, seed=5)), reference)
     assert sum("no question in common" in line for line in lines) == 2
+
+
+def test_an_interrupted_run_is_no_reference(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", MADE)
+    lines = (run / "rows.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (run / "rows.jsonl").write_text("".join(lines[:-2]), encoding="utf-8")
+    with pytest.raises(NiahError, match=r"dense was asked 47 of 48 questions; run it again"):
+        accept(run, tmp_path / "reference")
+    assert not (tmp_path / "reference").exists()
