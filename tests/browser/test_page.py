@@ -284,6 +284,19 @@ def test_eleven_lengths_and_long_names_fit(chromium: Any, several_report: Path, 
     opened.page.context.close()
 
 
+def test_answers_have_room_on_a_phone(chromium: Any, report: Path) -> None:
+    opened = open_page(chromium, report, viewport={"width": 390, "height": 844})
+    lost = ROWS[ROWS["lost_by"].notna()].iloc[0]
+    where = MADE.depths.index(lost["depth"]), MADE.lengths.index(lost["length"])
+    cell(opened, "tax", *where).click()
+    assert opened.page.locator("#questions-list .lost").count()
+    heights = opened.page.eval_on_selector_all(
+        "#questions-list .said", "all => all.map(one => one.getBoundingClientRect().height)"
+    )
+    assert max(heights) < 2 * min(heights)
+    opened.page.context.close()
+
+
 def test_labels_are_whole_and_equal_on_paper(chromium: Any, several_report: Path) -> None:
     opened = open_page(chromium, several_report, viewport={"width": 720, "height": 1000})
     opened.page.emulate_media(media="print")

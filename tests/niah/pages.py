@@ -10,9 +10,9 @@ from typing import Any
 
 from niah.report import write_report
 
-AT, CHOICES, GOLD, KEY, ANSWERS, EXCERPT = slice(0, 2), 2, 6, 8, 9, 10  # places in a question
+CHOICES, ANSWERS, EXCERPT = 2, 9, 10  # places in a question
 # places in a cell: page_cells.cell_line after row and column
-BASELINE, COMPRESSED, LOST = slice(2, 9), slice(9, 16), 18
+BASELINE, COMPRESSED, TAX, LOST = slice(2, 9), slice(9, 16), 16, 18
 
 
 def page_of(tmp_path: Path, *runs: Path) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from niah.cli import app
 from niah.compare import load_comparisons
 from niah.errors import NiahError
 from niah.headline import headline
@@ -19,7 +22,17 @@ from niah.series import losses_by_length
 from niah.stats import estimate_recall
 from niah.views import make_heatmap
 from niah.wording import loss_text
-from tests.niah.pages import ANSWERS, BASELINE, COMPRESSED, EXCERPT, LOST, page_data, page_of
+from tests.niah.pages import (
+    ANSWERS,
+    BASELINE,
+    COMPRESSED,
+    EXCERPT,
+    LOST,
+    TAX,
+    page_data,
+    page_of,
+    words_of,
+)
 from tests.synthetic_rows import Synthetic, records, write_run
 
 SMALL = Synthetic(lengths=(1024, 4096), depths=(0.0, 0.5, 1.0), repeats=4)
@@ -229,3 +242,47 @@ def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / side / "run", SMALL) for side in ("a", "b")]
     with pytest.raises(NiahError, match="different names"):
         write_report(runs, tmp_path / "out")
+
+
+def test_a_report_on_several_runs_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = Synthetic((1024,), (0.5,), repeats=2)
+    for name in ("a", "b"):
+        write_run(tmp_path / name, made)
+    for runs in (["a"], ["a", "b"]):
+        done = CliRunner().invoke(app, ["report", *runs])
+        assert done.exit_code == 0, done.output
+    assert {path.name for path in (tmp_path / "reports").iterdir()} == {"a", "a-b"}
+
+
+def test_the_page_names_the_commands_and_the_commit(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a run", SMALL)
+    environment = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps(environment | {"commit": "0123abc"}))
+    said = words_of(page_of(tmp_path, run))
+    assert f"git checkout 0123abc niah run spec.yaml --out '{run}' niah report '{run}'" in said
+
+
+def test_cells_round_as_the_files_do(tmp_path: Path) -> None:
+    arms = {"dense": lambda *_: 1.0, "v4": lambda *_: 0.9}
+    run = write_run(tmp_path / "run", Synthetic((1024,), (0.5,), repeats=8, arms=arms))
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    for number, row in enumerate(row for row in rows if row["arm"] == "v4"):
+        row["correct"] = number > 0
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = page_of(tmp_path, run)
+    (view,) = page_data(page)["comparisons"]
+    (line,) = view["views"]["|".join("all" for _ in view["filters"])]
+    assert line[COMPRESSED][:2] == [88, 87.5]
+    assert line[TAX] == 12  # 12.5: half to even, as in a figure and on the terminal
+    assert "<b>88</b> <small>7/8</small>" in page
+    assert "<b>12</b> <small>8</small>" in page
+
+
+def test_what_is_combined_in_a_view_is_all_or_one(tmp_path: Path) -> None:
+    made = Synthetic((1024,), families=("a", "b"), corpora=("x", "y"), repeats=4)
+    _, (comparison,) = load_comparisons([load_run(write_run(tmp_path / "run", made))])
+    assert make_heatmap(comparison).combined
+    assert not make_heatmap(comparison, max_cells=90).combined
