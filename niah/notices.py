@@ -78,7 +78,7 @@ def _about(comparison: Comparison) -> Iterator[str]:
 
 def _binned(rows: pd.DataFrame) -> Iterator[str]:
     for axis, exact in EXACT.items():
-        if exact in rows and (rows[axis] != rows[exact]).any():
+        if exact in rows and (rows[axis] != rows[exact])[rows[exact].notna()].any():
             yield (
                 f"{rows[exact].nunique()} {exact.removeprefix('exact_')}s were asked, more than an "
                 f"axis shows: neighbours are put together, and labels say which."
