@@ -4,6 +4,7 @@ Every command imports what it needs when it is called, so that `--help` costs no
 """
 
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -325,6 +326,10 @@ def print_names(names: Mapping[str, str]) -> None:
 
 def main() -> None:
     """The console script: what a user can mend is one line and exit code 2."""
+    # Threads that wait should sleep: where another process wants the cores, spinning ones make
+    # a run a hundred times slower (tests/benchmarks/parallel.py). OpenMP reads this once, when
+    # torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except (ValueError, OSError) as error:

@@ -3,16 +3,19 @@
     python -m tests.benchmarks.parallel [--length 32768] [--arms nano-v4,nano-dense]
 
 Prints a Markdown table: the same prefill by one process with one thread, by one with two, by two
-processes with a thread each, and by two processes with two threads each. `of ideal` is tokens a
-second, all processes together, over what that many cores would do without loss. Nothing is
-asserted: times belong to a machine.
+processes with a thread each, and by two processes with two threads each; with OpenMP's threads
+asleep while they wait (PASSIVE, as the command line has it) and spinning (its own default).
+`of ideal` is tokens a second, all processes together, over what that many cores would do without
+loss. Nothing is asserted: times belong to a machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import time
+from itertools import product
 from multiprocessing.synchronize import Barrier
 from typing import NamedTuple
 
@@ -22,6 +25,8 @@ import torch
 from models.registry import load_model
 
 WARM_UP = 3000  # tokens: the first call compiles the kernels
+WAITING = "OMP_WAIT_POLICY"  # read by a new process when it imports torch
+POLICIES = ("PASSIVE", None)
 SETUPS = ((1, 1), (1, 2), (2, 1), (2, 2))  # processes, threads of each
 
 
@@ -41,13 +46,18 @@ def main() -> None:
     cores = multiprocessing.cpu_count()
     for arm in options.arms:
         print(f"\n{arm}, {options.length} tokens, {cores} cores\n")
-        print("| processes | threads each | tokens/s together | of ideal |\n|---|---|---|---|")
+        print("| waiting | processes | threads each | tokens/s together | of ideal |")
+        print("|---|---|---|---|---|")
         alone = 0.0
-        for processes, threads in SETUPS:
+        for policy, (processes, threads) in product(POLICIES, SETUPS):
+            os.environ.pop(WAITING, None)
+            os.environ.update({WAITING: policy} if policy else {})
             rate = together(Job(arm, options.length, threads), processes)
             alone = alone or rate
-            ideal = alone * min(processes * threads, cores)
-            print(f"| {processes} | {threads} | {rate:.0f} | {rate / ideal:.2f} |")
+            share = rate / alone / min(processes * threads, cores)
+            print(
+                f"| {policy or 'spinning'} | {processes} | {threads} | {rate:.0f} | {share:.2f} |"
+            )
 
 
 def together(job: Job, processes: int) -> float:
