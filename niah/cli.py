@@ -326,10 +326,10 @@ def print_names(names: Mapping[str, str]) -> None:
 
 def main() -> None:
     """The console script: what a user can mend is one line and exit code 2."""
-    # Threads that wait should sleep: where another process wants the cores, spinning ones make
-    # a run a hundred times slower (tests/benchmarks/parallel.py). OpenMP reads this once, when
+    # Threads that wait should sleep soon: where another process wants the cores, spinning ones make
+    # a run tens of times slower (tests/benchmarks/parallel.py). GNU's OpenMP reads this once, when
     # torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app()
     except (ValueError, OSError) as error:

@@ -56,6 +56,39 @@ def draw_tax(frame: pd.DataFrame, look: Look) -> Figure:
     return figure
 
 
+def draw_texts(frame: pd.DataFrame, look: Look) -> Figure:
+    """Tax in points by haystack, the most compressible above, an arm's points in its colour."""
+    titles = parts.names(list(dict.fromkeys(frame["comparison"])))
+    texts = frame.drop_duplicates("haystack").set_index("haystack")["ratio"]
+    texts = texts.sort_values(ascending=False)
+    figure = parts.canvas(0.6 + 0.32 * len(texts), list(titles.values()))
+    axes = figure.subplots()
+    axes.axvline(0, color=MUTED, linewidth=0.8)
+    handles = []
+    for (_, group), shift in _moved(frame, "comparison", pd.Series(range(len(texts)))):
+        style, shown = look.arms[str(group["arm"].iloc[0])], _in_points(group)
+        places = texts.index.get_indexer(group["haystack"]) + 1.6 * shift
+        below, above = shown["tax"] - shown["low"], shown["high"] - shown["tax"]
+        handles.append(
+            axes.errorbar(
+                shown["tax"],
+                places,
+                xerr=np.clip([below, above], 0, None),
+                color=style.colour,
+                marker=style.marker,
+                markersize=4,
+                elinewidth=0.9,
+                linestyle="none",
+            )
+        )
+    labels = [f"{cut_middle(str(text), 28)}  {ratio:,.1f}" for text, ratio in texts.items()]
+    axes.set_yticks(range(len(texts)), labels)
+    axes.set(ylim=(len(texts) - 0.5, -0.5), xlabel="points of recall lost")
+    axes.grid(axis="x")
+    parts.add_legend(figure, handles, list(titles.values()))
+    return figure
+
+
 def draw_outcomes(frame: pd.DataFrame, look: Look) -> Figure:
     """Share of wrong answers by kind of error, a panel an arm on one scale."""
     return _draw_kinds(frame, look, OUTCOME_COLOURS)

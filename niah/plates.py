@@ -20,7 +20,7 @@ from niah.theme import inline_svg, style
 from niah.wording import length_text, points
 
 COUNTS = frozenset({"correct", "asked", "errors", "pairs", "lost", "gained", "answers"})
-SHARES = frozenset({"recall", "low", "high"})
+SHARES = frozenset({"recall", "low", "high", "baseline", "compressed"})
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,15 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             "which the baseline recalls too little have none: the line breaks there.",
             series.tax_by_length(comparisons),
             figures.draw_tax,
+            look,
+        ),
+        Plate(
+            "texts",
+            "Tax by haystack",
+            "Beside each text, how many times smaller zlib makes it: text that is hard to compress "
+            "is where a compressed cache is said to fail. Bars are 95% paired intervals.",
+            _of_several(series.tax_by_text(rows, comparisons)),
+            figures.draw_texts,
             look,
         ),
         Plate(
@@ -114,6 +123,11 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
     return [plate for plate in found if len(plate.frame)]
 
 
+def _of_several(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table by haystack, or nothing where there is only one."""
+    return frame if len(frame) and frame["haystack"].nunique() > 1 else frame.iloc[:0]
+
+
 def text_table(frame: pd.DataFrame, look: Look | None = None) -> tuple[list[str], list[list[str]]]:
     """Headers and cells as text: counts plain, shares in percent, bytes grouped, times rounded."""
     headers = [_header(str(column)) for column in frame.columns]
@@ -140,6 +154,8 @@ def _text(column: str, value: object, look: Look | None) -> str:
         return look.length(number) if look else length_text(number)
     if column in SHARES or column == "tax":
         return points(number)
+    if column == "ratio":
+        return f"{number:,.2f}"
     if column.endswith("_seconds"):
         return f"{number:.3f}"
     return f"{number:,.0f}"

@@ -50,8 +50,9 @@ def tax_by_length(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 
 def tax_by_text(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """comparison, haystack, ratio (zlib's, mean over streams: how far the text can be compressed),
-    pairs, baseline, compressed, tax, low, high, defined; the most compressible text first."""
+    """comparison, arm, haystack, ratio (zlib's, mean over streams: how far the text can be
+    compressed), pairs, baseline, compressed, tax, low, high, defined; the most compressible text
+    first."""
     found = []
     for comparison in comparisons:
         of_arms = rows[rows["arm"].isin([comparison.baseline, comparison.compressed])]
@@ -59,10 +60,11 @@ def tax_by_text(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.Dat
         ratios = by_stream.groupby("corpus").mean()
         for corpus, tax in comparison.slices("corpus").items():
             low, high = tax.interval
-            where = {"comparison": comparison.title, "haystack": corpus, "ratio": ratios[corpus]}
+            where = {"comparison": comparison.title, "arm": comparison.compressed}
+            text = {"haystack": corpus, "ratio": ratios[corpus]}
             recalls = {"pairs": tax.pairs, "baseline": tax.baseline, "compressed": tax.compressed}
             span = {"tax": tax.value, "low": low, "high": high, "defined": tax.defined}
-            found.append({**where, **recalls, **span})
+            found.append({**where, **text, **recalls, **span})
     frame = pd.DataFrame(found)
     return frame.sort_values(["comparison", "ratio"], ascending=[True, False]) if found else frame
 

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.parallel [--length 32768] [--arms nano-v4,nano-dense]
 
 Prints a Markdown table: the same prefill by one process with one thread, by one with two, by two
-processes with a thread each, and by two processes with two threads each; with OpenMP's threads
-asleep while they wait (PASSIVE, as the command line has it) and spinning (its own default).
+processes with a thread each, and by two processes with two threads each; with GNU
+OpenMP's threads asleep after 1,000 looks (as the command line has it) and spinning (its default).
 `of ideal` is tokens a second, all processes together, over what that many cores would do without
 loss. Nothing is asserted: times belong to a machine.
 """
@@ -25,8 +25,8 @@ import torch
 from models.registry import load_model
 
 WARM_UP = 3000  # tokens: the first call compiles the kernels
-WAITING = "OMP_WAIT_POLICY"  # read by a new process when it imports torch
-POLICIES = ("PASSIVE", None)
+WAITING = "GOMP_SPINCOUNT"  # read by a new process when it imports torch
+POLICIES = ("1000", None)
 SETUPS = ((1, 1), (1, 2), (2, 1), (2, 2))  # processes, threads of each
 
 

@@ -124,5 +124,7 @@ def test_without_transformers_the_message_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ModelError, match=r"needs transformers: in a checkout, pip install '\.\[hf\]'$"):
+    with pytest.raises(
+        ModelError, match=r"needs transformers: in a checkout, pip install '\.\[hf\]'$"
+    ):
         load("hf:x", {})

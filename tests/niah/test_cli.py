@@ -420,12 +420,12 @@ def test_the_command_line_reference_is_current() -> None:
     assert written.stdout.strip() == (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").strip()
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_waiting_threads_sleep_unless_told_otherwise(
+@pytest.mark.parametrize(("before", "after"), [(None, "1000"), ("7", "7")])
+def test_waiting_threads_sleep_soon_unless_told_otherwise(
     call: Call, monkeypatch: pytest.MonkeyPatch, before: str | None, after: str
 ) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     if before:
-        monkeypatch.setenv("OMP_WAIT_POLICY", before)
+        monkeypatch.setenv("GOMP_SPINCOUNT", before)
     assert call("needles").code == 0
-    assert os.environ["OMP_WAIT_POLICY"] == after
+    assert os.environ["GOMP_SPINCOUNT"] == after
