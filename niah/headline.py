@@ -47,7 +47,8 @@ def overall(comparisons: Sequence[Comparison]) -> str:
     low, high = points(min(taxes)), points(max(taxes))
     lost = low if low == high else f"between {low} and {high}"
     undefined = len(comparisons) - len(taxes)
-    rest = f"; {counted(undefined, 'tax')} undefined".replace("taxs", "taxes") if undefined else ""
+    taxes_undefined = "1 tax" if undefined == 1 else f"{undefined:,} taxes"
+    rest = f"; {taxes_undefined} undefined" if undefined else ""
     return f"{count}: {lost} points of recall lost{rest}"
 
 
