@@ -14,8 +14,12 @@ from models.layers import Rotation
 
 
 def attention_with_sink(q: Tensor, kv: Tensor, sinks: Tensor, window: int | None = None) -> Tensor:
-    """Scaled q [S, H, C] over shared K = V [S, C]; `window` limits how far a query sees."""
-    num_tokens, num_heads, _ = q.shape
+    """Scaled q [S, H, C] over shared K = V [S, C]; `window` limits how far a query sees.
+
+    In float64: summed in float32 the reference itself is off by as much as what it checks.
+    """
+    dtype, (num_tokens, num_heads, _) = q.dtype, q.shape
+    q, kv, sinks = q.double(), kv.double(), sinks.double()
     out = torch.zeros_like(q)
     for p in range(num_tokens):
         first = 0 if window is None else max(0, p - window + 1)
@@ -26,7 +30,7 @@ def attention_with_sink(q: Tensor, kv: Tensor, sinks: Tensor, window: int | None
             total = sum(weights) + math.exp(float(sinks[h]) - top)
             for j, weight in zip(range(first, p + 1), weights, strict=True):
                 out[p, h] += weight / total * kv[j]
-    return out
+    return out.to(dtype)
 
 
 def compressed_entries(
