@@ -17,7 +17,7 @@ import pandas as pd
 from niah.axes import EXACT, axis_labels
 from niah.results import ResultsError, Run, pair_arms
 from niah.stats import BASELINE_FLOOR, Tax, holm, tax_of
-from niah.wording import points, slice_text
+from niah.wording import percent, slice_text
 
 MAX_TICKS = 16  # values an axis shows one by one before they are put in bins
 SLICES = {
@@ -177,7 +177,7 @@ def left_out_text(comparison: Comparison) -> str:
     rest = f"; and {len(groups) - MAX_NAMED} more" if len(groups) > MAX_NAMED else ""
     return (
         f"{len(pairs) - len(comparison.answerable):,} of {len(pairs):,} pairs are left out of the "
-        f"tax, because the baseline recalls less than {points(comparison.floor)}% of their like "
+        f"tax, because the baseline recalls less than {percent(comparison.floor)} of their like "
         f"({'; '.join(groups[:MAX_NAMED])}{rest})"
     )
 

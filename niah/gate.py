@@ -21,7 +21,7 @@ from niah.gate_match import compare_runs
 from niah.power import ALPHA, POWER, pairs_needed
 from niah.results import PHASES, load_run
 from niah.stats import BASELINE_FLOOR, Tax, holm, tax_of
-from niah.wording import points, slice_text
+from niah.wording import percent, points, slice_text
 
 Verdict = Literal["pass", "fail", "inconclusive", "undefined"]
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "undefined": 3}
@@ -253,9 +253,9 @@ def _verdict(tax: Tax, worst: Tax, best: Tax, margin: float, alpha: float) -> tu
     if not tax.defined:
         return "undefined", (
             f"the baseline recalls only {points(tax.baseline)}%, below the floor of "
-            f"{points(tax.floor)}%"
+            f"{percent(tax.floor)}"
             if tax.baseline < tax.floor
-            else f"the baseline recalls less than {points(tax.floor)}% of every kind of question"
+            else f"the baseline recalls less than {percent(tax.floor)} of every kind of question"
         )
     if worst.streams == 1:
         return "inconclusive", "all pairs share one stream; sweep with repeats: 2 or more"

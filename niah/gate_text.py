@@ -6,12 +6,14 @@ Owns wording and layout; decides nothing.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from niah.gate import Check, GateResult, on_margin
-from niah.wording import markdown_text, points
+from niah.wording import counted, markdown_text, points
 
 HEADERS = ("check", "tax", "95%", "lost", "gained", "pairs", "streams", "verdict")
+MAX_NAMED = 3  # failed checks of a comparison in the sentence; the table has them all
 
 
 def as_text(result: GateResult) -> str:
@@ -82,12 +84,27 @@ def summary(result: GateResult) -> str:
     """The verdict in a sentence."""
     margin = f"{points(result.max_tax)} points"
     what = f"{result.run} against {result.against}" if result.against else result.run
-    failed = [name for name, check in named(result) if check.decides and _failed(check)]
     if result.verdict == "pass":
         return f"PASS {what}: recall lost is shown to be at most {margin}."
     if result.verdict == "fail":
-        return f"FAIL {what}: recall lost is shown to exceed the margin ({', '.join(failed)})."
+        return f"FAIL {what}: recall lost is shown to exceed the margin ({_failures(result)})."
     return f"INCONCLUSIVE {what}: recall lost is shown neither within {margin} nor beyond."
+
+
+def _failures(result: GateResult) -> str:
+    """The checks that failed, a comparison's name once: `a against b: overall, Length 1K; ...`."""
+    groups = [
+        (title, [check.name for check in checks if check.decides and _failed(check)])
+        for title, checks in _by_comparison(result)
+    ]
+    several = len(groups) > 1
+    lists = [(f"{title}: " if several else "") + _listed(names) for title, names in groups if names]
+    return "; ".join(lists)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown, more = ", ".join(names[:MAX_NAMED]), len(names) - MAX_NAMED
+    return f"{shown} and {counted(more, 'slice')} more" if more > 0 else shown
 
 
 def named(result: GateResult) -> list[tuple[str, Check]]:

@@ -19,7 +19,7 @@ from niah.compare import Comparison
 from niah.stats import Recall, Tax, estimate_recall, estimate_tax
 
 MAX_CELLS = 8_000  # over all views: about a megabyte of the page
-MAX_OPTIONS = 24
+MAX_OPTIONS = 128  # every residue of a length mod 128
 ALL = "all"
 
 
@@ -113,10 +113,17 @@ def _text(value: object) -> str:
 
 
 def choices(pairs: pd.DataFrame) -> tuple[list[Filter], dict[str, list[str]]]:
-    """The filters that have something to choose between, and their values."""
-    values = {f.name: sorted(set(pairs[f.name]), key=_number_first)[:MAX_OPTIONS] for f in FILTERS}
-    filters = [found for found in FILTERS if len(values[found.name]) > 1]
-    return filters, {found.name: values[found.name] for found in filters}
+    """The filters that have something to choose between, and their values (`MAX_OPTIONS`)."""
+    values = {f: sorted(set(pairs[f.name]), key=_number_first) for f in FILTERS}
+    filters = [_counted(f, len(found)) for f, found in values.items() if len(found) > 1]
+    return filters, {f.name: found[:MAX_OPTIONS] for f, found in values.items() if len(found) > 1}
+
+
+def _counted(found: Filter, values: int) -> Filter:
+    """The filter, its label saying where not every value is offered."""
+    if values <= MAX_OPTIONS:
+        return found
+    return found._replace(label=f"{found.label} (first {MAX_OPTIONS} of {values:,})")
 
 
 def _number_first(text: str) -> tuple[float, str]:

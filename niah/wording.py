@@ -20,6 +20,11 @@ def whole_points(value: float) -> str:
     return ("0" if float(text) == 0 else text).replace("-", "−")
 
 
+def percent(value: float) -> str:
+    """A share with no more decimals than it has: 50%, 12.5%."""
+    return f"{100 * value:.4g}%"
+
+
 def counted(number: int, noun: str) -> str:
     """1 question, 2,000 questions."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -305,7 +305,7 @@ def test_of_several_arms_the_one_that_failed_is_named(tmp_path: Path) -> None:
     arms = {"dense": keeps(1.0), "good": keeps(1.0), "bad": keeps(0.5), "few": keeps(0.97)}
     result = run_gate(write_run(tmp_path / "run", made(1.0, arms=arms)), None, 0.03)
     first = result.as_text().splitlines()[0]
-    assert "(bad against dense, overall" in first
+    assert "(bad against dense: overall" in first
     assert "good" not in first
     for text in (result.as_text(), result.as_markdown()):
         assert "few against dense, overall: neither shown" in text.replace("\\", "")
