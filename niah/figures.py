@@ -5,7 +5,7 @@ Draws the frames of `series.py` as they are; computes nothing that is shown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -57,36 +57,21 @@ def draw_tax(frame: pd.DataFrame, look: Look) -> Figure:
 
 
 def draw_texts(frame: pd.DataFrame, look: Look) -> Figure:
-    """Tax in points by haystack, the most compressible above, an arm's points in its colour."""
-    titles = parts.names(list(dict.fromkeys(frame["comparison"])))
-    texts = frame.drop_duplicates("haystack").set_index("haystack")["ratio"]
-    texts = texts.sort_values(ascending=False)
-    figure = parts.canvas(0.6 + 0.32 * len(texts), list(titles.values()))
-    axes = figure.subplots()
-    axes.axvline(0, color=MUTED, linewidth=0.8)
-    handles = []
-    for (_, group), shift in _moved(frame, "comparison", pd.Series(range(len(texts)))):
-        style, shown = look.arms[str(group["arm"].iloc[0])], _in_points(group)
-        places = texts.index.get_indexer(group["haystack"]) + 1.6 * shift
-        below, above = shown["tax"] - shown["low"], shown["high"] - shown["tax"]
-        handles.append(
-            axes.errorbar(
-                shown["tax"],
-                places,
-                xerr=np.clip([below, above], 0, None),
-                color=style.colour,
-                marker=style.marker,
-                markersize=4,
-                elinewidth=0.9,
-                linestyle="none",
-            )
-        )
-    labels = [f"{cut_middle(str(text), 28)}  {ratio:,.1f}" for text, ratio in texts.items()]
-    axes.set_yticks(range(len(texts)), labels)
-    axes.set(ylim=(len(texts) - 0.5, -0.5), xlabel="points of recall lost")
-    axes.grid(axis="x")
-    parts.add_legend(figure, handles, list(titles.values()))
-    return figure
+    """Tax in points by haystack, the most compressible above."""
+    ratios = frame.drop_duplicates("haystack").set_index("haystack")["ratio"]
+    ratios = ratios.sort_values(ascending=False)
+    labels = {text: f"{cut_middle(str(text), 28)}  {ratio:,.1f}" for text, ratio in ratios.items()}
+    return _draw_taxes(frame, look, "haystack", labels)
+
+
+def draw_families(frame: pd.DataFrame, look: Look) -> Figure:
+    """Tax in points by needle family."""
+    defined = frame.groupby("family", sort=False)["defined"].any()
+    labels = {
+        family: cut_middle(str(family), 28) + ("" if known else "  undefined")
+        for family, known in defined.items()
+    }
+    return _draw_taxes(frame, look, "family", labels)
 
 
 def draw_outcomes(frame: pd.DataFrame, look: Look) -> Figure:
@@ -196,6 +181,36 @@ def _in_points(group: pd.DataFrame) -> pd.DataFrame:
     """Shares as points; none where the tax is undefined."""
     shares = {name: (100 * group[name]).where(group["defined"]) for name in ("tax", "low", "high")}
     return group.assign(**shares)
+
+
+def _draw_taxes(frame: pd.DataFrame, look: Look, by: str, labels: Mapping[Hashable, str]) -> Figure:
+    """Tax with its interval in a line for each value of `by`, in the order of `labels`, an arm's
+    points in its colour."""
+    titles = parts.names(list(dict.fromkeys(frame["comparison"])))
+    figure = parts.canvas(0.6 + 0.32 * len(labels), list(titles.values()))
+    axes = figure.subplots()
+    axes.axvline(0, color=MUTED, linewidth=0.8)
+    places, handles = pd.Index(labels), []
+    for (_, group), shift in _moved(frame, "comparison", pd.Series(range(len(labels)))):
+        style, shown = look.arms[str(group["arm"].iloc[0])], _in_points(group)
+        below, above = shown["tax"] - shown["low"], shown["high"] - shown["tax"]
+        handles.append(
+            axes.errorbar(
+                shown["tax"],
+                places.get_indexer(group[by]) + 1.6 * shift,
+                xerr=np.clip([below, above], 0, None),
+                color=style.colour,
+                marker=style.marker,
+                markersize=4,
+                elinewidth=0.9,
+                linestyle="none",
+            )
+        )
+    axes.set_yticks(range(len(labels)), list(labels.values()))
+    axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel="points of recall lost")
+    axes.grid(axis="x")
+    parts.add_legend(figure, handles, list(titles.values()))
+    return figure
 
 
 def _draw_kinds(frame: pd.DataFrame, look: Look, colours: Mapping[str, str]) -> Figure:

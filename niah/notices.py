@@ -24,9 +24,16 @@ def notices(
         *_failed(rows),
         *(_uncompared(rows, comparisons) if comparisons else ()),
     ]
+    return [*found, *_by_comparison(comparisons), *_binned(rows)]
+
+
+def _by_comparison(comparisons: Sequence[Comparison]) -> list[str]:
+    """What is to be said of each comparison; said once of those of which it is the same."""
+    titles: dict[str, list[str]] = {}
     for comparison in comparisons:
-        found += [f"{comparison.title}: {text}" for text in _about(comparison)]
-    return [*found, *_binned(rows)]
+        for text in _about(comparison):
+            titles.setdefault(text, []).append(comparison.title)
+    return [f"{'; '.join(of)}: {text}" for text, of in titles.items()]
 
 
 def _unfinished(runs: Sequence[Run]) -> Iterator[str]:

@@ -67,11 +67,20 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             look,
         ),
         Plate(
+            "families",
+            "Tax by needle family",
+            "What is to be remembered, a kind a line. Bars are 95% paired intervals; undefined is "
+            "a kind that the baseline itself recalls too little of.",
+            _of_several(series.tax_by_family(comparisons), "family"),
+            figures.draw_families,
+            look,
+        ),
+        Plate(
             "texts",
             "Tax by haystack",
             "Beside each text, how many times smaller zlib makes it: text that is hard to compress "
             "is where a compressed cache is said to fail. Bars are 95% paired intervals.",
-            _of_several(series.tax_by_text(rows, comparisons)),
+            _of_several(series.tax_by_text(rows, comparisons), "haystack"),
             figures.draw_texts,
             look,
         ),
@@ -123,9 +132,9 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
     return [plate for plate in found if len(plate.frame)]
 
 
-def _of_several(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table by haystack, or nothing where there is only one."""
-    return frame if len(frame) and frame["haystack"].nunique() > 1 else frame.iloc[:0]
+def _of_several(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The table, or nothing where the column has one value only."""
+    return frame if len(frame) and frame[column].nunique() > 1 else frame.iloc[:0]
 
 
 def text_table(frame: pd.DataFrame, look: Look | None = None) -> tuple[list[str], list[list[str]]]:

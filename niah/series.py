@@ -15,7 +15,7 @@ from niah.compare import Comparison
 from niah.loss import LostBy
 from niah.results import CACHE_KINDS, MAX_RESIDUES
 from niah.score import Outcome
-from niah.stats import estimate_recall
+from niah.stats import Tax, estimate_recall
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 LOST_BY: tuple[str, ...] = get_args(LostBy)
@@ -59,14 +59,23 @@ def tax_by_text(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.Dat
         by_stream = of_arms.groupby(["corpus", "stream_id"])["compression_ratio"].mean()
         ratios = by_stream.groupby("corpus").mean()
         for corpus, tax in comparison.slices("corpus").items():
-            low, high = tax.interval
             where = {"comparison": comparison.title, "arm": comparison.compressed}
             text = {"haystack": corpus, "ratio": ratios[corpus]}
-            recalls = {"pairs": tax.pairs, "baseline": tax.baseline, "compressed": tax.compressed}
-            span = {"tax": tax.value, "low": low, "high": high, "defined": tax.defined}
-            found.append({**where, **text, **recalls, **span})
+            found.append({**where, **text, **_tax_fields(tax)})
     frame = pd.DataFrame(found)
     return frame.sort_values(["comparison", "ratio"], ascending=[True, False]) if found else frame
+
+
+def tax_by_family(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """comparison, arm, family, pairs, baseline, compressed, tax, low, high, defined."""
+    return pd.DataFrame(
+        [
+            {"comparison": found.title, "arm": found.compressed, "family": family}
+            | _tax_fields(tax)
+            for found in comparisons
+            for family, tax in found.slices("family").items()
+        ]
+    )
 
 
 def bytes_by_length(rows: pd.DataFrame) -> pd.DataFrame:
@@ -160,6 +169,12 @@ def _recall_fields(group: pd.DataFrame) -> dict[str, float]:
     counts = {"correct": recall.correct, "asked": recall.asked, "errors": recall.errors}
     low, high = recall.interval
     return {**counts, "recall": recall.value, "low": low, "high": high}
+
+
+def _tax_fields(tax: Tax) -> dict[str, float]:
+    low, high = tax.interval
+    recalls = {"pairs": tax.pairs, "baseline": tax.baseline, "compressed": tax.compressed}
+    return {**recalls, "tax": tax.value, "low": low, "high": high, "defined": tax.defined}
 
 
 def _sorted(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -13,15 +13,20 @@ from tests.browser.opened import open_page
 from tests.niah.pages import page_data, words_of
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted(
-    page.parent.name
-    for page in (ROOT / "reports").glob("*/index.html")
-    if (ROOT / "results" / page.parent.name / "rows.jsonl").is_file()
-)
+SEVERAL = {"layouts": ("layout-stream", "layout-cold", "layout-isolated")}  # runs of one page
+EXAMPLES = sorted(page.parent.name for page in (ROOT / "reports").glob("*/index.html"))
 
 
-def right_answers(name: str, arm: str) -> tuple[int, int]:
-    rows = map(json.loads, (ROOT / "results" / name / "rows.jsonl").read_text().splitlines())
+def runs_of(name: str) -> tuple[str, ...]:
+    return SEVERAL.get(name, (name,))
+
+
+def right_answers(name: str, shown: str) -> tuple[int, int]:
+    """Of an arm as the page names it: RUN/ARM where there are several runs."""
+    run, _, arm = shown.rpartition("/")
+    rows = map(
+        json.loads, (ROOT / "results" / (run or name) / "rows.jsonl").read_text().splitlines()
+    )
     asked = [row for row in rows if row["arm"] == arm and row["control"] is None]
     return sum(row["correct"] is True for row in asked), len(asked)
 
@@ -34,10 +39,11 @@ def test_the_acceptance_sweep_has_its_page() -> None:
 def test_a_committed_page_is_not_stale(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else: niah report results/NAME --out reports/NAME."""
+    """Else: niah report results/RUN ... --out reports/NAME."""
     monkeypatch.chdir(ROOT)
     committed = (ROOT / "reports" / name / "index.html").read_text(encoding="utf-8")
-    made = write_report([Path("results") / name], tmp_path).read_text(encoding="utf-8")
+    runs = [Path("results") / run for run in runs_of(name)]
+    made = write_report(runs, tmp_path).read_text(encoding="utf-8")
     assert page_data(committed) == page_data(made)
     assert words_of(committed) == words_of(made)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from niah.compare import Comparison, left_out_text, load_comparisons, slice_rows
+from niah.plates import make_plates
 from niah.results import load_run
-from niah.series import recall_by_phase, tax_by_length, tax_by_text
+from niah.series import recall_by_phase, tax_by_family, tax_by_length, tax_by_text
 from niah.views import make_heatmap
 from tests.synthetic_rows import Synthetic, write_run
 
@@ -100,6 +103,25 @@ def test_the_tax_by_text_goes_with_how_far_it_can_be_compressed(tmp_path: Path) 
     assert list(found["ratio"]) == [4.5, 2.5]
     assert list(found["tax"]) == [0.0, 0.5]
     assert list(found["pairs"]) == [48, 48]
+
+
+def test_the_tax_by_family_says_where_it_is_undefined(tmp_path: Path) -> None:
+    made = replace(MADE, corpora=("kjv",), families=("single_number", "single_word"))
+
+    def change(row: Row) -> Row:
+        word = row["family"] == "single_word"
+        return {"correct": not word and (row["arm"] == "dense" or row["depth"] == 0)}
+
+    rows, comparisons = load_comparisons([load_run(changed(tmp_path / "run", made, change))])
+    found = tax_by_family(comparisons).set_index("family")
+    assert found["defined"].to_dict() == {"single_number": True, "single_word": False}
+    assert found.loc["single_number", ["pairs", "tax"]].tolist() == [48, 0.5]
+    axes = {plate.name: plate for plate in make_plates(rows, comparisons)}["families"].figure().axes
+    labels = [label.get_text() for label in axes[0].get_yticklabels()]
+    assert labels == ["single_number", "single_word  undefined"]
+    drawn = np.asarray(axes[0].containers[0].lines[0].get_xdata(), dtype=float)
+    assert drawn.tolist()[0] == 50.0
+    assert np.isnan(drawn[1])
 
 
 def test_a_question_put_to_one_arm_is_in_no_tax(tmp_path: Path) -> None:

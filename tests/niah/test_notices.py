@@ -52,6 +52,13 @@ def test_what_the_tax_leaves_out_is_named_and_counted(tmp_path: Path) -> None:
     assert "4K" in found
 
 
+def test_what_holds_of_several_arms_is_said_once(tmp_path: Path) -> None:
+    arms = {"dense": lambda length, *_: 0.1 if length > 2048 else 1.0}
+    arms |= {"v4": lambda *_: 0.9, "top8": lambda *_: 0.8}
+    (found,) = said(write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=6, arms=arms)))
+    assert found.startswith("v4 against dense; top8 against dense: 66 of 132 pairs are left out")
+
+
 def test_bins_are_told(tmp_path: Path) -> None:
     many = Synthetic((1024,), tuple(k / 19 for k in range(20)), repeats=4)
     (found,) = said(write_run(tmp_path / "run", many))
