@@ -139,15 +139,18 @@ def _of_several(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def text_table(frame: pd.DataFrame, look: Look | None = None) -> tuple[list[str], list[list[str]]]:
     """Headers and cells as text: counts plain, shares in percent, bytes grouped, times rounded."""
-    headers = [_header(str(column)) for column in frame.columns]
+    of_tax = "tax" in frame
+    headers = [_header(str(column), of_tax) for column in frame.columns]
     columns = [
         [_text(str(column), value, look) for value in frame[column]] for column in frame.columns
     ]
     return headers, [list(line) for line in zip(*columns, strict=True)]
 
 
-def _header(column: str) -> str:
-    unit = ", %" if column in SHARES else ", points" if column == "tax" else ""
+def _header(column: str, of_tax: bool) -> str:
+    """With its unit; an interval is in points where it is that of a tax."""
+    in_points = column == "tax" or (of_tax and column in ("low", "high"))
+    unit = ", points" if in_points else ", %" if column in SHARES else ""
     return column.replace("_seconds", ", s").replace("_", " ") + unit
 
 
