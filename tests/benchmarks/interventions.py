@@ -3,8 +3,9 @@
     python -m tests.benchmarks.interventions configs/million.yaml --lengths 262144,1048576
 
 The text is read once, as it is. Only the question and the answer see a change: more or fewer
-entries selected, HCA with its newest entries alone or with none, flatter or sharper logits. What mends a wrong answer was in its way. Prints right answers by length, and of
-the wrong ones how many each change mends and how many right ones it breaks.
+entries selected, HCA with its newest entries alone or with none, flatter or sharper logits. What
+mends a wrong answer was in its way. Prints right answers by length, and of the wrong ones how
+many each change mends and how many right ones it breaks.
 """
 
 from __future__ import annotations
