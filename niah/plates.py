@@ -19,8 +19,7 @@ from niah.look import Look, look_of
 from niah.theme import inline_svg, style
 from niah.wording import length_text, points
 
-COUNTS = frozenset({"correct", "asked", "errors", "pairs", "lost", "gained", "answers"})
-SHARES = frozenset({"recall", "low", "high", "baseline", "compressed"})
+SHARES = frozenset({"recall", "low", "high"})
 
 
 @dataclass(frozen=True)
@@ -139,22 +138,30 @@ def _of_several(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def text_table(frame: pd.DataFrame, look: Look | None = None) -> tuple[list[str], list[list[str]]]:
     """Headers and cells as text: counts plain, shares in percent, bytes grouped, times rounded."""
-    of_tax = "tax" in frame
-    headers = [_header(str(column), of_tax) for column in frame.columns]
+    units = {str(column): _unit(str(column), frame) for column in frame.columns}
+    headers = [_header(column, unit) for column, unit in units.items()]
     columns = [
-        [_text(str(column), value, look) for value in frame[column]] for column in frame.columns
+        [_text(column, unit, value, look) for value in frame[column]]
+        for column, unit in units.items()
     ]
     return headers, [list(line) for line in zip(*columns, strict=True)]
 
 
-def _header(column: str, of_tax: bool) -> str:
-    """With its unit; an interval is in points where it is that of a tax."""
-    in_points = column == "tax" or (of_tax and column in ("low", "high"))
-    unit = ", points" if in_points else ", %" if column in SHARES else ""
-    return column.replace("_seconds", ", s").replace("_", " ") + unit
+def _unit(column: str, frame: pd.DataFrame) -> str:
+    """Of a share: an interval is in points where it is that of a tax, and `compressed` is a recall
+    beside that of the baseline, else a kind of bytes."""
+    if column == "tax" or ("tax" in frame and column in ("low", "high")):
+        return "points"
+    recalls = ("baseline", "compressed") if "baseline" in frame else ()
+    return "%" if column in SHARES or column in recalls else ""
 
 
-def _text(column: str, value: object, look: Look | None) -> str:
+def _header(column: str, unit: str) -> str:
+    name = column.replace("_seconds", ", s").replace("_", " ")
+    return f"{name}, {unit}" if unit else name
+
+
+def _text(column: str, unit: str, value: object, look: Look | None) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if not isinstance(value, int | float | np.number):
@@ -164,7 +171,7 @@ def _text(column: str, value: object, look: Look | None) -> str:
         return "–"
     if column == "length":
         return look.length(number) if look else length_text(number)
-    if column in SHARES or column == "tax":
+    if unit:
         return points(number)
     if column == "ratio":
         return f"{number:,.2f}"

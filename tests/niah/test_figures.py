@@ -115,6 +115,20 @@ def test_the_last_length_is_labelled(tmp_path: Path) -> None:
             assert labels[-1] == "1M"
 
 
+def test_tables_name_their_units(tmp_path: Path) -> None:
+    """`compressed` is a recall in one table and a kind of bytes in another."""
+    made = Synthetic((1024, 4096), families=("single_number", "single_word"), repeats=3)
+    found = plates(tmp_path, made)
+    headers, lines = found["bytes"].table()
+    kept = found["bytes"].frame["compressed"]
+    assert "compressed" in headers
+    assert [line[headers.index("compressed")] for line in lines] == [f"{n:,.0f}" for n in kept]
+    headers, _ = found["families"].table()
+    assert {"compressed, %", "tax, points", "low, points", "high, points"} <= set(headers)
+    headers, _ = found["recall"].table()
+    assert {"recall, %", "low, %"} <= set(headers)
+
+
 def test_labels_that_do_not_fit_are_thinned() -> None:
     assert thinned([0, 1, 2, 3], ["1K"] * 4, 5.0) == [0, 1, 2, 3]
     assert thinned(range(11), ["128K"] * 11, 2.2) == [0, 2, 4, 6, 8, 10]
