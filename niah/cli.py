@@ -8,14 +8,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 app = typer.Typer(
     name="niah",
     help="Measure what a compressed KV cache forgets.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -23,6 +22,14 @@ app = typer.Typer(
 # As in niah.stats and niah.power, which take long to import.
 FLOOR = 0.5
 ALPHA = 0.05
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no number") from None
+
 
 Config = Annotated[Path, typer.Argument(help="The sweep's YAML file (see configs/).")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `niah run` wrote.")]
@@ -150,7 +157,12 @@ def report(
 def gate(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
     max_tax: Annotated[
-        float, typer.Option(help="The recall that may be lost, as a share: 0.02 is two points.")
+        float,
+        typer.Option(
+            parser=number,
+            metavar="SHARE",
+            help="The recall that may be lost: 0.02 is two points.",
+        ),
     ],
     against: Annotated[
         Path | None, typer.Option(help="An earlier run to compare with, arm by arm.")
@@ -166,11 +178,20 @@ def gate(
         bool, typer.Option(help="Every slice has to pass, not only not to fail.")
     ] = False,
     max_slice_tax: Annotated[
-        float | None, typer.Option(help="The margin of a slice; --max-tax by default.")
+        float | None,
+        typer.Option(
+            parser=number, metavar="SHARE", help="The margin of a slice; --max-tax by default."
+        ),
     ] = None,
-    alpha: Annotated[float, typer.Option(help="One-sided chance of a wrong verdict.")] = ALPHA,
+    alpha: Annotated[
+        float,
+        typer.Option(parser=number, metavar="SHARE", help="One-sided chance of a wrong verdict."),
+    ] = ALPHA,
     floor: Annotated[
-        float, typer.Option(help="Baseline recall below which a tax is undefined.")
+        float,
+        typer.Option(
+            parser=number, metavar="SHARE", help="Baseline recall below which a tax is undefined."
+        ),
     ] = FLOOR,
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")] = None,
     junit_out: Annotated[
@@ -206,6 +227,7 @@ def gate(
     )
     for path, form in forms:
         if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(form(), encoding="utf-8")
     raise typer.Exit(result.exit_code)
 
@@ -248,12 +270,15 @@ def export(
         Literal["jsonl", "parquet"] | None,
         typer.Option("--format", help="Default: by the file's suffix."),
     ] = None,
+    arm: Annotated[
+        str | None, typer.Option(help="One arm's rows: other tools average over a file.")
+    ] = None,
 ) -> None:
     """Write a run's prompts and answers as JSONL or Parquet for other tools."""
     from niah.export import export as export_run
 
     by_suffix: Literal["jsonl", "parquet"] = "parquet" if out.suffix == ".parquet" else "jsonl"
-    count = export_run(folder, out, shape, file_format or by_suffix)
+    count = export_run(folder, out, shape, file_format or by_suffix, arm)
     typer.echo(f"{count} records: {out}")
 
 
@@ -331,11 +356,21 @@ def main() -> None:
     # torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], prog_name="niah", standalone_mode=False)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "niah"
+        refuse(f"{error.format_message().rstrip('.')}; see {command} --help")
     except (ValueError, OSError) as error:
         logging.getLogger(__name__).debug("where it came from", exc_info=True)
-        typer.echo(f"niah: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
+        refuse(str(error))
+    sys.exit(code)
+
+
+def refuse(reason: str) -> NoReturn:
+    """One line, exit code 2."""
+    typer.echo(f"niah: {' '.join(reason.split())}", err=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

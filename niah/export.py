@@ -7,6 +7,7 @@ logged samples. Knows nothing of models.
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +21,16 @@ Format = Literal["jsonl", "parquet"]
 Record = dict[str, Any]
 
 
-def export(folder: Path, out: Path, shape: Shape, file_format: Format) -> int:
-    """Write every row with its prompt to `out`; returns how many. Raises: StoreError."""
-    archive = open_archive(folder)
+def export(
+    folder: Path, out: Path, shape: Shape, file_format: Format, arm: str | None = None
+) -> int:
+    """Write every row, or an arm's, with its prompt to `out`; returns how many.
+
+    Raises: StoreError.
+    """
+    if out.exists() and not out.is_file():  # a device, say, which a finished file would replace
+        raise StoreError(f"{out}: is no regular file")
+    archive = of_arm(open_archive(folder), arm)
     writer = {"jsonl": write_jsonl, "parquet": write_parquet}[file_format]
     partial = out.with_name(f"{out.name}.partial")
     try:
@@ -35,6 +43,16 @@ def export(folder: Path, out: Path, shape: Shape, file_format: Format) -> int:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
     return len(archive.rows)
+
+
+def of_arm(archive: Archive, arm: str | None) -> Archive:
+    """Raises: StoreError where there is no such arm."""
+    if arm is None:
+        return archive
+    arms = list(dict.fromkeys(row["arm"] for row in archive.rows))
+    if arm not in arms:
+        raise StoreError(f"arm {arm!r} is not in this run; there is {', '.join(arms)}")
+    return replace(archive, rows=[row for row in archive.rows if row["arm"] == arm])
 
 
 def records(archive: Archive, shaped: "Shaped") -> Iterator[Record]:

@@ -36,11 +36,15 @@ def described(run: Run) -> dict[str, Any]:
 
 
 def commands(run: Run) -> list[str]:
-    """What makes the run and its page again, at the commit it was made at where that is known."""
-    path = shlex.quote(str(run.path))
+    """What makes the run and its page again, at the commit it was made at where that is known.
+
+    Into a folder of its own: the commit may hold an earlier run of the name, which other weights or
+    questions could not go on with.
+    """
+    again = shlex.quote(f"again/{run.name}")
     commit = run.environment.get("commit")
     checkout = [f"git checkout {shlex.quote(str(commit))}"] if commit else []
-    return [*checkout, f"niah run {SPEC} --out {path}", f"niah report {path}"]
+    return [*checkout, f"niah run {SPEC} --out {again}", f"niah report {again}"]
 
 
 def flat(values: object, prefix: str = "") -> list[tuple[str, str]]:

@@ -6,17 +6,34 @@ or how a row came to be, and computes no statistic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, get_args
 
 import pandas as pd
-import yaml
 
 from niah.errors import NiahError
-from niah.store import ENVIRONMENT, PLANNED, SPEC, Row, parse_rows, read_rows
+from niah.spec import Role
+from niah.store import ENVIRONMENT, PLANNED, SPEC, Row, parse_rows, read_mapping, read_rows
 
-REQUIRED = ("arm", "role", "model", "family", "corpus", "length", "depth", "pair", "correct")
+ROLES: tuple[str, ...] = get_args(Role)
+REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {  # field: a check, what passes it
+    **{
+        name: (lambda value: isinstance(value, str), "text")
+        for name in ("arm", "model", "family", "corpus", "pair")
+    },
+    "role": (lambda value: value in ROLES, f"one of {', '.join(ROLES)}"),
+    "length": (lambda value: type(value) is int and value > 0, "a whole number from 1"),
+    "depth": (
+        lambda value: value is None or (type(value) in (int, float) and 0 <= value <= 1),
+        "a number from 0 to 1, or null without a needle",
+    ),
+    "correct": (
+        lambda value: value is None or type(value) is bool,
+        "true, false, or null after an error",
+    ),
+}
 OPTIONAL: dict[str, object] = {
     "key": "",
     "layout": "stream",
@@ -133,9 +150,7 @@ def rows_frame(
 ) -> pd.DataFrame:
     """Rows as a table, with the derived columns `Run` describes; `spec` is the sweep's."""
     for number, record in enumerate(records, start=1):
-        missing = [name for name in REQUIRED if name not in record]
-        if missing:
-            raise ResultsError(f"{source}: row {number} lacks {', '.join(missing)}")
+        _check(record, f"{source}: row {record.get('key', number)}")
     frame = pd.DataFrame.from_records(records)
     for name, default in OPTIONAL.items():
         if name not in frame:
@@ -144,6 +159,16 @@ def rows_frame(
     frame["recalled"] = [value is True for value in frame["correct"]]
     frame.loc[frame["failed"], "outcome"] = "error"
     return _with_bytes(with_places(frame, spec or {}))
+
+
+def _check(record: Row, where: str) -> None:
+    """Raises: ResultsError for a field that is missing, or holds what would be miscounted."""
+    missing = [name for name in REQUIRED if name not in record]
+    if missing:
+        raise ResultsError(f"{where} lacks {', '.join(missing)}")
+    for name, (passes, right) in REQUIRED.items():
+        if not passes(record[name]):
+            raise ResultsError(f"{where}: {name} is {record[name]!r}, should be {right}")
 
 
 def with_places(frame: pd.DataFrame, spec: Mapping[str, object]) -> pd.DataFrame:
@@ -219,10 +244,4 @@ def _planned(path: Path, spec: Mapping[str, object]) -> pd.DataFrame:
 
 
 def _mapping(path: Path) -> Mapping[str, object]:
-    if not path.is_file():
-        return {}
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except yaml.YAMLError as error:
-        raise ResultsError(f"{path}: cannot be read: {error}") from error
-    return value if isinstance(value, dict) else {}
+    return read_mapping(path) if path.is_file() else {}

@@ -127,16 +127,26 @@ def refuse_changes(folder: Path, sweep: Mapping[str, Any], identity: Mapping[str
     """Raises: ChangedError saying what a resumed run would change."""
     if not (folder / SPEC).exists():
         return
-    before = yaml.safe_load((folder / SPEC).read_text(encoding="utf-8")) or {}
-    changed = differences(before, sweep, ignore=FREE_FIELDS)
+    changed = differences(read_mapping(folder / SPEC), sweep, ignore=FREE_FIELDS)
     if (folder / ENVIRONMENT).exists():
-        beside = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        beside = read_mapping(folder / ENVIRONMENT)
         changed += differences(beside.get("identity", {}), identity)
     if changed:
         raise ChangedError(
             f"{folder}: was started with {'; '.join(changed)}; "
             "choose another --out, or restore the configuration to resume"
         )
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML or JSON file (which is YAML) that holds names and values. Raises: StoreError."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise StoreError(f"{path}: holds no fields; restore it, or choose another --out")
+    return value
 
 
 def differences(
@@ -175,8 +185,10 @@ def parse_rows(content: bytes, path: Path, key: str = "key") -> list[Row]:
         try:
             row = json.loads(line)
             row[key]
-        except (ValueError, KeyError, TypeError):
-            raise StoreError(f"{path}: line {number} is not a row of a run") from None
+        except ValueError as error:
+            raise StoreError(f"{path}: line {number} is no JSON: {error}") from None
+        except (KeyError, TypeError):
+            raise StoreError(f"{path}: line {number} is not a row: it has no {key!r}") from None
         rows.append(row)
     return rows
 
@@ -194,8 +206,9 @@ def read_rows(folder: Path) -> list[Row]:
     path = folder / ROWS
     try:
         content = path.read_bytes()
-    except OSError:
-        raise StoreError(f"{folder}: holds no run ({ROWS} cannot be read)") from None
+    except OSError as error:
+        why = f"{ROWS}: {error.strerror}" if folder.is_dir() else "there is no such folder"
+        raise StoreError(f"{folder}: holds no run ({why})") from None
     return list(latest_rows(parse_rows(content[: content.rfind(b"\n") + 1], path)).values())
 
 

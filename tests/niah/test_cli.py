@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -245,6 +246,22 @@ def test_an_export_that_fails_halfway_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_an_export_of_an_arm_and_what_it_may_not_replace(
+    call: Call, finished: Path, tmp_path: Path
+) -> None:
+    rows = read_rows(finished)
+    arm = rows[-1]["arm"]
+    out = tmp_path / "a.jsonl"
+    assert call("export", finished, out, "--arm", arm).code == 0
+    kept = [json.loads(line)["pred"] for line in out.read_text(encoding="utf-8").splitlines()]
+    assert kept == [row["answer"] for row in rows if row["arm"] == arm]
+    done = call("export", finished, out, "--arm", "v5")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "arm 'v5' is not in this run" in done.err
+    done = call("export", finished, tmp_path)  # as a device would be
+    assert (done.code, done.err) == (2, f"niah: {tmp_path}: is no regular file\n")
+
+
 @pytest.mark.parametrize("shape", ["ruler", "lm-eval"])
 def test_exports_hold_every_prompt_and_answer(
     call: Call, finished: Path, tmp_path: Path, shape: str
@@ -289,6 +306,47 @@ def test_a_gate_ends_with_its_verdicts_code_and_writes_its_forms(
     assert (suite.attrib["failures"] != "0") == (code == 1)
     assert (suite.attrib["errors"] != "0") == (code == 3)
     assert verdict in forms["--markdown"].read_text(encoding="utf-8")
+
+
+def test_a_gate_makes_the_folders_of_its_forms(call: Call, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", Synthetic((1024,), repeats=2))
+    form = tmp_path / "not" / "there" / "gate.json"
+    call("gate", run, "--max-tax", 0.06, "--json", form)
+    assert json.loads(form.read_text(encoding="utf-8"))["max_tax"] == 0.06
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("gate", "run", "--max-tax", "two"), "'--max-tax': 'two' is no number; see niah gate"),
+        (("gate", "run"), "Missing option '--max-tax'; see niah gate --help"),
+        (("gate", "run", "--margin", "1"), "No such option: --margin"),
+        (("judge",), "No such command 'judge'; see niah --help"),
+    ],
+)
+def test_wrong_usage_is_one_line(call: Call, arguments: tuple[str, ...], reason: str) -> None:
+    done = call(*arguments)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert reason in done.err
+
+
+def test_no_arguments_ask_for_help(call: Call) -> None:
+    done = call()
+    assert done.code == 0
+    assert "gate" in done.out
+
+
+@pytest.mark.parametrize("name", ["spec.yaml", "environment.json"])
+@pytest.mark.parametrize("content", ["", "{", "- a list"])
+def test_a_damaged_file_is_named_on_resume(
+    call: Call, finished: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / name).write_text(content, encoding="utf-8")
+    done = call("run", written(tmp_path), "--out", run)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert str(run / name) in done.err
 
 
 def test_a_gate_against_an_earlier_run(call: Call, tmp_path: Path) -> None:

@@ -262,7 +262,8 @@ def test_the_page_names_the_commands_and_the_commit(tmp_path: Path) -> None:
     environment = json.loads((run / "environment.json").read_text())
     (run / "environment.json").write_text(json.dumps(environment | {"commit": "0123abc"}))
     said = words_of(page_of(tmp_path, run))
-    assert f"git checkout 0123abc niah run spec.yaml --out '{run}' niah report '{run}'" in said
+    assert "git checkout 0123abc niah run spec.yaml --out 'again/a run'" in said
+    assert "niah report 'again/a run'" in said
 
 
 def test_cells_round_as_the_files_do(tmp_path: Path) -> None:
