@@ -6,22 +6,28 @@ at the longest of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from niah.axes import EXACT
 from niah.compare import Comparison
+from niah.stats import Tax
 from niah.wording import counted, length_text, points
 
 
-def headline(comparison: Comparison, rows: pd.DataFrame) -> str:
-    """The tax with its interval and the saving, then what it leaves out."""
-    sentences = (
-        _tax_sentence(comparison, _keeps(comparison, rows)),
-        _left_out_sentence(comparison),
-    )
-    return " ".join(filter(None, sentences))
+def headline(comparison: Comparison, rows: pd.DataFrame, left_out: bool = True) -> str:
+    """The tax with its interval and the saving; then, if asked for, what the tax leaves out."""
+    if of_two_runs(comparison, rows):
+        sentence = _run_sentence(comparison)
+    else:
+        sentence = _tax_sentence(comparison, _keeps(comparison, rows))
+    left = _left_out_sentence(comparison) if left_out else ""
+    return f"{sentence} {left}".rstrip()
+
+
+def of_two_runs(comparison: Comparison, rows: pd.DataFrame) -> bool:
+    """Whether an arm is set against itself in another run, which is no question of compression."""
+    roles = rows.drop_duplicates("arm").set_index("arm")["role"]
+    return bool(roles[comparison.baseline] == roles[comparison.compressed])
 
 
 def saving(rows: pd.DataFrame, comparison: Comparison) -> tuple[float, float] | None:
@@ -38,18 +44,12 @@ def saving(rows: pd.DataFrame, comparison: Comparison) -> tuple[float, float] | 
     return float(both.max()), float(means[1][both.max()] / means[0][both.max()])
 
 
-def overall(comparisons: Sequence[Comparison]) -> str:
-    """Several comparisons in a title; each has a sentence of its own below it."""
-    taxes = [comparison.tax.value for comparison in comparisons if comparison.tax]
-    count = f"{len(comparisons)} comparisons"
-    if not taxes:
-        return f"{count}, none with a tax: the baselines recall too little"
-    low, high = points(min(taxes)), points(max(taxes))
-    lost = low if low == high else f"between {low} and {high}"
-    undefined = len(comparisons) - len(taxes)
-    taxes_undefined = "1 tax" if undefined == 1 else f"{undefined:,} taxes"
-    rest = f"; {taxes_undefined} undefined" if undefined else ""
-    return f"{count}: {lost} points of recall lost{rest}"
+def loses(tax: Tax) -> bool:
+    return tax.interval.low > 0
+
+
+def gains(tax: Tax) -> bool:
+    return tax.interval.high < 0
 
 
 def _tax_sentence(comparison: Comparison, keeps: str) -> str:
@@ -64,9 +64,9 @@ def _tax_sentence(comparison: Comparison, keeps: str) -> str:
     low, high = tax.interval
     where, span = _where(comparison), f"95%: {points(low)} to {points(high)}"
     also = f" and {keeps}" if keeps else ""
-    if low > 0:
+    if loses(tax):
         return f"{where} {name} loses {points(tax.value)} points of recall ({span}){also}."
-    if high < 0:
+    if gains(tax):
         return f"{where} {name} recalls {points(-tax.value)} points more (tax {span}){also}."
     kept = f" {name} {keeps}." if keeps else ""
     return (
@@ -74,6 +74,26 @@ def _tax_sentence(comparison: Comparison, keeps: str) -> str:
         f"the tax is {points(tax.value)} points, and anything from {points(low)} to "
         f"{points(high)} fits {counted(tax.pairs, 'paired question')}.{kept}"
     )
+
+
+def _run_sentence(comparison: Comparison) -> str:
+    """The difference of an arm from itself in another run; nothing is lost by compression here."""
+    tax, name, other = comparison.tax, comparison.compressed, comparison.baseline
+    if tax is None:
+        recall = points(float(comparison.complete["baseline"].mean()))
+        return f"{name} cannot be set against {other}, which recalls only {recall}%."
+    low, high = tax.interval
+    if loses(tax):
+        shown, span = f"{points(tax.value)} points less", f"{points(low)} to {points(high)}"
+    elif gains(tax):
+        shown, span = f"{points(-tax.value)} points more", f"{points(-high)} to {points(-low)}"
+    else:
+        return (
+            f"{_where(comparison)} no difference in recall between {name} and {other} is shown: "
+            f"anything from {points(high)} points less to {points(-low)} more fits "
+            f"{counted(tax.pairs, 'paired question')}."
+        )
+    return f"{_where(comparison)} {name} recalls {shown} than {other} (95%: {span})."
 
 
 def _where(comparison: Comparison) -> str:

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from niah import glossary
-from niah.compare import load_comparisons, slice_rows
-from niah.headline import headline, overall, saving
+from niah.compare import Comparison, load_comparisons, slice_rows
+from niah.headline import headline, saving
 from niah.notices import notices
 from niah.page_cells import LIGHT
 from niah.page_data import page_questions
+from niah.page_heading import overall
 from niah.page_json import page_json
 from niah.plates import Plate, make_plates, text_table
 from niah.provenance import described
@@ -59,11 +61,7 @@ def write_report(runs: Sequence[Path], out: Path, floor: float = BASELINE_FLOOR)
 def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
     """The page as text; the same runs give the same page. Questions fill what is left of it."""
     rows, comparisons = load_comparisons(runs, floor)
-    most = min(MAX_CELLS, MAX_ALL_CELLS // max(1, len(comparisons)))
-    summaries = [
-        Summary(found, make_heatmap(found, most), headline(found, rows), saving(rows, found))
-        for found in comparisons
-    ]
+    summaries = _summaries(rows, comparisons)
     shown = summaries or list(alone_summaries(rows))
     data = {
         "comparisons": [summary.page_data() for summary in shown],
@@ -73,7 +71,7 @@ def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
     }
     content = {
         "title": " · ".join(run.name for run in runs),
-        "heading": shown[0].sentence if len(shown) == 1 else _heading(summaries, shown),
+        "heading": shown[0].sentence if len(shown) == 1 else _heading(rows, comparisons, shown),
         "summaries": summaries,
         "shown": shown,
         "notices": notices(runs, rows, comparisons),
@@ -87,9 +85,21 @@ def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
     return _render(content, data | {"questions": page_questions(rows, MAX_PAGE_BYTES - spent)})
 
 
-def _heading(summaries: Sequence[Summary], shown: Sequence[Summary]) -> str:
-    if summaries:
-        return f"{overall([summary.comparison for summary in summaries])}."
+def _summaries(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[Summary]:
+    """Where there are several, the notices alone say what each of them leaves out."""
+    most = min(MAX_CELLS, MAX_ALL_CELLS // max(1, len(comparisons)))
+    one = len(comparisons) == 1
+    return [
+        Summary(found, make_heatmap(found, most), headline(found, rows, one), saving(rows, found))
+        for found in comparisons
+    ]
+
+
+def _heading(
+    rows: pd.DataFrame, comparisons: Sequence[Comparison], shown: Sequence[Summary]
+) -> str:
+    if comparisons:
+        return overall(comparisons, rows)
     return f"{counted(len(shown), 'arm')}, no two of which were asked the same questions."
 
 
