@@ -6,7 +6,7 @@ terminals.
 
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +71,7 @@ class Runner:
     def rows(self, stream: Stream, corpus: Corpus, trials: list[Trial]) -> Iterator[Row]:
         """One row for each of `trials`, in their order."""
         context = build_context(stream, corpus, self.sweep.layout)
-        ratio = context_ratio(context.trunk, self.tokenizer)
+        ratios = self.compression_ratios(context, trials)
         keeper = self.keeper(stream)
         first = min(trial.fork_at for trial in trials)
         trunk = (
@@ -86,18 +86,18 @@ class Runner:
             except Exception as error:
                 log.debug("stream %s cannot go on", stream.index, exc_info=True)
                 for lost in trials[number:]:
-                    yield self.describe(lost, stream, ratio) | failed(error)
+                    yield self.describe(lost, stream, ratios) | failed(error)
                 return
             try:
                 reading = self.ask(trial, context, trunk)
                 row = self.judged(trial, context, reading)
             except Exception as error:
                 log.debug("question %s failed", trial.pair, exc_info=True)
-                yield self.describe(trial, stream, ratio) | failed(error)
+                yield self.describe(trial, stream, ratios) | failed(error)
             else:
                 if not row["correct"]:
                     row |= self.traced(trial, context, trunk.session, reading.answer_ids)
-                yield self.describe(trial, stream, ratio) | row
+                yield self.describe(trial, stream, ratios) | row
         if keeper:
             keeper.forget()
 
@@ -133,11 +133,15 @@ class Runner:
     def timeline(self, session: Session) -> Timeline:
         return Timeline(session, self.sweep.chunk_tokens, self.progress)
 
-    def describe(self, trial: Trial, stream: Stream, ratio: float) -> Row:
-        """Everything about a row that is known before its question is asked.
+    def compression_ratios(self, context: Context, trials: Sequence[Trial]) -> dict[int, float]:
+        """zlib's, of the text before a question, by length: one for all depths of a length."""
+        return {
+            length: context_ratio(context.trunk[:length], self.tokenizer)
+            for length in {trial.length for trial in trials}
+        }
 
-        `ratio` is the zlib compression ratio of the stream's text.
-        """
+    def describe(self, trial: Trial, stream: Stream, ratios: Mapping[int, float]) -> Row:
+        """Everything about a row that is known before its question is asked."""
         needle = trial.needle
         start, end = needle if needle else (None, None)
         return {
@@ -154,7 +158,7 @@ class Runner:
             "stream": stream.index,
             "repeat": stream.repeat,
             "offset": stream.offset,
-            "compression_ratio": ratio,
+            "compression_ratio": ratios[trial.length],
             "control": trial.control,
             "requested_length": trial.requested_length,
             "length": trial.length,

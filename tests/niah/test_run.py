@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from haystacks.compressibility import compression_ratio
 from niah.context import build_context
 from niah.errors import NiahError
 from niah.materials import Bench, load_bench
@@ -101,6 +102,20 @@ def test_a_row_tells_where_its_needle_stands(tmp_path: Path) -> None:
         assert row["length_mod_4"] == row["length"] % 4
         assert abs(row["actual_depth"] - row["depth"]) < 0.2
         assert row["spans"] == [[row["needle_start"], row["needle_end"]]]
+
+
+@LAYOUTS
+def test_a_row_has_the_ratio_of_its_own_context_not_of_the_stream(
+    tmp_path: Path, layout: str
+) -> None:
+    sweep = sweep_of(layout=layout)
+    streams = {stream.index: stream for stream in make_plan(sweep, materials()).streams}
+    for row in run_sweep(tmp_path, sweep):
+        stream = streams[row["stream"]]
+        corpus = materials().corpora[stream.corpus]
+        ids = build_context(stream, corpus, sweep.layout).trunk[: row["length"]]
+        text = materials().tokenizer.decode(ids.tolist())
+        assert row["compression_ratio"] == compression_ratio(text)
 
 
 def test_controls_have_no_needle_and_are_named(tmp_path: Path) -> None:
