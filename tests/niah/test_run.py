@@ -109,9 +109,9 @@ def test_a_row_has_the_ratio_of_its_own_context_not_of_the_stream(
     tmp_path: Path, layout: str
 ) -> None:
     sweep = sweep_of(layout=layout)
-    streams = {stream.index: stream for stream in make_plan(sweep, materials()).streams}
+    streams = {(s.repeat, s.index): s for s in make_plan(sweep, materials()).streams}
     for row in run_sweep(tmp_path, sweep):
-        stream = streams[row["stream"]]
+        stream = streams[row["repeat"], row["stream"]]
         corpus = materials().corpora[stream.corpus]
         ids = build_context(stream, corpus, sweep.layout).trunk[: row["length"]]
         text = materials().tokenizer.decode(ids.tolist())
