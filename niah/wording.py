@@ -56,15 +56,16 @@ def slice_text(column: str, value: object) -> str:
 
 
 def loss_text(lost_by: object, selection: Sequence[Mapping[str, int]]) -> str:
-    """Where a needle was lost, with the ranks of the entries that hold it; empty if not known."""
+    """Where a needle was lost, in the words of the figure and the glossary, with the ranks of the
+    entries that hold it; empty if not known."""
     ranks = ", ".join(
         f"rank {layer['rank'] + 1:,} of {layer['entries']:,} in layer {layer['layer']}"
         for layer in selection
     )
     verdicts = {
-        "selection": f"not selected ({ranks})",
-        "compression": f"selected and not decoded ({ranks})",
-        "window": "in the exact window",
+        "selection": f"selection: no layer selected an entry with it, {ranks}",
+        "compression": f"compression: an entry with it was selected, {ranks}",
+        "window": "window: it was still in the exact window",
     }
     return verdicts.get(str(lost_by), "")
 

@@ -120,9 +120,15 @@ def test_where_needles_were_lost_is_counted_and_told() -> None:
 @pytest.mark.parametrize(
     ("lost_by", "text"),
     [
-        ("selection", "not selected (rank 71 of 1,000 in layer 2)"),
-        ("compression", "selected and not decoded (rank 71 of 1,000 in layer 2)"),
-        ("window", "in the exact window"),
+        (
+            "selection",
+            "selection: no layer selected an entry with it, rank 71 of 1,000 in layer 2",
+        ),
+        (
+            "compression",
+            "compression: an entry with it was selected, rank 71 of 1,000 in layer 2",
+        ),
+        ("window", "window: it was still in the exact window"),
         (None, ""),
     ],
 )
