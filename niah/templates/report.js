@@ -29,27 +29,45 @@
   const sign = (text) => text.replace("-", "−");
   const points = (number) => sign(number.toFixed(1));
   const whole = (number) => sign(number.toFixed(0));
-  const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+  const counted = (number, noun) => `${sign(number.toLocaleString("en"))} ${noun}${number === 1 ? "" : "s"}`;
   const current = () => data.comparisons[state.comparison];
   const arms = () => current().arms;
 
-  function filters() {
+  const optionsOf = (filter) => ["all", ...current().options[filter.name]];
+
+  // `before`: values by filter, kept where this comparison has them too.
+  function filters(before = new Map()) {
     const box = byId("choices");
     box.replaceChildren();
-    state.chosen = current().filters.map(() => "all");
+    state.chosen = keep(before);
     current().filters.forEach((filter, number) => {
       const label = make("label", filter.label);
       const select = make("select");
       select.id = `filter-${filter.name}`;
-      for (const value of ["all", ...current().options[filter.name]]) {
+      for (const value of optionsOf(filter)) {
         const option = make("option", value);
         option.value = value;
         select.append(option);
       }
+      select.value = state.chosen[number];
       select.addEventListener("change", () => choose(number, select.value));
       label.append(select);
       box.append(label);
     });
+  }
+  function keep(before) {
+    const kept = current().filters.map((filter) => {
+      const value = before.get(filter.name);
+      return optionsOf(filter).includes(value) ? value : "all";
+    });
+    const first = kept.findIndex((value) => value !== "all");
+    return current().combined ? kept : kept.map((value, i) => (i === first ? value : "all"));
+  }
+  function compare(number) {
+    const before = new Map(current().filters.map((filter, i) => [filter.name, state.chosen[i]]));
+    state.comparison = number;
+    filters(before);
+    fill();
   }
 
   // Where filters cannot be combined, a new choice clears the others, as the page says.
@@ -76,17 +94,18 @@
     if (!current().alone) lines.push(`${arms()[1]}: ${recallText(cell, "compressed")}`, taxText(cell));
     return lines.join("\n");
   };
-  // What a cell shows, then what that is: every number once.
-  function said(cell, side, visible) {
-    if (side === "tax" && !cell.defined) return `${visible} ${taxText(cell)}, ${place(cell)}`;
+  // A cell's name: what its numbers are, where it is, then what the colours cannot say.
+  function said(cell, side) {
+    if (side === "tax" && !cell.defined) return `${taxText(cell)}, ${place(cell)}`;
     if (side === "tax") {
-      return `${visible} points of tax and pairs, ${place(cell)} (95%: ${points(cell.low)} to ` +
-        `${points(cell.high)}), ${cell.lost} lost, ${cell.gained} gained, ${counted(cell.streams, "stream")}`;
+      return `tax ${counted(cell.tWhole, "point")}, ${counted(cell.pairs, "pair")}, ${place(cell)} (95%: ` +
+        `${points(cell.low)} to ${points(cell.high)}), ${cell.lost} lost, ${cell.gained} gained, ` +
+        counted(cell.streams, "stream");
     }
     const of = (name) => cell[(side === "baseline" ? "b" : "c") + name];
     const errors = of("Errors") ? `, ${counted(of("Errors"), "error")}` : "";
-    return `${visible} percent and count recalled by ${arms()[side === "baseline" ? 0 : 1]}, ` +
-      `${place(cell)} (95%: ${points(of("Low"))} to ${points(of("High"))})${errors}`;
+    return `recall ${whole(of("Whole"))} percent, ${of("Correct")} of ${of("Asked")}, ` +
+      `${arms()[side === "baseline" ? 0 : 1]}, ${place(cell)} (95%: ${points(of("Low"))} to ${points(of("High"))})${errors}`;
   }
 
   // As page_cells.shown_cell does for the page without scripts.
@@ -114,7 +133,7 @@
     found.classList.add(...classes);
     found.style.setProperty("--v", share.toFixed(3));
     found.append(make("b", text), " ", make("small", count));
-    found.setAttribute("aria-label", said(cell, side, found.textContent.trim()));
+    found.setAttribute("aria-label", said(cell, side));
     found.addEventListener("mouseenter", () => showTip(found, cell));
     found.addEventListener("focus", () => showTip(found, cell));
     found.addEventListener("mouseleave", hideTip);
@@ -264,7 +283,7 @@
       text.append(make("mark", needle), `${after} …`);
       li.append(text);
     }
-    const how = make("p", line[EXCERPT].length ? "" : "text around the needle: ", "where");
+    const how = make("p", line[EXCERPT].length ? "more of its text: " : "text around the needle: ", "where");
     how.append(make("code", command));
     li.append(how);
     li.append(make("p", line[QUESTION].trim(), "question"));
@@ -278,7 +297,7 @@
       const [said, outcome, recalled, lost] = answer;
       const how = tables.outcome[outcome].replaceAll("_", " ");
       add(data.questions.arms[arm], said.trim() || "(empty)", how, !recalled);
-      if (lost) answers.append(make("dd", `needle: ${lost}`, "lost"));
+      if (lost) answers.append(make("dd", `needle lost by ${lost}`, "lost"));
     });
     li.append(answers);
     return li;
@@ -286,14 +305,12 @@
 
   byId("only-wrong").addEventListener("change", () => list());
   byId("close").addEventListener("click", () => byId("questions").close());
+  // The focus goes back to the cell, which would show what the reader has just put away.
+  byId("questions").addEventListener("close", hideTip);
   byId("questions").addEventListener("click", (event) => { if (event.target === byId("questions")) byId("questions").close(); });
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   if (byId("comparison")) {
-    byId("comparison").addEventListener("change", (event) => {
-      state.comparison = Number(event.target.value);
-      filters();
-      fill();
-    });
+    byId("comparison").addEventListener("change", (event) => compare(Number(event.target.value)));
   }
   filters();
   fill();

@@ -11,7 +11,7 @@ import pytest
 
 from niah.report import write_report
 from niah.stats import Tax, estimate_recall, estimate_tax
-from niah.wording import points
+from niah.wording import points, whole_points
 from tests.browser.opened import HOSTILE, MADE, Opened, open_page
 from tests.synthetic_rows import records, write_run
 
@@ -90,14 +90,34 @@ def test_hover_and_keys_tell_counts_and_intervals(opened: Opened) -> None:
     opened.page.keyboard.press("ArrowRight")
     assert "4K tokens, depth 10%" in tip.inner_text()
     focused = opened.page.evaluate("document.activeElement.getAttribute('aria-label')")
-    assert focused.startswith(f"100 {counts(cell_rows(4096, 0.1), 'dense')} percent and count")
-    assert "recalled by dense, 4K tokens, depth 10% (95%: " in focused
+    right, asked = counts(cell_rows(4096, 0.1), "dense").split("/")
+    named = f"recall 100 percent, {right} of {asked}, dense, 4K tokens, depth 10% (95%: "
+    assert focused.startswith(named)
+
+
+def test_a_cell_of_the_tax_is_named_in_the_order_of_a_sentence(opened: Opened) -> None:
+    tax = paired_tax(cell_rows(16384, 0.5))
+    name = cell(opened, "tax", 5, 2).get_attribute("aria-label")
+    said = f"tax {whole_points(tax.value)} points, {tax.pairs} pairs, 16K tokens, depth 50% (95%: "
+    assert name.startswith(said)
+    assert name.endswith(f", {tax.lost} lost, {tax.gained} gained, {tax.streams} streams")
 
 
 def test_escape_hides_what_hovering_shows(opened: Opened) -> None:
     cell(opened, "tax", 1, 2).hover()
     assert opened.page.locator("#tip").is_visible()
     opened.page.keyboard.press("Escape")
+    assert not opened.page.locator("#tip").is_visible()
+
+
+def test_closing_the_questions_leaves_no_tip_behind(opened: Opened) -> None:
+    cell(opened, "tax", 1, 2).focus()
+    opened.page.keyboard.press("Enter")
+    assert opened.page.locator("#questions").is_visible()
+    opened.page.keyboard.press("Escape")
+    opened.page.wait_for_function("!document.getElementById('questions').open")
+    opened.page.wait_for_timeout(100)
+    assert cell(opened, "tax", 1, 2).evaluate("one => one === document.activeElement")
     assert not opened.page.locator("#tip").is_visible()
 
 
@@ -117,6 +137,8 @@ def test_a_cell_opens_its_questions(opened: Opened) -> None:
     marked = opened.page.locator("#questions-list mark").all_inner_texts()
     needles = {row["excerpt"]["needle"] for row in rows.to_dict("records")}
     assert {text.strip() for text in marked} == {text.strip() for text in needles}
+    commands = opened.page.locator("#questions-list .where:has(code)").all_inner_texts()
+    assert all(text.startswith("more of its text: niah show ") for text in commands)
     opened.page.locator("#only-wrong").check()
     wrong = rows.groupby("pair")["correct"].min().eq(False).sum()
     assert opened.page.locator("#questions-list li .question").count() == wrong
@@ -185,6 +207,30 @@ def test_arms_can_be_chosen(chromium: Any, several_report: Path) -> None:
     assert f"{names[1]} against {names[0]}" == titles[1]
     assert opened.page.locator('.heat[data-side="compressed"]').inner_text() != first
     assert names[1] in opened.page.locator(".heat caption").nth(1).text_content()
+    opened.page.context.close()
+
+
+def test_other_arms_keep_the_filters_that_they_have(chromium: Any, several_report: Path) -> None:
+    opened = open_page(chromium, several_report)
+    opened.page.locator("#filter-family").select_option("single")
+    told = opened.page.locator("#shown").inner_text()
+    opened.page.locator("#comparison").select_option("1")
+    assert opened.page.locator("#filter-family").input_value() == "single"
+    assert opened.page.locator("#shown").inner_text() == told
+    opened.page.context.close()
+
+
+def test_other_arms_lose_the_filters_that_they_lack(chromium: Any, tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / name, replace(MADE, families=families, seed=seed))
+        for seed, (name, families) in enumerate((("a", ("x", "y")), ("b", ("y", "z"))))
+    ]
+    opened = open_page(chromium, write_report(runs, tmp_path / "page.html"))
+    for family, kept in (("x", "all"), ("y", "y")):
+        opened.page.locator("#comparison").select_option("0")
+        opened.page.locator("#filter-family").select_option(family)
+        opened.page.locator("#comparison").select_option("1")
+        assert opened.page.locator("#filter-family").input_value() == kept
     opened.page.context.close()
 
 
