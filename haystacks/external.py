@@ -35,45 +35,50 @@ def local_file(path: str) -> Text:
 def huggingface(location: str) -> Text:
     """`NAME:COLUMN` or `NAME:COLUMN:SPLIT` (split "train" if not given) of a data set.
 
-    At most the first 67 million characters are used, one row after the other. Raises CorpusError
-    where `datasets` is missing, or the data set, column or split does not exist.
+    A data set of several configurations is named with one: `NAME@CONFIGURATION`. Rows are streamed,
+    one after the other, and at most the first 67 million characters are used. Raises CorpusError
+    where `datasets` is missing, or the data set, configuration, column or split does not exist.
     """
     name, _, rest = location.partition(":")
     column, _, split = rest.partition(":")
     if not name or not column:
         raise CorpusError(
-            f"corpus: 'hf:{location}' is not 'hf:NAME:COLUMN' or 'hf:NAME:COLUMN:SPLIT'"
+            f"corpus: 'hf:{location}' is not 'hf:NAME:COLUMN', 'hf:NAME:COLUMN:SPLIT' or either "
+            "with NAME@CONFIGURATION"
         )
-    rows = _load(name, split or "train")
-    if column not in rows.column_names:
-        choices = ", ".join(rows.column_names)
+    rows, first = _load(name, split or "train")
+    if first is None:
+        raise CorpusError(f"corpus: 'hf:{location}' is empty")
+    if column not in first:
+        choices = ", ".join(first)
         raise CorpusError(f"corpus: 'hf:{location}' has no column {column!r}; it has {choices}")
 
     def texts() -> Iterator[str]:
         left = MAX_DATASET_CHARS
-        for row in rows.select_columns(column):
+        for row in rows:
             text = str(row[column]).rstrip("\n") + "\n"
             yield text[:left]
             left -= len(text)
             if left <= 0:
                 return
 
-    fingerprint, characters = _digest(texts)
-    if not characters:
-        raise CorpusError(f"corpus: 'hf:{location}' is empty")
+    fingerprint, _ = _digest(texts)
     licence = rows.info.license or UNSTATED
     return Text(f"hf:{location}", f"column {column} of {name}", licence, name, fingerprint, texts)
 
 
-def _load(name: str, split: str) -> Any:
+def _load(name: str, split: str) -> tuple[Any, dict[str, Any] | None]:
+    """A data set's rows, to be streamed as often as wanted, and its first row."""
     try:
         import datasets
     except ImportError:
         raise CorpusError(
             f"corpus: 'hf:{name}' needs datasets: in a checkout, pip install '.[hf]'"
         ) from None
+    path, _, configuration = name.partition("@")
     try:
-        return datasets.load_dataset(name, split=split)
+        rows = datasets.load_dataset(path, configuration or None, split=split, streaming=True)
+        return rows, next(iter(rows), None)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorpusError(f"corpus: 'hf:{name}' cannot be loaded: {reason}") from None

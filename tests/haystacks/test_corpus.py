@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -173,8 +174,6 @@ def test_mixed_takes_passages_in_turn_and_skips_none(tmp_path: Path) -> None:
 
 
 def test_a_local_data_set_is_read_by_column(tmp_path: Path, tokenizer: FastTokenizer) -> None:
-    datasets = pytest.importorskip("datasets")
-    datasets.disable_progress_bars()
     folder = tmp_path / "set"
     folder.mkdir()
     rows = [{"body": f"row {i} of the set", "other": "no"} for i in range(50)]
@@ -185,6 +184,22 @@ def test_a_local_data_set_is_read_by_column(tmp_path: Path, tokenizer: FastToken
         load_corpus(f"hf:{folder}:text", tokenizer)
     with pytest.raises(CorpusError, match="cannot be loaded"):
         load_corpus(f"hf:{tmp_path}/nothing:text", tokenizer)
+
+
+def test_a_configuration_and_a_split_are_chosen(tmp_path: Path, tokenizer: FastTokenizer) -> None:
+    for name in ("prose", "verse"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"body": f"some {name}"}) + "\n")
+    configurations = [
+        {"config_name": name, "data_files": [{"split": "test", "path": f"{name}.jsonl"}]}
+        for name in ("prose", "verse")
+    ]
+    card = f"---\n{yaml.safe_dump({'configs': configurations})}---\n"
+    (tmp_path / "README.md").write_text(card)
+    corpus = load_corpus(f"hf:{tmp_path}@verse:body:test", tokenizer)
+    assert tokenizer.decode(corpus.ids) == "some verse\n"
+    for wrong in (f"{tmp_path}:body:test", f"{tmp_path}@song:body:test", f"{tmp_path}@prose:body"):
+        with pytest.raises(CorpusError, match="cannot be loaded"):
+            load_corpus(f"hf:{wrong}", tokenizer)
 
 
 @given(st.lists(st.text(alphabet="ab \n", max_size=20)), st.integers(1, 30))
