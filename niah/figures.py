@@ -120,13 +120,13 @@ def draw_seconds(frame: pd.DataFrame, look: Look) -> Figure:
         if column == "prefill_seconds" and (frame[column] > 0).all():
             parts.log_axis(axes, frame[column], "{:,.3g}".format)
         else:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.1 * frame[column].max() or 1.0)
     parts.add_legend(figure, handles[: len(arms)], list(arms.values()))
     return figure
 
 
 def draw_phases(frame: pd.DataFrame, look: Look) -> Figure:
-    """Recall by phase, a panel each; one residue below the others is what a round grid misses.
+    """Recall by phase, a panel each: a residue below the others is what a round grid misses.
     More arms than MOST_WITH_INTERVALS go without intervals, which would cover everything."""
     arms = parts.names([arm for arm in look.arms if arm in set(frame["arm"])])
     frame = frame if len(arms) <= MOST_WITH_INTERVALS else _without_intervals(frame)

@@ -121,8 +121,9 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
         Plate(
             "phases",
             "Phase",
-            "Recall by the prompt's length and the needle's start modulo 4 and 128. Compression "
-            "works in blocks of these sizes; one residue below the others points to a defect.",
+            "Recall by what the prompt's length and the needle's start leave when divided by 4 and "
+            "128. Compression works in blocks of these sizes. A residue whose interval lies below "
+            "those of the others may point to a defect; with few questions one dips by chance.",
             series.recall_by_phase(rows),
             figures.draw_phases,
             look,

@@ -130,13 +130,14 @@ def recall_by_phase(rows: pd.DataFrame) -> pd.DataFrame:
     """arm, phase, residue, correct, asked, errors, recall, low, high.
 
     A residue is a point of its own; more than MAX_RESIDUES of them are put together by eights.
+    Where a sweep asked only for residues below 4, those modulo 128 are the same and left out.
     """
     asked = questions(rows)
     asked = asked[asked["needle_start"].notna()]
     found = []
     for phase, (of, modulus, width) in PHASES.items():
         residues = asked[of].astype(int) % modulus
-        if residues.nunique() < 2:
+        if residues.nunique() < 2 or (modulus > 4 and residues.max() < 4):
             continue
         if residues.nunique() > MAX_RESIDUES:
             residues = residues // width * width

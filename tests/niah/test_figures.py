@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -155,6 +156,25 @@ def test_a_phase_point_is_nearest_to_its_own_residue(tmp_path: Path) -> None:
             at = np.asarray(bars.lines[0].get_xdata(), dtype=float)
             nearest = [residues[np.abs(residues - x).argmin()] for x in at]
             assert len(set(nearest)) == len(nearest)
+
+
+def test_residues_that_are_the_same_are_drawn_once(tmp_path: Path) -> None:
+    figure = plates(tmp_path, Synthetic((1024, 1025, 1026, 1027), (0.5,)))["phases"].figure()
+    titles = [axes.get_title("left") for axes in figure.axes if axes.axison]
+    assert "length mod 4" in titles
+    assert "length mod 128" not in titles
+
+
+def test_markers_of_decoding_are_whole(tmp_path: Path) -> None:
+    """Where medians hardly differ, and where they are zero."""
+    plate = plates(tmp_path, Synthetic((1024, 4096), (0.5,), repeats=3))["seconds"]
+    for most in (0.0501, 0.0):
+        seconds = np.linspace(most - most / 500, most, len(plate.frame))
+        figure = laid_out(replace(plate, frame=plate.frame.assign(decode_seconds=seconds)).figure())
+        axes = figure.axes[1]
+        marker = axes.lines[0].get_markersize() / 2 * figure.dpi / 72
+        top = axes.transData.transform((0, most))[1]
+        assert top + marker < axes.get_window_extent().y1
 
 
 def test_recall_has_no_tick_above_all(tmp_path: Path) -> None:
