@@ -37,7 +37,8 @@ def print_plan(console: Console, plan: Plan, estimates: Mapping[str, Estimate]) 
     for arm, needs in estimates.items():
         console.print(
             f"arm {arm}: about {duration(needs.seconds)}, "
-            f"cache up to {needs.cache_bytes / 2**20:,.1f} MiB"
+            f"cache up to {needs.cache_bytes / 2**20:,.1f} MiB "
+            f"({needs.memory_bytes / 2**20:,.0f} MiB with what reading takes)"
         )
     if any(arm.role == "compressed" for arm in sweep.arms):
         console.print(power_table(plan))
