@@ -24,14 +24,14 @@ def notices(
         *_failed(rows),
         *(_uncompared(rows, comparisons) if comparisons else ()),
     ]
-    return [*found, *_by_comparison(comparisons), *_binned(rows)]
+    return [*found, *_by_comparison(rows, comparisons), *_binned(rows)]
 
 
-def _by_comparison(comparisons: Sequence[Comparison]) -> list[str]:
+def _by_comparison(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[str]:
     """What is to be said of each comparison; said once of those of which it is the same."""
     titles: dict[str, list[str]] = {}
     for comparison in comparisons:
-        for text in _about(comparison):
+        for text in (*_about(comparison), *_in_window(rows, comparison)):
             titles.setdefault(text, []).append(comparison.title)
     return [f"{'; '.join(of)}: {text}" for text, of in titles.items()]
 
@@ -81,6 +81,21 @@ def _about(comparison: Comparison) -> Iterator[str]:
         )
     if comparison.left_out:
         yield f"{left_out_text(comparison)}."
+
+
+def _in_window(rows: pd.DataFrame, comparison: Comparison) -> Iterator[str]:
+    """What a compressed arm loses of tokens that it still holds as they were is no cost of
+    compression, and has to be told apart from it."""
+    pairs = comparison.answerable
+    lost = pairs.loc[pairs["baseline"] & ~pairs["compressed"], "pair"]
+    of_arm = rows[(rows["arm"] == comparison.compressed) & (rows["lost_by"] == "window")]
+    held = int(lost.isin(of_arm["pair"]).sum())
+    if held:
+        yield (
+            f"{held:,} of {counted(len(lost), 'lost question')} ask for needles still in the exact "
+            "window, where nothing is compressed: that part of the tax is a difference between the "
+            "models, not between their caches."
+        )
 
 
 def _binned(rows: pd.DataFrame) -> Iterator[str]:

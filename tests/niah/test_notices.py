@@ -59,6 +59,22 @@ def test_what_holds_of_several_arms_is_said_once(tmp_path: Path) -> None:
     assert found.startswith("v4 against dense; top8 against dense: 66 of 132 pairs are left out")
 
 
+def test_losses_in_the_exact_window_are_told_apart(tmp_path: Path) -> None:
+    arms = {"dense": lambda *_: 1.0, "v4": lambda *_: 0.5}
+    run = write_run(tmp_path / "run", replace(MADE, arms=arms))
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    lost = [row for row in rows if row["arm"] == "v4" and not row["correct"]]
+    for number, row in enumerate(lost):
+        row["lost_by"] = "window" if number < 3 else "selection"
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (found,) = said(run)
+    assert found.startswith(f"v4 against dense: 3 of {len(lost)} lost questions ask for needles")
+    for row in lost[:3]:
+        row["lost_by"] = "compression"
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert said(run) == []
+
+
 def test_bins_are_told(tmp_path: Path) -> None:
     many = Synthetic((1024,), tuple(k / 19 for k in range(20)), repeats=4)
     (found,) = said(write_run(tmp_path / "run", many))
