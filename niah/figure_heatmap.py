@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,11 +20,11 @@ Side = Literal["baseline", "compressed", "tax"]
 
 
 def draw_heatmaps(heatmap: Heatmap, baseline: str, compressed: str) -> Figure:
-    """Baseline, compressed and tax side by side, on the same axes."""
+    """Baseline, compressed and tax side by side, on the same axes, their scales below."""
     longest = max(map(len, heatmap.lengths))
     cell = max(0.42, 0.075 * longest + 0.08)
     width = max(1.9, cell * len(heatmap.lengths))
-    figure = Figure(figsize=(3 * width + 1.1, 1.3 + 0.27 * len(heatmap.depths)))
+    figure = Figure(figsize=(3 * width + 1.1, 1.75 + 0.27 * len(heatmap.depths)))
     names = fitted([baseline, compressed], int(width / 0.085))
     titles = {"baseline": f"{names[baseline]}\nrecall, %", "tax": "tax\npoints of recall lost"}
     titles["compressed"] = f"{names[compressed]}\nrecall, %"
@@ -32,7 +33,10 @@ def draw_heatmaps(heatmap: Heatmap, baseline: str, compressed: str) -> Figure:
     for axes, side in zip(panels, sides, strict=True):
         _draw_side(axes, heatmap, side)
         axes.set_title(titles[side])
-    figure.axes[0].set_ylabel("depth")
+    panels[0].set_ylabel("depth")
+    limit = whole_points(tax_limit(heatmap))
+    _add_scale(figure, panels[:2], ("0", "100"))
+    _add_scale(figure, panels[2:], (f"−{limit} gained", f"lost +{limit}"))
     return figure
 
 
@@ -70,6 +74,24 @@ def _draw_side(axes: Axes, heatmap: Heatmap, side: Side) -> None:
     axes.set_yticks(range(values.shape[0]), heatmap.depths)
     axes.set_xlabel("prompt tokens")
     axes.grid(visible=False)
+
+
+def _add_scale(figure: Figure, panels: Sequence[Axes], ends: tuple[str, str]) -> None:
+    """A small bar below `panels`, which share its colours; the ends of the scale beside it."""
+    bar = figure.colorbar(
+        panels[0].images[0],
+        ax=panels,
+        location="bottom",
+        shrink=0.35 if len(panels) == 1 else 0.18,
+        aspect=12,
+        pad=0.02,
+        ticks=[],
+    )
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    for text, at, side in zip(ends, (-0.06, 1.06), ("right", "left"), strict=True):
+        bar.ax.text(
+            at, 0.5, text, color=MUTED, fontsize=8, ha=side, va="center", transform=bar.ax.transAxes
+        )
 
 
 def ink_on(colours: LinearSegmentedColormap, at: float) -> str:

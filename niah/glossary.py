@@ -5,26 +5,41 @@ Owns wording only. Names of kinds are those of the code; a test tells when one i
 
 from __future__ import annotations
 
-LEAD = (
-    "Facts were planted at known places in long text, and asked for: once of a model that keeps "
-    "its whole cache, once of the same kind of model with a compressed one. What the second loses "
-    "on the same questions is the compression tax."
+PLANTED = "Facts were planted at known places in long text, and asked for."
+COMPRESSED = (
+    "Each question went to a model that keeps its whole cache and to one of the same kind with a "
+    "compressed cache. What the second loses on the same questions is the compression tax."
+)
+REPEATED = (
+    "Where an arm is set against itself in an earlier run, lost is what it recalled there and does "
+    "not recall here: a difference between runs, not a cost of compression."
 )
 
 ASKED = {
     "needle": "the planted fact, such as a name and its number; only the text around it varies",
+    "gold": "the right answer to a question: the planted value",
     "haystack": "the long text it is planted in",
     "stream": "one text with all its needles, read once; its questions are asked along the way, so "
     "they are not independent, and intervals allow for that",
     "length": "tokens of the prompt, the question included",
     "depth": "where the needle begins: 0% is the start of the text, 100% just before the question",
+    "residue (mod 4)": "what is left of a length, or of the place of a needle, after division by "
+    "4 or 128: compression works in blocks of these sizes",
     "arm": "one of the models compared; the baseline is the one that keeps everything",
+    "prefill": "reading the prompt, up to the first token of the answer",
+}
+COUNTED = {
     "pair": "one question put to both arms on the same tokens",
+    "recall": "share of the questions that were answered exactly; an error is none of them",
     "tax": "share of the pairs that the baseline answers and the compressed arm does not, minus "
     "the reverse, in percentage points; undefined where the baseline itself recalls too little",
     "lost, gained": "pairs that only the baseline, or only the compressed arm, answered",
+    "95% interval": "the values that fit the answers: of a hundred such intervals about five miss "
+    "the true one. A tax is shown where its interval excludes zero",
+    "p (Holm)": "how often chance would give so large a tax, or a larger one, where there is none; "
+    "adjusted for all slices that were looked at",
 }
-ERRORS = {
+ANSWERS = {
     "exact": "the planted value, and no other",
     "near_miss": "almost the planted value: a digit or a letter is wrong",
     "distractor": "the value of another fact that was planted to mislead",
@@ -34,6 +49,12 @@ ERRORS = {
     "malformed": "no value of the kind that was asked for",
     "truncated": "cut off by the limit of new tokens before a value was complete",
     "error": "the program failed; counts as asked and not recalled",
+}
+SELECTED = {
+    "entry": "what a compressed cache keeps of several tokens together",
+    "layer": "one of the stages of a model; each keeps a cache, and some select entries of it",
+    "rank": "the place of an entry when a layer orders all by how well they fit; the first few are "
+    "selected, and only they are read",
 }
 LOSSES = {
     "selection": "no layer selected an entry that holds the wanted token",
@@ -51,7 +72,14 @@ CACHE = {
 
 GROUPS = {
     "What was asked": ASKED,
-    "Kinds of error": ERRORS,
-    "Where a needle was lost": LOSSES,
+    "What is counted": COUNTED,
+    "How an answer is judged": ANSWERS,
+    "Where a needle was lost": SELECTED | LOSSES,
     "What a cache holds": CACHE,
 }
+
+
+def lead(compressed: bool, repeated: bool) -> str:
+    """What a page is about: compressed arms, arms in several runs, both, or arms alone."""
+    said = (PLANTED, COMPRESSED * compressed, REPEATED * repeated)
+    return " ".join(filter(None, said))

@@ -20,12 +20,13 @@ from markupsafe import Markup
 
 from niah import glossary
 from niah.compare import Comparison, load_comparisons, slice_rows
-from niah.headline import headline, saving
+from niah.headline import gains, headline, loses, of_two_runs, saving
 from niah.notices import notices
 from niah.page_cells import LIGHT
 from niah.page_data import page_questions
 from niah.page_heading import overall
 from niah.page_json import page_json
+from niah.page_names import page_names
 from niah.plates import Plate, make_plates, text_table
 from niah.provenance import described
 from niah.results import Run, load_run
@@ -72,8 +73,10 @@ def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
     content = {
         "title": " · ".join(run.name for run in runs),
         "heading": shown[0].sentence if len(shown) == 1 else _heading(rows, comparisons, shown),
+        "lead": _lead(rows, comparisons),
         "summaries": summaries,
         "shown": shown,
+        "names": page_names(runs, rows),
         "notices": notices(runs, rows, comparisons),
         "plates": _drawn(make_plates(rows, comparisons)),
         "slices": [(summary, slice_rows(summary.comparison)) for summary in summaries],
@@ -103,6 +106,11 @@ def _heading(
     return f"{counted(len(shown), 'arm')}, no two of which were asked the same questions."
 
 
+def _lead(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> str:
+    of_runs = {of_two_runs(comparison, rows) for comparison in comparisons}
+    return glossary.lead(compressed=False in of_runs, repeated=True in of_runs)
+
+
 def _drawn(plates: Sequence[Plate]) -> list[dict[str, Any]]:
     return [
         {
@@ -126,9 +134,9 @@ def _render(content: dict[str, Any], data: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"points": points, "counted": counted, "whole": whole_points}
+    environment.tests |= {"a_loss": loses, "a_gain": gains}
     return environment.get_template("report.html").render(
         **content,
-        lead=glossary.LEAD,
         glossary=glossary.GROUPS,
         data=page_json(data),
         style=Markup(_asset("report.css")),  # our own file, not a run's

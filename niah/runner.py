@@ -17,10 +17,11 @@ from haystacks.compressibility import context_ratio
 from haystacks.corpus import Corpus
 from haystacks.tokenizer import Tokenizer
 from models.session import KeepingModel, Model, Session, Trace, TracedSession
+from niah.answer import Case
 from niah.context import Context, build_context
 from niah.keeper import Keeper
 from niah.loss import as_rows, find_deviation, lost_by
-from niah.score import Case, judge
+from niah.score import judge
 from niah.spec import Arm, Sweep
 from niah.store import Row
 from niah.timeline import Progress, Timeline
@@ -207,6 +208,7 @@ class Runner:
                 rivals=context.rivals(trial),
                 cut_short=len(reading.answer_ids) >= trial.max_new_tokens,
                 context=lambda: self.tokenizer.decode(context.text_ids(trial)),
+                question=trial.fact.question,
             )
         )
         return {

@@ -226,10 +226,10 @@
   addEventListener("scroll", hideTip, { passive: true });
   addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
 
-  // Paper has no way to open what is closed.
+  // Paper has no way to open what is closed; pages of settings are better read on the screen.
   let closed = [];
   addEventListener("beforeprint", () => {
-    closed = [...document.querySelectorAll("details:not([open])")];
+    closed = [...document.querySelectorAll("details:not([open], .setup)")];
     for (const details of closed) details.open = true;
   });
   addEventListener("afterprint", () => {
