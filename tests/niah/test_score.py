@@ -129,6 +129,9 @@ NUMBERS = {
     "48213 has never been the code": "denied",
     "48213 does not open it": "denied",
     "48213, that's wrong": "denied",
+    "48213 never was the code": "denied",
+    "48213 would not be the right one": "denied",
+    "48213 is clearly wrong": "denied",
     "The wrong code is 48213": "denied",
     "Another code rather than 48213": "denied",
     "any other than 48213": "denied",
@@ -148,6 +151,9 @@ NUMBERS = {
     "Not at all! 48213": "exact",
     "none other than 48213": "exact",
     "nothing but 48213": "exact",
+    "48213, which is not far": "exact",
+    "48213 was never seen again": "exact",
+    "48213 must not be told": "exact",
     " 48213. It is not good that the man should be alone": "exact",
     "N/A": "denied",
     "none": "denied",
@@ -382,7 +388,7 @@ def case_of(fact: Fact, answer: str) -> Case:
 def test_the_question_s_own_words_around_a_value_change_nothing(
     name: str, templates: TemplateSplit
 ) -> None:
-    for seed in range(60):
+    for seed in range(30):
         fact, other = (a_fact(name, templates, 11, seed, i) for i in (0, 1))
         for lead in (statement(fact), fact.question, f"Sure. {statement(fact)}"):
             right = case_of(fact, f" {lead} {', '.join(fact.gold)}.")
