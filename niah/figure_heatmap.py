@@ -87,7 +87,7 @@ def _add_scale(figure: Figure, panels: Sequence[Axes], ends: tuple[str, str]) ->
         pad=0.02,
         ticks=[],
     )
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     for text, at, side in zip(ends, (-0.06, 1.06), ("right", "left"), strict=True):
         bar.ax.text(
             at, 0.5, text, color=MUTED, fontsize=8, ha=side, va="center", transform=bar.ax.transAxes

@@ -17,12 +17,14 @@ from matplotlib.text import Text
 
 from niah import palette
 from niah.compare import load_comparisons
+from niah.figure_heatmap import draw_heatmaps, tax_limit
 from niah.figure_parts import shifts, thinned
 from niah.look import fitted
 from niah.plates import Plate, make_plates
 from niah.results import load_run
 from niah.series import LOST_BY, OUTCOMES
 from niah.theme import style
+from niah.views import make_heatmap
 from tests.synthetic_rows import Synthetic, write_run
 
 LENGTHS = tuple(1024 * 2**i for i in range(11))
@@ -128,6 +130,24 @@ def test_tables_name_their_units(tmp_path: Path) -> None:
     assert {"compressed, %", "tax, points", "low, points", "high, points"} <= set(headers)
     headers, _ = found["recall"].table()
     assert {"recall, %", "low, %"} <= set(headers)
+
+
+def test_a_heatmap_shows_the_scales_of_its_colours(tmp_path: Path) -> None:
+    arms = {"dense": lambda *_: 1.0, "v4": lambda *_: 0.5}
+    run = write_run(tmp_path / "run", Synthetic((1024, 4096), (0.0, 0.5), arms=arms))
+    _, (found,) = load_comparisons([load_run(run)])
+    heatmap = make_heatmap(found)
+    with style():
+        figure = laid_out(draw_heatmaps(heatmap, "dense", "v4"))
+    *panels, recall, tax = figure.axes
+    assert [text.get_text() for text in recall.texts] == ["0", "100"]
+    limit = f"{100 * tax_limit(heatmap):.0f}"
+    assert [text.get_text() for text in tax.texts] == [f"−{limit} gained", f"lost +{limit}"]
+    assert panels[0].images[0].get_clim() == panels[1].images[0].get_clim() == (0, 1)
+    below = min(panel.get_tightbbox().y0 for panel in panels)
+    for bar in (recall, tax):
+        assert bar.get_tightbbox().y1 < below
+        assert bar.get_tightbbox().x1 <= figure.bbox.x1
 
 
 def test_labels_that_do_not_fit_are_thinned() -> None:

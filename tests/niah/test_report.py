@@ -177,6 +177,24 @@ def test_tax_is_undefined_below_the_floor(tmp_path: Path) -> None:
     assert "undefined" in page_of(tmp_path, run)
 
 
+@pytest.mark.parametrize(("chance", "shown"), [(1.0, False), (0.5, True)])
+def test_a_tax_stands_out_only_where_one_is_shown(
+    tmp_path: Path, chance: float, shown: bool
+) -> None:
+    arms = {"dense": lambda *_: 1.0, "v4": lambda *_: chance}
+    page = page_of(tmp_path, write_run(tmp_path / "run", Synthetic((1024,), repeats=6, arms=arms)))
+    assert ('<dd class="accent">' in page) == shown
+
+
+def test_what_is_left_out_is_said_once_where_arms_are_several(tmp_path: Path) -> None:
+    arms = {"dense": lambda length, *_: 0.1 if length > 2048 else 1.0}
+    arms |= {"v4": lambda *_: 0.9, "top8": lambda *_: 0.8}
+    made = Synthetic((1024, 4096), repeats=6, arms=arms)
+    said = words_of(page_of(tmp_path, write_run(tmp_path / "run", made)))
+    assert said.count("left out of the tax") == 1
+    assert "Left out are" not in said
+
+
 def test_one_arm_alone_has_recall_and_no_tax(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", Synthetic((1024,), repeats=2, arms={"v4": lambda *_: 1.0}))
     page = page_of(tmp_path, run)
