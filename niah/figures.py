@@ -118,7 +118,7 @@ def draw_seconds(frame: pd.DataFrame, look: Look) -> Figure:
         parts.length_axis(axes, frame["length"], look, parts.panel_width(2))
         axes.set_title(title)
         if column == "prefill_seconds" and (frame[column] > 0).all():
-            parts.log_axis(axes, frame[column], "{:,.3g}".format)
+            parts.log_axis(axes, frame[column], seconds_text)
         else:
             axes.set_ylim(0, 1.1 * frame[column].max() or 1.0)
     parts.add_legend(figure, handles[: len(arms)], list(arms.values()))
@@ -155,6 +155,10 @@ def byte_unit(largest: float) -> tuple[str, float]:
 def byte_text(held: float) -> str:
     unit, size = byte_unit(held)
     return f"{held / size:,.3g} {unit}"
+
+
+def seconds_text(seconds: float) -> str:
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}"
 
 
 def _moved(

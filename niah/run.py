@@ -19,6 +19,7 @@ from niah.materials import Bench
 from niah.runner import Runner
 from niah.spec import Arm
 from niah.store import Row, Store
+from niah.timeline import NOTHING, Spent
 from niah.trial import Plan, Stream, Trial
 
 Progress = Callable[[Arm, int], None]  # prompt tokens computed since the last call
@@ -36,13 +37,14 @@ class Tally:
     model_seconds: float = 0.0
     seconds: float = 0.0
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, before: Spent = NOTHING) -> None:
+        """Count a row, without what was spent on it `before` this process took over."""
         self.rows += 1
         self.errors += row["error"] is not None
-        self.computed_tokens += row["computed_tokens"]
+        self.computed_tokens += row["computed_tokens"] - before.tokens
         self.reused_tokens += row["reused_tokens"]
         spent = row["prefill_seconds"], row["decode_seconds"], row["trace_seconds"]
-        self.model_seconds += sum(spent)
+        self.model_seconds += sum(spent) - before.seconds
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,9 @@ def run_jobs(jobs: list[Job], bench: Bench, store: Store, tally: Tally) -> None:
     try:
         for job in jobs:
             corpus = bench.materials.corpora[job.stream.corpus]
-            for row in job.runner.rows(job.stream, corpus, job.trials):
+            for number, row in enumerate(job.runner.rows(job.stream, corpus, job.trials)):
                 store.append(row)
-                tally.add(row)
+                tally.add(row, job.runner.restored if number == 0 else NOTHING)
     finally:
         tally.seconds = time.perf_counter() - began
 

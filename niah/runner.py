@@ -24,7 +24,7 @@ from niah.loss import as_rows, find_deviation, lost_by
 from niah.score import judge
 from niah.spec import Arm, Sweep
 from niah.store import Row
-from niah.timeline import Progress, Timeline
+from niah.timeline import NOTHING, Progress, Spent, Timeline
 from niah.trial import Stream, Trial, digest, key_identity
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Runner:
     folder: Path | None = None  # the run's, for sessions to be kept in
     newline: tuple[int, ...] = field(init=False)
     full_stop: tuple[int, ...] = field(init=False)
+    restored: Spent = NOTHING  # what the last stream's first row owes to an interrupted run
 
     def __post_init__(self) -> None:
         self.newline = tuple(self.tokenizer.encode("\n"))[-1:]
@@ -80,6 +81,7 @@ class Runner:
             if keeper
             else self.timeline(self.model.session())
         )
+        self.restored = Spent(trunk.tokens, trunk.seconds)
         for number, trial in enumerate(trials):
             # A model may fail in any way; the row says how, and a resumed run asks again.
             try:

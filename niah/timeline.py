@@ -18,6 +18,9 @@ class Spent(NamedTuple):
     seconds: float
 
 
+NOTHING = Spent(0, 0.0)
+
+
 @dataclass
 class Timeline:
     """A session and what it has spent reading: in all, and since that was last taken.

@@ -28,6 +28,7 @@ from tests.benchmarks.timers import timed
 
 ARMS = "nano-v4", "nano-dense"
 STEPS = 30  # tokens decoded, and forks made, for a median
+WARM = 3000  # tokens that put every kernel to use
 MEGABYTE = 1e6
 
 
@@ -45,9 +46,9 @@ def main() -> None:
             if options.transformers:
                 _against_transformers(arm, options.lengths)
             elif options.decode:
-                _decode_table(_loaded(arm), options.lengths)
+                _decode_table(_loaded(arm, max(options.lengths)), options.lengths)
             else:
-                _prefill_tables(_loaded(arm), options.lengths, ceilings)
+                _prefill_tables(_loaded(arm, max(options.lengths)), options.lengths, ceilings)
 
 
 def _options() -> argparse.Namespace:
@@ -69,10 +70,11 @@ def _numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
-def _loaded(arm: str) -> LoadedModel:
-    model = load_model(arm)
+def _loaded(arm: str, longest: int) -> LoadedModel:
+    """The arm with positions for what is decoded behind `longest` tokens."""
+    model = load_model(arm, {"max_position_embeddings": max(longest, WARM) + 2 * STEPS})
     assert isinstance(model, LoadedModel)
-    model.session().extend(_ids(3000))  # compiles the kernels
+    model.session().extend(_ids(WARM))  # compiles the kernels
     return model
 
 
@@ -134,7 +136,7 @@ def _against_transformers(arm: str, lengths: list[int]) -> None:
     from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
     from tests.models.oracle import hugging_face_config
 
-    trained = _loaded(arm).network
+    trained = _loaded(arm, max(lengths)).network
     config = replace(trained.config, log_length_base=None)
     ours = DeepseekV4(config).eval()
     ours.load_state_dict(trained.state_dict())

@@ -19,6 +19,7 @@ from niah import palette
 from niah.compare import load_comparisons
 from niah.figure_heatmap import draw_heatmaps, tax_limit
 from niah.figure_parts import shifts, thinned
+from niah.figures import seconds_text
 from niah.look import fitted
 from niah.plates import Plate, make_plates
 from niah.results import load_run
@@ -148,6 +149,10 @@ def test_a_heatmap_shows_the_scales_of_its_colours(tmp_path: Path) -> None:
     for bar in (recall, tax):
         assert bar.get_tightbbox().y1 < below
         assert bar.get_tightbbox().x1 <= figure.bbox.x1
+
+
+def test_hours_are_written_out() -> None:
+    assert [seconds_text(n) for n in (8192, 128, 2, 0.125)] == ["8,192", "128", "2", "0.125"]
 
 
 def test_labels_that_do_not_fit_are_thinned() -> None:

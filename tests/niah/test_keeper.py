@@ -117,6 +117,23 @@ def test_what_was_read_before_the_kill_is_not_read_again(tmp_path: Path) -> None
     assert computed == make_plan(sweep(), bench().materials).computed_tokens
 
 
+def test_a_resumed_run_counts_what_it_did_itself(tmp_path: Path) -> None:
+    read: list[int] = []
+
+    def kill(arm: Arm, tokens: int) -> None:
+        read.append(tokens)
+        if sum(read) > 200:
+            raise Killed
+
+    with pytest.raises(Killed):
+        carry_out(tmp_path, sweep(), kill)
+    plan, tally = make_plan(sweep(), bench().materials), Tally()
+    with open_store(tmp_path, plan, bench()) as store:
+        run_jobs(jobs_left(plan, bench(), store, lambda *_: None), bench(), store, tally)
+    assert tally.computed_tokens == 2 * plan.computed_tokens - sum(read[:-1])
+    assert tally.model_seconds <= tally.seconds
+
+
 def test_a_file_that_does_not_fit_is_left_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
