@@ -70,8 +70,10 @@ def run(
     """
     from rich.console import Console
 
+    from niah.interrupt import Interrupts
     from niah.prepare import prepare
     from niah.run import Tally, jobs_left, open_store, run_jobs
+    from niah.spec import Arm
     from niah.store import latest_rows
     from niah.terminal import Bar, print_plan, print_summary
     from niah.terminal_report import terminal_report
@@ -80,9 +82,14 @@ def run(
     bench, planned, estimates = prepare(config)
     print_plan(console, planned, estimates)
     folder = out or Path("results") / planned.sweep.name
-    bar, tally = Bar(), Tally()
-    with open_store(folder, planned, bench) as store:
-        jobs = jobs_left(planned, bench, store, bar.advance)
+    bar, tally, interrupts = Bar(), Tally(), Interrupts()
+
+    def progress(arm: Arm, tokens: int) -> None:
+        interrupts.check()
+        bar.advance(arm, tokens)
+
+    with open_store(folder, planned, bench) as store, interrupts:
+        jobs = jobs_left(planned, bench, store, progress)
         try:
             bar.start(jobs)
             run_jobs(jobs, bench, store, tally)

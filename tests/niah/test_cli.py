@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ import pytest
 import yaml
 
 from niah import cli, export, gate, stats
+from niah.interrupt import Interrupts
 from niah.power import smallest_detectable_tax
 from niah.store import read_rows
 from tests.synthetic_rows import Synthetic, write_run
@@ -465,6 +467,18 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert "the same command goes on from there" in told
     assert "Traceback" not in told
     assert 0 < len(read_rows(out)) < 3 * 2 * 12
+
+
+def test_an_interrupt_that_a_library_swallows_still_stops_the_run() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupts() as interrupts:
+        interrupts.check()
+        with suppress(KeyboardInterrupt):  # as a callback inside a compiler does
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_command_line_reference_is_current() -> None:
