@@ -35,8 +35,7 @@ class Change(NamedTuple):
 
     @property
     def regressed(self) -> bool:
-        """Whether a loss is shown: the 95% interval lies above zero."""
-        return self.tax is not None and self.tax.interval.low > 0
+        return self.tax is not None and self.tax.shows_loss
 
 
 def accept(folder: Path, reference: Path, despite_regression: bool = False) -> list[str]:

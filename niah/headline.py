@@ -10,7 +10,6 @@ import pandas as pd
 
 from niah.axes import EXACT
 from niah.compare import Comparison
-from niah.stats import Tax
 from niah.wording import counted, length_text, points
 
 
@@ -44,14 +43,6 @@ def saving(rows: pd.DataFrame, comparison: Comparison) -> tuple[float, float] | 
     return float(both.max()), float(means[1][both.max()] / means[0][both.max()])
 
 
-def loses(tax: Tax) -> bool:
-    return tax.interval.low > 0
-
-
-def gains(tax: Tax) -> bool:
-    return tax.interval.high < 0
-
-
 def _tax_sentence(comparison: Comparison, keeps: str) -> str:
     tax, name = comparison.tax, comparison.compressed
     if tax is None:
@@ -64,9 +55,9 @@ def _tax_sentence(comparison: Comparison, keeps: str) -> str:
     low, high = tax.interval
     where, span = _where(comparison), f"95%: {points(low)} to {points(high)}"
     also = f" and {keeps}" if keeps else ""
-    if loses(tax):
+    if tax.shows_loss:
         return f"{where} {name} loses {points(tax.value)} points of recall ({span}){also}."
-    if gains(tax):
+    if tax.shows_gain:
         return f"{where} {name} recalls {points(-tax.value)} points more (tax {span}){also}."
     kept = f" {name} {keeps}." if keeps else ""
     return (
@@ -83,9 +74,9 @@ def _run_sentence(comparison: Comparison) -> str:
         recall = points(float(comparison.complete["baseline"].mean()))
         return f"{name} cannot be set against {other}, which recalls only {recall}%."
     low, high = tax.interval
-    if loses(tax):
+    if tax.shows_loss:
         shown, span = f"{points(tax.value)} points less", f"{points(low)} to {points(high)}"
-    elif gains(tax):
+    elif tax.shows_gain:
         shown, span = f"{points(-tax.value)} points more", f"{points(-high)} to {points(-low)}"
     else:
         return (

@@ -41,8 +41,7 @@ def shown_cell(cell: Cell, side: Side, limit: float) -> Shown:
 
 
 def excludes_zero(cell: Cell) -> bool:
-    low, high = cell.tax.interval
-    return low > 0 or high < 0
+    return cell.tax.shows_loss or cell.tax.shows_gain
 
 
 def cell_line(cell: Cell) -> list[float]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from niah.compare import Comparison
-from niah.headline import gains, loses, of_two_runs
+from niah.headline import of_two_runs
 from niah.stats import Tax
 from niah.wording import counted, points
 
@@ -29,8 +29,10 @@ def _of_arms(comparisons: Sequence[Comparison]) -> str:
     count, taxes = len(comparisons), _taxes(comparisons)
     if not taxes:
         return f"No tax is defined in {counted(count, 'comparison')}" if count else ""
-    lost = [(tax.value, *tax.interval) for tax in taxes if loses(tax)]
-    gained = [(-tax.value, -tax.interval.high, -tax.interval.low) for tax in taxes if gains(tax)]
+    lost = [(tax.value, *tax.interval) for tax in taxes if tax.shows_loss]
+    gained = [
+        (-tax.value, -tax.interval.high, -tax.interval.low) for tax in taxes if tax.shows_gain
+    ]
     if lost:
         parts = [f"{_subject(len(lost), count)} recall: {_range(lost)}"]
     else:
@@ -43,7 +45,7 @@ def _of_arms(comparisons: Sequence[Comparison]) -> str:
 def _of_runs(comparisons: Sequence[Comparison]) -> str:
     """How many arms answer differently in another run."""
     count, taxes = len(comparisons), _taxes(comparisons)
-    differ = sum(loses(tax) or gains(tax) for tax in taxes)
+    differ = sum(tax.shows_loss or tax.shows_gain for tax in taxes)
     if not count:
         return ""
     shown = f"in {differ:,} of {count:,} comparisons" if differ else f"in {_any(count)}"

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from niah import glossary
 from niah.compare import Comparison, load_comparisons, slice_rows
-from niah.headline import gains, headline, loses, of_two_runs, saving
+from niah.headline import headline, of_two_runs, saving
 from niah.notices import notices
 from niah.page_cells import LIGHT
 from niah.page_data import page_questions
@@ -134,7 +134,6 @@ def _render(content: dict[str, Any], data: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"points": points, "counted": counted, "whole": whole_points}
-    environment.tests |= {"a_loss": loses, "a_gain": gains}
     return environment.get_template("report.html").render(
         **content,
         glossary=glossary.GROUPS,

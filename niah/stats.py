@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -95,9 +95,19 @@ class Tax:
         """Share of the pairs on which the arms disagree; it sets how many pairs a gate needs."""
         return (self.lost + self.gained) / self.pairs
 
-    @property
+    @cached_property
     def interval(self) -> Interval:
         return self.interval_at(self.confidence)
+
+    @property
+    def shows_loss(self) -> bool:
+        """Whether the interval lies above zero."""
+        return self.interval.low > 0
+
+    @property
+    def shows_gain(self) -> bool:
+        """Whether the interval lies below zero."""
+        return self.interval.high < 0
 
     def interval_at(self, confidence: float) -> Interval:
         """The taxes that a two-sided test at 1 - confidence does not reject."""
