@@ -41,11 +41,9 @@ def tax_by_length(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     found = []
     for comparison in comparisons:
         for length, tax in comparison.slices("at_length").items():
-            low, high = tax.interval
-            counts = {"pairs": tax.pairs, "lost": tax.lost, "gained": tax.gained}
             where = {"comparison": comparison.title, "arm": comparison.compressed}
-            span = {"tax": tax.value, "low": low, "high": high, "defined": tax.defined}
-            found.append({**where, "length": length, **counts, **span})
+            counts = {"pairs": tax.pairs, "lost": tax.lost, "gained": tax.gained}
+            found.append({**where, "length": length, **counts, **_span(tax)})
     return pd.DataFrame(found)
 
 
@@ -61,7 +59,7 @@ def tax_by_text(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.Dat
         for corpus, tax in comparison.slices("corpus").items():
             where = {"comparison": comparison.title, "arm": comparison.compressed}
             text = {"haystack": corpus, "ratio": ratios[corpus]}
-            found.append({**where, **text, **_tax_fields(tax)})
+            found.append({**where, **text, **_recalls(tax), **_span(tax)})
     frame = pd.DataFrame(found)
     return frame.sort_values(["comparison", "ratio"], ascending=[True, False]) if found else frame
 
@@ -71,7 +69,8 @@ def tax_by_family(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"comparison": found.title, "arm": found.compressed, "family": family}
-            | _tax_fields(tax)
+            | _recalls(tax)
+            | _span(tax)
             for found in comparisons
             for family, tax in found.slices("family").items()
         ]
@@ -172,10 +171,13 @@ def _recall_fields(group: pd.DataFrame) -> dict[str, float]:
     return {**counts, "recall": recall.value, "low": low, "high": high}
 
 
-def _tax_fields(tax: Tax) -> dict[str, float]:
+def _recalls(tax: Tax) -> dict[str, float]:
+    return {"pairs": tax.pairs, "baseline": tax.baseline, "compressed": tax.compressed}
+
+
+def _span(tax: Tax) -> dict[str, float]:
     low, high = tax.interval
-    recalls = {"pairs": tax.pairs, "baseline": tax.baseline, "compressed": tax.compressed}
-    return {**recalls, "tax": tax.value, "low": low, "high": high, "defined": tax.defined}
+    return {"tax": tax.value, "low": low, "high": high, "defined": tax.defined}
 
 
 def _sorted(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
