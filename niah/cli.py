@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -31,8 +31,14 @@ def number(text: str) -> float:
         raise typer.BadParameter(f"{text!r} is no number") from None
 
 
+def share(meaning: str) -> Any:
+    """An option from 0 to 1; whatever is no number is named in the message."""
+    return typer.Option(parser=number, metavar="SHARE", help=meaning)
+
+
 Config = Annotated[Path, typer.Argument(help="The sweep's YAML file (see configs/).")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders that `niah run` wrote.")]
+Floor = Annotated[float, share("Baseline recall below which a tax is undefined.")]
 
 
 @app.callback()
@@ -137,9 +143,7 @@ def report(
     terminal: Annotated[
         bool, typer.Option("--terminal", help="Print the heatmaps here and write nothing.")
     ] = False,
-    floor: Annotated[
-        float, typer.Option(help="Baseline recall below which a tax is undefined.")
-    ] = FLOOR,
+    floor: Floor = FLOOR,
 ) -> None:
     """Write one self-contained HTML page about a run or several, or its figures and tables."""
     if terminal and (out is not None or file_format != "html"):
@@ -163,14 +167,7 @@ def report(
 @app.command()
 def gate(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    max_tax: Annotated[
-        float,
-        typer.Option(
-            parser=number,
-            metavar="SHARE",
-            help="The recall that may be lost: 0.02 is two points.",
-        ),
-    ],
+    max_tax: Annotated[float, share("The recall that may be lost: 0.02 is two points.")],
     against: Annotated[
         Path | None, typer.Option(help="An earlier run to compare with, arm by arm.")
     ] = None,
@@ -185,21 +182,10 @@ def gate(
         bool, typer.Option(help="Every slice has to pass, not only not to fail.")
     ] = False,
     max_slice_tax: Annotated[
-        float | None,
-        typer.Option(
-            parser=number, metavar="SHARE", help="The margin of a slice; --max-tax by default."
-        ),
+        float | None, share("The margin of a slice; --max-tax by default.")
     ] = None,
-    alpha: Annotated[
-        float,
-        typer.Option(parser=number, metavar="SHARE", help="One-sided chance of a wrong verdict."),
-    ] = ALPHA,
-    floor: Annotated[
-        float,
-        typer.Option(
-            parser=number, metavar="SHARE", help="Baseline recall below which a tax is undefined."
-        ),
-    ] = FLOOR,
+    alpha: Annotated[float, share("One-sided chance of a wrong verdict.")] = ALPHA,
+    floor: Floor = FLOOR,
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")] = None,
     junit_out: Annotated[
         Path | None, typer.Option("--junit", help="Also write JUnit XML here.")

@@ -321,6 +321,7 @@ def test_a_gate_makes_the_folders_of_its_forms(call: Call, tmp_path: Path) -> No
     ("arguments", "reason"),
     [
         (("gate", "run", "--max-tax", "two"), "'--max-tax': 'two' is no number; see niah gate"),
+        (("report", "run", "--floor", "half"), "'--floor': 'half' is no number; see niah report"),
         (("gate", "run"), "Missing option '--max-tax'; see niah gate --help"),
         (("gate", "run", "--margin", "1"), "No such option: --margin"),
         (("judge",), "No such command 'judge'; see niah --help"),
