@@ -3,7 +3,6 @@
 Rebuilds the prompt from the run's own configuration; knows nothing of models.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from niah.context import Context, build_context
 from niah.errors import StoreError
 from niah.plan import Materials, make_plan
 from niah.spec import load_sweep
-from niah.store import ENVIRONMENT, SPEC, Row, read_rows
+from niah.store import ENVIRONMENT, SPEC, Row, read_mapping, read_rows
 from niah.trial import Stream, Trial
 
 # Fields of a row that a prompt and its answer are told by.
@@ -67,9 +66,8 @@ def open_archive(folder: Path) -> Archive:
 def tokenizer_name(folder: Path) -> str:
     """Raises: StoreError where the run's environment does not tell it."""
     try:
-        beside = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-        return str(beside["identity"]["tokenizer_name"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_mapping(folder / ENVIRONMENT)["identity"]["tokenizer_name"])
+    except (OSError, StoreError, KeyError, TypeError):
         raise StoreError(f"{folder / ENVIRONMENT}: does not tell the run's tokenizer") from None
 
 

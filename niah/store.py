@@ -145,7 +145,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
-        raise StoreError(f"{path}: holds no fields; restore it, or choose another --out")
+        raise StoreError(f"{path}: should hold names and values, holds {value!r:.40}")
     return value
 
 
