@@ -11,6 +11,7 @@ import pandas as pd
 
 from niah.axes import EXACT
 from niah.compare import Comparison, left_out_text
+from niah.headline import of_two_runs
 from niah.results import Run
 from niah.wording import counted
 
@@ -86,6 +87,8 @@ def _about(comparison: Comparison) -> Iterator[str]:
 def _in_window(rows: pd.DataFrame, comparison: Comparison) -> Iterator[str]:
     """What a compressed arm loses of tokens that it still holds as they were is no cost of
     compression, and has to be told apart from it."""
+    if of_two_runs(comparison, rows):
+        return
     pairs = comparison.answerable
     lost = pairs.loc[pairs["baseline"] & ~pairs["compressed"], "pair"]
     of_arm = rows[(rows["arm"] == comparison.compressed) & (rows["lost_by"] == "window")]

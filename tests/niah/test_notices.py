@@ -69,6 +69,9 @@ def test_losses_in_the_exact_window_are_told_apart(tmp_path: Path) -> None:
     (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (found,) = said(run)
     assert found.startswith(f"v4 against dense: 3 of {len(lost)} lost questions ask for needles")
+    again = write_run(tmp_path / "again", replace(MADE, arms=arms | {"v4": arms["dense"]}))
+    told = said(again, run)  # where run's v4 is also set against that of the other run
+    assert [text.split(":")[0] for text in told] == ["run/v4 against run/dense"]
     for row in lost[:3]:
         row["lost_by"] = "compression"
     (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
