@@ -137,7 +137,7 @@ class Runner:
         return Timeline(session, self.sweep.chunk_tokens, self.progress)
 
     def compression_ratios(self, context: Context, trials: Sequence[Trial]) -> dict[int, float]:
-        """zlib's, of the text before a question, by length: one for all depths of a length."""
+        """zlib's, of the text up to a prompt's length: one for all depths of a length."""
         return {
             length: context_ratio(context.trunk[:length], self.tokenizer)
             for length in {trial.length for trial in trials}
