@@ -13,15 +13,14 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
-import torch
 from torch import Tensor
 
+from haystacks.corpus import Corpus
 from models.deepseek_v4 import fused
 from models.deepseek_v4.attention import (
     Attention,
@@ -33,19 +32,14 @@ from models.deepseek_v4.cache import LayerCache, visible_prefix
 from models.deepseek_v4.model import DeepseekV4
 from models.loaded import LoadedModel
 from niah.context import build_context
-from niah.materials import Bench, load_bench
+from niah.materials import load_bench
 from niah.plan import make_plan
 from niah.runner import Runner
 from niah.spec import load_sweep
-from niah.trial import Stream
+from niah.trial import Stream, Trial
 
-Change = Callable[[DeepseekV4], Any]  # a context manager
-Reach = Callable[..., fused.Mixed | None]
-
-
-@contextmanager
-def unchanged(network: DeepseekV4) -> Iterator[None]:
-    yield
+Change = Callable[[DeepseekV4], AbstractContextManager[object]]
+Right = dict[tuple[int, str], dict[str, bool]]  # by length and change: by question
 
 
 def top_k(k: int) -> Change:
@@ -56,9 +50,11 @@ def top_k(k: int) -> Change:
         sparse = [m for m in network.modules() if isinstance(m, CompressedSparseAttention)]
         for attention in sparse:
             attention.config = replace(network.config, index_topk=k)
-        yield
-        for attention in sparse:
-            attention.config = network.config
+        try:
+            yield
+        finally:
+            for attention in sparse:
+                attention.config = network.config
 
     return change
 
@@ -95,8 +91,9 @@ def sharper(factor: float) -> Change:
     return lambda network: patch.object(Attention, "tempered", times)
 
 
+AS_IT_IS = "as it is"
 CHANGES: dict[str, Change] = {
-    "as it is": unchanged,
+    AS_IT_IS: nullcontext,
     "top-16": top_k(16),
     "top-256": top_k(256),
     "top-1024": top_k(1024),
@@ -119,45 +116,38 @@ def main() -> None:
     sweep = sweep.model_copy(update={"arms": [a for a in sweep.arms if a.role == "compressed"][:1]})
     bench = load_bench(sweep)
     plan = make_plan(sweep, bench.materials)
-    right: dict[tuple[int, str], dict[str, bool]] = defaultdict(dict)
+    (model,) = bench.models.values()
+    runner = Runner(sweep, sweep.arms[0], model, bench.materials.tokenizer, lambda tokens: None)
+    right: Right = defaultdict(dict)
     for stream in plan.streams:
-        wanted = [t.length for t in stream.trials if t.length in (options.lengths or [t.length])]
-        if wanted:
-            answers(Runner(sweep, sweep.arms[0], *_tools(bench)), stream, bench, wanted, right)
+        asked = [trial for trial in runner.left(stream, ()) if is_wanted(trial, options.lengths)]
+        answers(runner, stream, bench.materials.corpora[stream.corpus], asked, right)
     table(right)
 
 
-def _tools(bench: Bench) -> tuple[Any, ...]:
-    (model,) = bench.models.values()
-    return model, bench.materials.tokenizer, lambda tokens: None
+def is_wanted(trial: Trial, lengths: list[int] | None) -> bool:
+    return not lengths or trial.length in lengths
 
 
 def answers(
-    runner: Runner,
-    stream: Stream,
-    bench: Bench,
-    lengths: list[int],
-    right: dict[tuple[int, str], dict[str, bool]],
+    runner: Runner, stream: Stream, corpus: Corpus, trials: list[Trial], right: Right
 ) -> None:
     """Read the stream once; ask at its forks under every change."""
     assert isinstance(runner.model, LoadedModel)
-    network = runner.model.network
-    context = build_context(stream, bench.materials.corpora[stream.corpus], runner.sweep.layout)
+    context = build_context(stream, corpus, runner.sweep.layout)
     trunk = runner.timeline(runner.model.session())
-    for trial in sorted(stream.trials, key=lambda trial: trial.fork_at):
-        if trial.length not in lengths:
-            continue
+    for trial in trials:
         runner.read(trunk, context, trial.fork_at)
         for name, change in CHANGES.items():
-            with change(network), torch.no_grad():
+            with change(runner.model.network):
                 row = runner.judged(trial, context, runner.ask(trial, context, trunk))
             right[trial.length, name][trial.pair] = row["correct"]
 
 
-def table(right: dict[tuple[int, str], dict[str, bool]]) -> None:
+def table(right: Right) -> None:
     print("| tokens | change at the question | right | mended | broken |\n|---|---|---|---|---|")
     for (length, name), found in sorted(right.items(), key=lambda item: item[0][0]):
-        before = right[length, "as it is"]
+        before = right[length, AS_IT_IS]
         mended = sum(found[pair] and not before[pair] for pair in found)
         broken = sum(before[pair] and not found[pair] for pair in found)
         print(
