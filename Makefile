@@ -33,13 +33,14 @@ format: install
 lint: install
 	$(BIN)/ruff format --check $(PACKAGES)
 	$(BIN)/ruff check $(PACKAGES)
+	$(BIN)/lint-imports --no-logo
 
 types: install
 	$(BIN)/mypy
 
 # The command-line reference, from the program itself; a test tells when it is stale.
 docs: install
-	$(BIN)/python -m typer niah.cli utils docs --name niah --output docs/cli.md
+	$(BIN)/python -m typer niah.cli.main utils docs --name niah --output docs/cli.md
 
 clean:
 	rm -rf runs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
 from models.errors import ModelError, UnknownModelError
-from models.session import Model
+from models.protocols import Model
 
 ZOO = Path(__file__).parent / "zoo"
 BUNDLED_TOKENIZER = "bundled-bpe-2048"
@@ -104,20 +104,20 @@ def _folder(name: str) -> Path:
 
 
 def _checkpoint(name: str, options: Mapping[str, object]) -> Model:
-    from models.loaded import load_folder
+    from models.deepseek_v4.loading import load_folder
 
     return load_folder(name, _folder(name), options)
 
 
 def _checkpoint_config(name: str) -> DeepseekV4Config:
-    from models.loaded import read_config
+    from models.deepseek_v4.loading import read_config
 
     return read_config(_folder(name))
 
 
 def _random(name: str, options: Mapping[str, object]) -> Model:
     from models.deepseek_v4 import weights
-    from models.loaded import Card, LoadedModel, build, override
+    from models.deepseek_v4.loading import Card, LoadedModel, build, override
 
     trained = _random_config(name)
     config = override(trained, options, others=["seed"])
@@ -131,13 +131,13 @@ def _random(name: str, options: Mapping[str, object]) -> Model:
 
 
 def _random_config(name: str) -> DeepseekV4Config:
-    from models.dense import uncompressed
+    from models.deepseek_v4.dense import uncompressed
 
     return uncompressed(RANDOM) if name == "random-dense" else RANDOM
 
 
 def _hugging_face(name: str, options: Mapping[str, object]) -> Model:
-    from models.hugging_face import load
+    from models.transformers_models import load
 
     return load(name, options)
 

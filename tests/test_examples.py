@@ -11,10 +11,10 @@ import yaml
 
 from examples.own.model import LastTokens
 from examples.own.needle import WORDINGS, Locker
-from haystacks.families.base import TemplateSplit, ValueSplit
+from haystacks.needles.base import TemplateSplit, ValueSplit
 from models.errors import ModelError
-from models.session import Model, Session
-from niah.spec import load_sweep
+from models.protocols import Model, Session
+from niah.sweep.config import load_sweep
 from tests.stubs import ROOT, logged, stubbed
 from tests.synthetic_rows import Synthetic, write_run
 

@@ -2,9 +2,9 @@
 
 from examples.own.model import LastTokens
 from examples.own.needle import Locker
-from haystacks.needles import FAMILIES
+from haystacks.needles.registry import FAMILIES
 from models.registry import REGISTRY, Entry
-from niah.cli import main
+from niah.cli.main import main
 
 REGISTRY["last-tokens"] = Entry("nano-dense, its last tokens only", LastTokens)
 FAMILIES["locker"] = Locker()

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 from models.errors import ModelError
+from models.protocols import CacheBytes, TokenIds
 from models.registry import load_model
-from models.session import CacheBytes, TokenIds
 
 
 class LastTokensSession:

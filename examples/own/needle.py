@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from haystacks.families.base import Fact, Family, TemplateSplit, ValueSplit
-from haystacks.families.templates import Template
-from haystacks.families.values import number, two_words
+from haystacks.needles.base import Fact, Family, TemplateSplit, ValueSplit
+from haystacks.needles.templates import Template
+from haystacks.needles.values import number, two_words
 
 WORDINGS: dict[TemplateSplit, Template] = {
     "trained": Template("What is the code of locker {key}?", "The code of locker {key} is"),

@@ -1,1 +1,1 @@
-"""Bundled text (xz) with its index.json and PROVENANCE.md; build.py makes it from packages."""
+"""Haystack texts by name, and their token streams."""

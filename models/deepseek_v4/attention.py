@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models import native
+from models import kernels
 from models.deepseek_v4 import fused
 from models.deepseek_v4.cache import LayerCache, visible_prefix
 from models.deepseek_v4.compressor import Compressor, visible_entries
@@ -146,7 +146,7 @@ class SlidingAttention(Attention):
     ) -> Tensor:
         w = self.config.sliding_window
         keys = window_keys(kv, cache, w)
-        if native.usable(q, keys):
+        if kernels.usable(q, keys):
             return fused.merge([fused.attend_window(q, keys, w)], self.sinks)
         return softmax_with_sink([window_part(q, keys, w)], self.sinks)
 
@@ -171,7 +171,7 @@ class CompressedAttention(Attention):
         w = self.config.sliding_window
         keys = window_keys(kv, cache, w)
         visible = visible_entries(step.indices, self.compressor.ratio)
-        if step.training is None and native.usable(q, keys):
+        if step.training is None and kernels.usable(q, keys):
             near = fused.attend_window(q, keys, w)
             far = self.reach(x, latent, q, step, cache, visible)
             return fused.merge([near, far] if far else [near], self.sinks)
@@ -340,8 +340,8 @@ class CompressedSparseAttention(CompressedAttention):
         if count <= self.config.index_topk:
             entries = visible_prefix(segments, count)
             return fused.attend_prefixes(q, entries, visible, self.QUERY_BLOCK_LOGITS)
-        from models.native.gathered import attend_rows
-        from models.native.selection import best_entries
+        from models.kernels.gathered import attend_rows
+        from models.kernels.selection import best_entries
 
         chosen, _ = best_entries(index_q, index_w, index_segments, visible, self.config.index_topk)
         counts = visible.clamp(max=chosen.shape[-1])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.deepseek_v4.compressor import Tail
 from models.deepseek_v4.trace import Watch
-from models.session import CacheBytes
+from models.protocols import CacheBytes
 
 Tensors = dict[str, Tensor]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import native
+from models import kernels
 from models.deepseek_v4.config import DeepseekV4Config
 from models.layers import rms_normalize
 
@@ -30,7 +30,7 @@ class HyperConnection(nn.Module):
 
     def forward(self, streams: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """streams [B, S, K, D] -> sublayer input [B, S, D], post [B, S, K], mix [B, S, K, K]."""
-        if native.usable(streams, self.fn):
+        if kernels.usable(streams, self.fn):
             return self._in_one_pass(streams.contiguous())
         k = self.num_streams
         gates = F.linear(rms_normalize(streams.flatten(-2), self.norm_eps), self.fn)
@@ -43,8 +43,8 @@ class HyperConnection(nn.Module):
 
     def spread(self, output: Tensor, streams: Tensor, post: Tensor, mix: Tensor) -> Tensor:
         """X'_k = post_k * y + sum_j mix[j, k] X_j, [B, S, K, D]: the mix acts transposed."""
-        if native.usable(output, streams, post, mix):
-            from models.native import mhc
+        if kernels.usable(output, streams, post, mix):
+            from models.kernels import mhc
 
             operands = (t.contiguous().flatten(0, 1) for t in (output, streams, post, mix))
             return mhc.spread(*operands).view_as(streams)
@@ -53,7 +53,7 @@ class HyperConnection(nn.Module):
         return torch.addcmul(kept, post.unsqueeze(-1), output.unsqueeze(-2))
 
     def _in_one_pass(self, streams: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        from models.native import mhc
+        from models.kernels import mhc
 
         flat = streams.flatten(0, 1)
         gates = F.linear(flat.flatten(1), self.fn)  # a norm is one factor a token: the kernel's

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from models.deepseek_v4.attention import ATTENTION, Attention, IndexerTraining, Step
 from models.deepseek_v4.cache import LayerCache, total_bytes
-from models.deepseek_v4.checkpoint import State, layer_caches, layer_tensors
 from models.deepseek_v4.config import CSA, DeepseekV4Config
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.moe import MoE
+from models.deepseek_v4.session_files import State, layer_caches, layer_tensors
 from models.deepseek_v4.trace import Watch
 from models.layers import RMSNorm, Rotation, rope_frequencies, yarn_frequencies
-from models.session import CacheBytes, TokenIds, Trace
+from models.protocols import CacheBytes, TokenIds, Trace
 
 
 class DecoderLayer(nn.Module):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.session import Selection
+from models.protocols import Selection
 
 
 @dataclass

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from models.costs.flops import prefill_flops
 from models.deepseek_v4.config import CSA, FULL, HCA, DeepseekV4Config
-from models.flops import prefill_flops
 
 FLOAT = 4  # bytes
 

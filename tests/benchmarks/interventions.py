@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 from torch import Tensor
 
-from haystacks.corpus import Corpus
+from haystacks.corpora.registry import Corpus
 from models.deepseek_v4 import fused
 from models.deepseek_v4.attention import (
     Attention,
@@ -29,14 +29,14 @@ from models.deepseek_v4.attention import (
     Step,
 )
 from models.deepseek_v4.cache import LayerCache, visible_prefix
+from models.deepseek_v4.loading import LoadedModel
 from models.deepseek_v4.model import DeepseekV4
-from models.loaded import LoadedModel
-from niah.context import build_context
-from niah.materials import load_bench
-from niah.plan import make_plan
-from niah.runner import Runner
-from niah.spec import load_sweep
-from niah.trial import Stream, Trial
+from niah.execution.ask import Runner
+from niah.execution.loading import load_bench
+from niah.sweep.config import load_sweep
+from niah.sweep.planner import make_plan
+from niah.sweep.prompts import build_context
+from niah.sweep.trials import Stream, Trial
 
 Change = Callable[[DeepseekV4], AbstractContextManager[object]]
 Right = dict[tuple[int, str], dict[str, bool]]  # by length and change: by question

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from niah.report import write_report
+from niah.report.html.page import write_report
 from tests.browser.conftest import NAMES
 from tests.synthetic_rows import Synthetic, write_run
 

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import native
+from models import kernels
 from models.deepseek_v4 import weights
-from models.loaded import LoadedModel
+from models.deepseek_v4.loading import LoadedModel
 from models.registry import load_model
 from tests.benchmarks.floors import FLOAT, Ceilings, measured_ceilings, prefill_work
 from tests.benchmarks.timers import timed
@@ -34,7 +34,7 @@ MEGABYTE = 1e6
 
 def main() -> None:
     options = _options()
-    print(f"{native.describe()}, torch {torch.__version__}")
+    print(f"{kernels.describe()}, torch {torch.__version__}")
     for threads in options.threads:
         torch.set_num_threads(threads)
         ceilings = measured_ceilings()

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from models.session import CacheBytes, Model, TokenIds, Trace
-from niah.materials import load_arm, load_bench
-from niah.plan import make_plan
-from niah.run import Tally, jobs_left, open_store, run_jobs
+from models.protocols import CacheBytes, Model, TokenIds, Trace
+from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
+from niah.execution.loading import load_arm, load_bench
+from niah.sweep.planner import make_plan
 from tests.niah.fakes import sweep_of
 
 ARMS = [

@@ -8,11 +8,11 @@ from functools import partial
 import pytest
 
 from haystacks.compressibility import context_ratio
-from haystacks.corpus import Corpus, load_corpus
+from haystacks.corpora.registry import Corpus, load_corpus
 from haystacks.tokenizer import BUNDLED_NAME, load_tokenizer
-from niah.context import build_context
-from niah.plan import Materials, make_plan
-from niah.trial import Stream
+from niah.sweep.planner import Materials, make_plan
+from niah.sweep.prompts import build_context
+from niah.sweep.trials import Stream
 from tests.niah.fakes import sweep_of, tiny_materials
 
 LENGTH = 1 << 20

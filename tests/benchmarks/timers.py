@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from models import dense
-from models.deepseek_v4 import attention, fused
+from models.deepseek_v4 import attention, dense, fused
 from models.deepseek_v4.compressor import Compressor
 from models.deepseek_v4.indexer import Indexer
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.moe import MoE
-from models.native import gathered, selection
+from models.kernels import gathered, selection
 
 WRAPPED: dict[str, list[tuple[Any, str]]] = {
     "weights": [(MoE, "forward"), (attention.Attention, "forward"), (Compressor, "compress")],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from niah.report import write_report
+from niah.report.html.page import write_report
 from tests.browser.opened import HOSTILE, MADE, PATIENCE_MS, WIDE, Opened, open_page
 from tests.synthetic_rows import Synthetic, write_run
 

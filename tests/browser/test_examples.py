@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from niah.report import write_report
+from niah.report.html.page import write_report
 from tests.browser.opened import open_page
-from tests.niah.pages import page_data, words_of
+from tests.niah.report.pages import page_data, words_of
 
 ROOT = Path(__file__).parents[2]
 SEVERAL = {"layouts": ("layout-stream", "layout-cold", "layout-isolated")}  # runs of one page

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from niah.report import write_report
-from niah.stats import Tax, estimate_recall, estimate_tax
-from niah.wording import points, whole_points
+from niah.report.html.page import write_report
+from niah.statistics.intervals import Tax, estimate_recall, estimate_tax
+from niah.text_format import points, whole_points
 from tests.browser.opened import HOSTILE, MADE, Opened, open_page
 from tests.synthetic_rows import records, write_run
 

@@ -10,7 +10,7 @@ from haystacks.compressibility import (
     context_ratio,
     sample,
 )
-from haystacks.corpus import load_corpus
+from haystacks.corpora.registry import load_corpus
 from haystacks.tokenizer import FastTokenizer
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
+from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
-from models.dense import DenseTwin
 
 REAL = DeepseekV4Config(
     vocab_size=97,

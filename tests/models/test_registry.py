@@ -12,12 +12,12 @@ import torch
 
 from models import registry
 from models.deepseek_v4 import weights
+from models.deepseek_v4.dense import DenseTwin
+from models.deepseek_v4.loading import Card, build, write_card
 from models.deepseek_v4.model import DeepseekV4
-from models.dense import DenseTwin
 from models.errors import ModelError, UnknownModelError
-from models.loaded import Card, build, write_card
+from models.protocols import Model, Session
 from models.registry import RANDOM, available_models, configuration, load_model
-from models.session import Model, Session
 from tests.models.small import REAL, random_ids, randomized
 
 CARD = Card("bundled-bpe-2048", "0123456789abcdef", "a test's model")

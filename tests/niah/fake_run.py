@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from niah.plan import make_plan
-from niah.run import Tally, jobs_left, open_store, run_jobs
+from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
+from niah.sweep.planner import make_plan
 from tests.niah.fakes import fake_bench, sweep_of, tiny_materials
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from haystacks.corpus import Corpus
-from haystacks.needles import FAMILIES
+from haystacks.corpora.registry import Corpus
+from haystacks.needles.registry import FAMILIES
 from haystacks.tokenizer import BUNDLED_NAME, Tokenizer, load_tokenizer
-from models.session import CacheBytes, Session, TokenIds
-from niah.materials import Bench
-from niah.plan import Materials
-from niah.spec import Sweep, parse_sweep
+from models.protocols import CacheBytes, Session, TokenIds
+from niah.execution.loading import Bench
+from niah.sweep.config import Sweep, parse_sweep
+from niah.sweep.planner import Materials
 
 
 def work(seconds: float) -> None:

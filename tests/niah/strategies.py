@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from niah.pack import Item
+from niah.sweep.stream_packing import Item
 
 
 @st.composite

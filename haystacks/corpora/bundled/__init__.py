@@ -1,0 +1,1 @@
+"""Bundled texts with their provenance, and the scripts that built them."""

@@ -1,0 +1,1 @@
+"""Generated texts: endless and seeded."""

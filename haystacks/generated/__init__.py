@@ -1,1 +1,0 @@
-"""Text made by seeded generators, without end: one file a genre, chunk by chunk."""

@@ -1,0 +1,1 @@
+"""Needle families: seeded facts with their sentences, questions and answers."""

@@ -1,0 +1,1 @@
+"""Cache bytes and FLOPs computed from an architecture."""

@@ -1,0 +1,116 @@
+"""Attention of each query over rows of its own: they are read where they lie, never copied.
+
+Report section 2.3.1, equations 18 and 19. Shapes: B batch, S queries, H heads, C width, k picks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.kernels.compile import kernel, reordering_kernel
+from models.kernels.threads import run_shares
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+SHARE = 64  # queries worth a thread
+
+
+def attend_rows(q: Tensor, rows: Tensor, chosen: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax over the chosen rows: the mix [B, H, S, C], and its denominator's log [B, H, S].
+
+    Args:
+        q: [B, S, H, C], scaled.
+        rows: [B, n, C], keys and values in one.
+        chosen: [B, S, k] indices.
+        counts: [S], how many of a query's indices are real; the log is -inf where none is.
+    """
+    operands = [t.contiguous().numpy() for t in (q, rows, chosen)]
+    real = counts.contiguous().numpy()
+    output, log_total = torch.empty(q.shape), torch.empty(q.shape[:3])
+    for arrays in zip(*operands, output.numpy(), log_total.numpy(), strict=True):
+        _in_shares(real, *arrays)
+    return output.transpose(1, 2), log_total.transpose(1, 2)
+
+
+def _in_shares(
+    counts: Ints, q: Floats, rows: Floats, chosen: Ints, output: Floats, log_total: Floats
+) -> None:
+    def work(part: slice) -> None:
+        _attend_rows(q[part], rows, chosen[part], counts[part], output[part], log_total[part])
+
+    run_shares(len(q), SHARE, work)
+
+
+@intrinsic
+def _as_float(typing: Any, bits: Any) -> Any:
+    """The float with these 32 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@kernel
+def _exp(x: np.float32) -> np.float32:
+    """exp(x) for x <= 0 within 2 units in the last place, in operations that a vector has."""
+    x = max(x, np.float32(-87.0))
+    whole = np.floor(x * np.float32(1.4426950408889634) + np.float32(0.5))
+    r = x - whole * np.float32(0.693359375) - whole * np.float32(-2.12194440e-4)
+    y = np.float32(1.9875691500e-4)
+    y = y * r + np.float32(1.3981999507e-3)
+    y = y * r + np.float32(8.3334519073e-3)
+    y = y * r + np.float32(4.1665795894e-2)
+    y = y * r + np.float32(1.6666665459e-1)
+    y = y * r + np.float32(5.0000001201e-1)
+    y = y * r * r + r + np.float32(1.0)
+    scale: Any = _as_float((np.int32(whole) + np.int32(127)) << np.int32(23))  # type: ignore[call-arg]
+    return np.float32(y * scale)
+
+
+@reordering_kernel
+def _attend_rows(
+    q: Floats, rows: Floats, chosen: Ints, counts: Ints, output: Floats, log_total: Floats
+) -> None:
+    num_queries, heads, dim = q.shape
+    logits = np.empty((heads, chosen.shape[1]), np.float32)
+    for s in range(num_queries):
+        count = counts[s]
+        for i in range(count):
+            row = rows[chosen[s, i]]
+            for h in range(heads):
+                dot = np.float32(0)
+                for c in range(dim):
+                    dot += q[s, h, c] * row[c]
+                logits[h, i] = dot
+        for h in range(heads):
+            for c in range(dim):
+                output[s, h, c] = np.float32(0)
+            if count == 0:
+                log_total[s, h] = -np.inf
+                continue
+            top = logits[h, 0]
+            for i in range(1, count):
+                top = max(top, logits[h, i])
+            total = np.float32(0)
+            for i in range(count):
+                logits[h, i] = _exp(logits[h, i] - top)
+                total += logits[h, i]
+            log_total[s, h] = top + np.log(total)
+            inverse = np.float32(1) / total
+            for i in range(count):
+                logits[h, i] *= inverse
+        for i in range(count):
+            row = rows[chosen[s, i]]
+            for h in range(heads):
+                weight = logits[h, i]
+                for c in range(dim):
+                    output[s, h, c] += weight * row[c]

@@ -1,0 +1,281 @@
+"""The lightning indexer's scores and their causal top-k in one pass over the keys.
+
+Report section 2.3.1, equations 16 and 17. Scores of a tile of keys live in registers; what
+exceeds a query's running threshold joins its candidates, and whenever these fill up, the k best
+of them stay. Nothing of size queries x entries is written. A score is one fixed chain of
+operations, so it depends neither on the tile nor on how queries and keys are split.
+
+Shapes: S queries, H heads (a multiple of 4), C index width, n entries, T = LANES * VECTORS
+entries a tile, k selected.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from models.kernels.compile import LANES, VECTORS, kernel
+
+TILE = LANES * VECTORS
+HEADS = 4  # scored together
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@intrinsic
+def _score_tile(
+    typing: Any, query: Any, weights: Any, groups: Any, dim: Any, tile: Any, least: Any, out: Any
+) -> Any:
+    """Scores of one query for a tile of keys, and a bit for each that exceeds `least`.
+
+    Addresses of: the query [groups * 4, C], its head weights [groups * 4], the tile [C, T], and
+    room for the scores [T].
+    """
+    address, count, real = types.uintp, types.intp, types.float32
+    signature = types.uint64(address, address, count, count, address, real, address)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _TileBuilder(builder).build(*args)
+
+    return signature, generate
+
+
+class _TileBuilder:
+    """Writes `_score_tile`: for each group of heads a loop over channels, all sums in registers."""
+
+    def __init__(self, builder: Any) -> None:
+        self.b = builder
+        self.float, self.word = ir.FloatType(), ir.IntType(64)
+        self.vector = ir.VectorType(self.float, LANES)
+        name = f"llvm.fma.v{LANES}f32"
+        if name not in builder.module.globals:
+            ir.Function(builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name)
+        self.fma = builder.module.globals[name]
+        self.zero = ir.Constant(self.vector, [0.0] * LANES)
+
+    def build(
+        self, query: Any, weights: Any, groups: Any, dim: Any, tile: Any, least: Any, out: Any
+    ) -> Any:
+        b = self.b
+        before = b.block
+        outer, inner, fold, done = (
+            b.append_basic_block(f"tile.{name}") for name in ("heads", "channels", "fold", "done")
+        )
+        b.branch(outer)
+
+        b.position_at_end(outer)
+        group = self._phi(self.word, before, self._int(0))
+        totals = [self._phi(self.vector, before, self.zero) for _ in range(VECTORS)]
+        first = b.mul(group, self._int(HEADS))
+        b.branch(inner)
+
+        b.position_at_end(inner)
+        channel = self._phi(self.word, outer, self._int(0))
+        sums = [self._phi(self.vector, outer, self.zero) for _ in range(HEADS * VECTORS)]
+        row = b.mul(channel, self._int(TILE))
+        keys = [self._load(tile, b.add(row, self._int(v * LANES))) for v in range(VECTORS)]
+        grown = []
+        for h in range(HEADS):
+            at = b.add(b.mul(b.add(first, self._int(h)), dim), channel)
+            q = self._broadcast(query, at)
+            for v in range(VECTORS):
+                grown.append(b.call(self.fma, [q, keys[v], sums[h * VECTORS + v]]))
+        following = b.add(channel, self._int(1))
+        self._close(inner, [channel, *sums], [following, *grown])
+        b.cbranch(b.icmp_signed("<", following, dim), inner, fold)
+
+        b.position_at_end(fold)
+        folded = list(totals)
+        for h in range(HEADS):
+            weight = self._broadcast(weights, b.add(first, self._int(h)))
+            for v in range(VECTORS):
+                dots = grown[h * VECTORS + v]
+                positive = b.select(b.fcmp_ordered(">", dots, self.zero), dots, self.zero)
+                folded[v] = b.call(self.fma, [positive, weight, folded[v]])
+        following = b.add(group, self._int(1))
+        self._close(fold, [group, *totals], [following, *folded])
+        b.cbranch(b.icmp_signed("<", following, groups), outer, done)
+
+        b.position_at_end(done)
+        threshold = self._splat(least)
+        hits = self._int(0)
+        for v, scores in enumerate(folded):
+            pointer = self._pointer(out, self._int(v * LANES), self.vector)
+            b.store(scores, pointer, align=4)
+            bits = b.bitcast(b.fcmp_ordered(">", scores, threshold), ir.IntType(LANES))
+            hits = b.or_(hits, b.shl(b.zext(bits, self.word), self._int(v * LANES)))
+        return hits
+
+    def _int(self, value: int) -> Any:
+        return ir.Constant(self.word, value)
+
+    def _phi(self, kind: Any, source: Any, value: Any) -> Any:
+        phi = self.b.phi(kind)
+        phi.add_incoming(value, source)
+        return phi
+
+    def _close(self, block: Any, phis: list[Any], values: list[Any]) -> None:
+        for phi, value in zip(phis, values, strict=True):
+            phi.add_incoming(value, block)
+
+    def _pointer(self, address: Any, offset: Any, kind: Any) -> Any:
+        bytes_in = self.b.add(address, self.b.mul(offset, self._int(4)))
+        return self.b.inttoptr(bytes_in, kind.as_pointer())
+
+    def _load(self, address: Any, offset: Any) -> Any:
+        return self.b.load(self._pointer(address, offset, self.vector), align=4)
+
+    def _broadcast(self, address: Any, offset: Any) -> Any:
+        return self._splat(self.b.load(self._pointer(address, offset, self.float), align=4))
+
+    def _splat(self, value: Any) -> Any:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        single = self.b.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+        return self.b.shuffle_vector(single, undefined, lanes)
+
+
+@intrinsic
+def _lowest_bit(typing: Any, bits: Any) -> Any:
+    """Position of the lowest set bit of a number that has one."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
+
+
+@kernel
+def _kth_largest(values: Floats, count: int, k: int) -> float:
+    """Hoare's selection among the first `count` values, which it reorders."""
+    low, high, target = 0, count - 1, k - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] > pivot:
+                i += 1
+            while values[j] < pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if target <= j:
+            high = j
+        elif target >= i:
+            low = i
+        else:
+            break
+    return float(values[target])
+
+
+@kernel
+def _keep_best(scores: Floats, places: Ints, count: int, k: int, scratch: Floats) -> float:
+    """The k best of `count` > k candidates, their order kept; returns the least score of them.
+
+    Candidates are in ascending order of place: of equal scores the earlier ones stay.
+    """
+    for i in range(count):
+        scratch[i] = scores[i]
+    least = _kth_largest(scratch, count, k)
+    ties = k
+    for i in range(count):
+        if scores[i] > least:
+            ties -= 1
+    kept = 0
+    for i in range(count):
+        keep = scores[i] > least
+        if scores[i] == least and ties > 0:
+            ties -= 1
+            keep = True
+        if keep:
+            scores[kept], places[kept] = scores[i], places[i]
+            kept += 1
+    return least
+
+
+@kernel
+def scan(
+    queries: Floats,
+    weights: Floats,
+    visible: Ints,
+    keys: Floats,
+    base: int,
+    k: int,
+    scores: Floats,
+    places: Ints,
+    counts: Ints,
+    least: Floats,
+) -> None:
+    """Add the best of keys [n, C], entries base .. base + n - 1, to every query's candidates.
+
+    Keys come in ascending order over calls. Candidates are scores and places [S, room] of which
+    `counts` [S] are filled, room >= k + T; `least` [S] is what an entry has to exceed, -inf at
+    first. `visible` [S] ascends.
+    """
+    num_queries, heads, dim = queries.shape
+    room = scores.shape[1]
+    tile = np.zeros((dim, TILE), np.float32)
+    found = np.empty(TILE, np.float32)
+    scratch = np.empty(room, np.float32)
+    query_address, weight_address = queries.ctypes.data, weights.ctypes.data
+    tile_address, found_address = tile.ctypes.data, found.ctypes.data
+    first = 0
+    for start in range(0, keys.shape[0], TILE):
+        place = base + start
+        while first < num_queries and visible[first] <= place:
+            first += 1
+        if first == num_queries:
+            break
+        width = min(TILE, keys.shape[0] - start)
+        for j in range(width):
+            for c in range(dim):
+                tile[c, j] = keys[start + j, c]
+        for s in range(first, num_queries):
+            hits: Any = _score_tile(  # type: ignore[call-arg]  # the first is the compiler's
+                query_address + 4 * s * heads * dim,
+                weight_address + 4 * s * heads,
+                heads // HEADS,
+                dim,
+                tile_address,
+                least[s],
+                found_address,
+            )
+            limit = min(width, visible[s] - place)
+            if limit < TILE:
+                hits &= (np.uint64(1) << np.uint64(limit)) - np.uint64(1)
+            if hits == 0:
+                continue
+            count = counts[s]
+            while hits != 0:
+                j = np.int64(_lowest_bit(hits))
+                scores[s, count] = found[j]
+                places[s, count] = place + j
+                count += 1
+                hits &= hits - np.uint64(1)
+            if count > room - TILE:
+                least[s] = _keep_best(scores[s], places[s], count, k, scratch)
+                count = k
+            counts[s] = count
+
+
+@kernel
+def finish(scores: Floats, places: Ints, counts: Ints, visible: Ints, k: int, chosen: Ints) -> None:
+    """Candidates -> indices [S, k] in ascending order; what k exceeds `visible` by is filled up
+    with the first hidden entries."""
+    scratch = np.empty(scores.shape[1], np.float32)
+    for s in range(len(counts)):
+        count = counts[s]
+        if count > k:
+            _keep_best(scores[s], places[s], count, k, scratch)
+            count = k
+        for i in range(count):
+            chosen[s, i] = places[s, i]
+        for i in range(count, k):
+            chosen[s, i] = visible[s] + i - count

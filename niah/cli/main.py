@@ -1,0 +1,371 @@
+"""Owns the command line: one thin function a command, errors as one line, exit codes.
+
+Every command imports what it needs when it is called, so that `--help` costs nothing.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="niah",
+    help="Measure what a compressed KV cache forgets.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# As in niah.stats and niah.power, which take long to import.
+FLOOR = 0.5
+ALPHA = 0.05
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no number") from None
+
+
+def share(meaning: str) -> Any:
+    """An option from 0 to 1; whatever is no number is named in the message."""
+    return typer.Option(parser=number, metavar="SHARE", help=meaning)
+
+
+Config = Annotated[Path, typer.Argument(help="The sweep's YAML file (see configs/).")]
+Runs = Annotated[list[Path], typer.Argument(help="Folders that `niah run` wrote.")]
+Floor = Annotated[float, share("Baseline recall below which a tax is undefined.")]
+
+
+@app.callback()
+def options(
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Say more; show where an error came from.")
+    ] = False,
+) -> None:
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+
+
+@app.command()
+def plan(config: Config) -> None:
+    """Say what a sweep will cost, and what it can show, before it costs it."""
+    from rich.console import Console
+
+    from niah.cli.printing import print_plan
+    from niah.execution.prepare import prepare
+
+    prepared = prepare(config)
+    print_plan(Console(), prepared.plan, prepared.estimates)
+
+
+@app.command()
+def run(
+    config: Config,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder. Default: results/NAME of the sweep.")
+    ] = None,
+) -> None:
+    """Run a sweep; the same command again resumes an interrupted one.
+
+    Exit code 1: some questions ended in an error (they are asked again on resume); 130: Ctrl-C.
+    """
+    from rich.console import Console
+
+    from niah.cli.printing import Bar, print_plan, print_summary
+    from niah.execution.interrupts import Interrupts
+    from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
+    from niah.execution.prepare import prepare
+    from niah.report.terminal import terminal_report
+    from niah.runs.store import latest_rows
+    from niah.sweep.config import Arm
+
+    console = Console()
+    bench, planned, estimates = prepare(config)
+    print_plan(console, planned, estimates)
+    folder = out or Path("results") / planned.sweep.name
+    bar, tally, interrupts = Bar(), Tally(), Interrupts()
+
+    def progress(arm: Arm, tokens: int) -> None:
+        interrupts.check()
+        bar.advance(arm, tokens)
+
+    with open_store(folder, planned, bench) as store, interrupts:
+        jobs = jobs_left(planned, bench, store, progress)
+        try:
+            bar.start(jobs)
+            run_jobs(jobs, bench, store, tally)
+        except KeyboardInterrupt:
+            raise typer.Exit(interrupted(folder, tally.rows)) from None
+        finally:
+            bar.close()
+        rows = list(latest_rows(store.rows).values())
+    if {arm.role for arm in planned.sweep.arms} == {"baseline", "compressed"}:
+        terminal_report(folder, console)
+    print_summary(console, tally, rows)
+    console.print(f"rows: {folder / 'rows.jsonl'}", soft_wrap=True)
+    failures = [row for row in rows if row["error"] is not None]
+    if failures:
+        typer.echo(
+            f"{len(failures)} questions ended in an error, the first with "
+            f"{failures[0]['error']!r}; the same command asks them again",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def interrupted(folder: Path, rows: int) -> int:
+    """Say that nothing is lost; the exit code of a process ended by Ctrl-C."""
+    typer.echo(
+        f"stopped: {rows} rows written by this run are safe in {folder}; "
+        "the same command goes on from there",
+        err=True,
+    )
+    return 130
+
+
+@app.command()
+def report(
+    runs: Runs,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder, or an .html file for the page. Default: reports/NAME[-NAME...]."
+        ),
+    ] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="html: one page; png, svg, csv, md: files of their own.")
+    ] = "html",
+    terminal: Annotated[
+        bool, typer.Option("--terminal", help="Print the heatmaps here and write nothing.")
+    ] = False,
+    floor: Floor = FLOOR,
+) -> None:
+    """Write one self-contained HTML page about a run or several, or its figures and tables."""
+    if terminal and (out is not None or file_format != "html"):
+        raise ValueError("--terminal writes nothing; leave out --out and --format")
+    folder = out or Path("reports") / "-".join(run.resolve().name for run in runs)
+    if terminal:
+        from niah.report.terminal import terminal_report
+
+        terminal_report(runs, floor=floor)
+    elif file_format == "html":
+        from niah.report.html.page import write_report
+
+        typer.echo(f"report: {write_report(runs, folder, floor)}")
+    else:
+        from niah.report.files import write_files
+
+        for path in write_files(runs, folder, file_format, floor):
+            typer.echo(path)
+
+
+@app.command()
+def gate(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    max_tax: Annotated[float, share("The recall that may be lost: 0.02 is two points.")],
+    against: Annotated[
+        Path | None, typer.Option(help="An earlier run to compare with, arm by arm.")
+    ] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="A compressed arm to judge; all by default.")
+    ] = None,
+    slices: Annotated[
+        list[str] | None,
+        typer.Option("--slice", help="Judge by this too, e.g. at_length, family, corpus."),
+    ] = None,
+    require_slices: Annotated[
+        bool, typer.Option(help="Every slice has to pass, not only not to fail.")
+    ] = False,
+    max_slice_tax: Annotated[
+        float | None, share("The margin of a slice; --max-tax by default.")
+    ] = None,
+    alpha: Annotated[float, share("One-sided chance of a wrong verdict.")] = ALPHA,
+    floor: Floor = FLOOR,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")] = None,
+    junit_out: Annotated[
+        Path | None, typer.Option("--junit", help="Also write JUnit XML here.")
+    ] = None,
+    markdown_out: Annotated[
+        Path | None, typer.Option("--markdown", help="Also write Markdown here.")
+    ] = None,
+) -> None:
+    """Judge whether the tax is at most a margin.
+
+    Exit codes: 0 it is shown to be; 1 it is shown to exceed it, or recall regressed; 3
+    inconclusive; 2 wrong usage or results that cannot be read or do not pair.
+    """
+    from niah.gate import formats
+    from niah.gate.verdict import DEFAULT_SLICES, run_gate
+
+    result = run_gate(
+        folder,
+        against,
+        max_tax,
+        arms=arm or (),
+        slices=slices or DEFAULT_SLICES,
+        require_slices=require_slices,
+        max_slice_tax=max_slice_tax,
+        alpha=alpha,
+        floor=floor,
+    )
+    typer.echo(formats.as_text(result))
+    forms = (
+        (json_out, formats.as_json),
+        (junit_out, formats.as_junit),
+        (markdown_out, formats.as_markdown),
+    )
+    for path, form in forms:
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(form(result), encoding="utf-8")
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def accept(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    reference: Annotated[Path, typer.Argument(help="The small run that `gate --against` reads.")],
+    despite_regression: Annotated[
+        bool, typer.Option("--despite-regression", help="Even if recall has fallen.")
+    ] = False,
+) -> None:
+    """Make a run the reference of later gates, and say what that changes."""
+    from niah.gate.accept import accept as accept_run
+
+    for line in accept_run(folder, reference, despite_regression):
+        typer.echo(line)
+
+
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    key: Annotated[str, typer.Argument(help="A row's key or pair, or its first digits.")],
+) -> None:
+    """Print a prompt around its needle with token indices, and the answers of all arms."""
+    from niah.runs.archive import show_lines
+
+    for line in show_lines(folder, key):
+        typer.echo(line)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    shape: Annotated[
+        Literal["ruler", "lm-eval"], typer.Option(help="Whose field names to use.")
+    ] = "ruler",
+    file_format: Annotated[
+        Literal["jsonl", "parquet"] | None,
+        typer.Option("--format", help="Default: by the file's suffix."),
+    ] = None,
+    arm: Annotated[
+        str | None, typer.Option(help="One arm's rows: other tools average over a file.")
+    ] = None,
+) -> None:
+    """Write a run's prompts and answers as JSONL or Parquet for other tools."""
+    from niah.runs.export import export as export_run
+
+    by_suffix: Literal["jsonl", "parquet"] = "parquet" if out.suffix == ".parquet" else "jsonl"
+    count = export_run(folder, out, shape, file_format or by_suffix, arm)
+    typer.echo(f"{count} records: {out}")
+
+
+@app.command()
+def cost(
+    model: Annotated[
+        list[str] | None, typer.Argument(help="Models of this repository to add, see `models`.")
+    ] = None,
+    length: Annotated[
+        list[int] | None, typer.Option(help="Tokens, as often as wanted. Default: 4K to 1M.")
+    ] = None,
+) -> None:
+    """Cache bytes and FLOPs by length: published models, and models of this repository."""
+    from rich.console import Console
+
+    from models.costs.tables import LENGTHS
+    from models.registry import configuration
+    from niah.cli.cost_tables import cache_table, compute_table, published_table
+
+    console = Console()
+    lengths = length or LENGTHS
+    configs = {name: configuration(name) for name in model or ()}
+    console.print(published_table(lengths))
+    if configs:
+        console.print(cache_table(configs, lengths))
+        console.print(compute_table(configs, lengths))
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="The training's YAML file (configs/train*.yaml).")],
+    arm: Annotated[Literal["compressed", "dense"], typer.Option(help="Which of the twins.")],
+    out: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path("runs/train"),
+) -> None:
+    """Train one of the nano twins from scratch; the same command again goes on."""
+    from niah.training.trainer import train as train_arm
+
+    typer.echo(f"checkpoint: {train_arm(config, arm, out)}")
+
+
+@app.command()
+def models() -> None:
+    """List the models a sweep's arms may name."""
+    from models.registry import available_models
+
+    print_names(available_models())
+
+
+@app.command()
+def corpora() -> None:
+    """List the texts a sweep may plant needles in."""
+    from haystacks.corpora.registry import available_corpora
+
+    print_names(available_corpora())
+
+
+@app.command()
+def needles() -> None:
+    """List the needle families a sweep may plant."""
+    from haystacks.needles.registry import available_families
+
+    print_names(available_families())
+
+
+def print_names(names: Mapping[str, str]) -> None:
+    width = max(map(len, names))
+    for name, line in names.items():
+        typer.echo(f"{name:<{width}}  {line}")
+
+
+def main() -> None:
+    """The console script: what a user can mend is one line and exit code 2."""
+    # Threads that wait should sleep soon: where another process wants the cores, spinning ones make
+    # a run tens of times slower (tests/benchmarks/parallel.py). GNU's OpenMP reads this once, when
+    # torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name="niah", standalone_mode=False)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "niah"
+        refuse(f"{error.format_message().rstrip('.')}; see {command} --help")
+    except (ValueError, OSError) as error:
+        logging.getLogger(__name__).debug("where it came from", exc_info=True)
+        refuse(str(error))
+    sys.exit(code)
+
+
+def refuse(reason: str) -> NoReturn:
+    """One line, exit code 2."""
+    typer.echo(f"niah: {' '.join(reason.split())}", err=True)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

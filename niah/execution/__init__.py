@@ -1,0 +1,1 @@
+"""Load models, estimate costs, ask questions, resume."""

@@ -1,0 +1,292 @@
+"""Owns one arm's way through a stream: a session read once, forked for each question, a row each.
+
+The only place where haystack, model and scorer meet. Knows nothing of files, other arms or
+terminals.
+"""
+
+import logging
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from haystacks.compressibility import context_ratio
+from haystacks.corpora.registry import Corpus
+from haystacks.tokenizer import Tokenizer
+from models.protocols import KeepingModel, Model, Session, Trace, TracedSession
+from niah.execution.needle_loss import as_rows, find_deviation, lost_by
+from niah.execution.session_files import Keeper
+from niah.execution.timed_session import NOTHING, Progress, Spent, Timeline
+from niah.runs.store import Row
+from niah.scoring.answer_values import Case
+from niah.scoring.outcomes import judge
+from niah.sweep.config import Arm, Sweep
+from niah.sweep.prompts import Context, build_context
+from niah.sweep.trials import Stream, Trial, digest, key_identity
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+EXCERPT_TOKENS = 24  # of the prompt, kept in a row on either side of its needle
+
+
+class Reading(NamedTuple):
+    """What a model did with one question."""
+
+    answer_ids: list[int]
+    computed_tokens: int
+    prefill_seconds: float
+    cold_prefill_seconds: float
+    decode_seconds: float
+    cache_bytes: dict[str, int]
+
+
+@dataclass
+class Runner:
+    """An arm at work."""
+
+    sweep: Sweep
+    arm: Arm
+    model: Model
+    tokenizer: Tokenizer
+    progress: Progress
+    folder: Path | None = None  # the run's, for sessions to be kept in
+    newline: tuple[int, ...] = field(init=False)
+    full_stop: tuple[int, ...] = field(init=False)
+    restored: Spent = NOTHING  # what the last stream's first row owes to an interrupted run
+
+    def __post_init__(self) -> None:
+        self.newline = tuple(self.tokenizer.encode("\n"))[-1:]
+        self.full_stop = tuple(self.tokenizer.encode("."))[-1:]
+
+    def key(self, trial: Trial) -> str:
+        return key_identity(trial.pair, self.arm.name, self.model.fingerprint)
+
+    def left(self, stream: Stream, answered: Collection[str]) -> list[Trial]:
+        """The stream's questions still to ask, nearest fork first."""
+        left = [trial for trial in stream.trials if self.key(trial) not in answered]
+        return sorted(left, key=lambda trial: trial.fork_at)
+
+    def rows(self, stream: Stream, corpus: Corpus, trials: list[Trial]) -> Iterator[Row]:
+        """One row for each of `trials`, in their order."""
+        context = build_context(stream, corpus, self.sweep.layout)
+        ratios = self.compression_ratios(context, trials)
+        keeper = self.keeper(stream)
+        first = min(trial.fork_at for trial in trials)
+        trunk = (
+            keeper.begin(self.sweep.chunk_tokens, self.progress, at_most=first)
+            if keeper
+            else self.timeline(self.model.session())
+        )
+        self.restored = Spent(trunk.tokens, trunk.seconds)
+        for number, trial in enumerate(trials):
+            # A model may fail in any way; the row says how, and a resumed run asks again.
+            try:
+                self.read(trunk, context, trial.fork_at)
+            except Exception as error:
+                log.debug("stream %s cannot go on", stream.index, exc_info=True)
+                for lost in trials[number:]:
+                    yield self.describe(lost, stream, ratios) | failed(error)
+                return
+            try:
+                reading = self.ask(trial, context, trunk)
+                row = self.judged(trial, context, reading)
+            except Exception as error:
+                log.debug("question %s failed", trial.pair, exc_info=True)
+                yield self.describe(trial, stream, ratios) | failed(error)
+            else:
+                if not row["correct"]:
+                    row |= self.traced(trial, context, trunk.session, reading.answer_ids)
+                yield self.describe(trial, stream, ratios) | row
+        if keeper:
+            keeper.forget()
+
+    def keeper(self, stream: Stream) -> Keeper | None:
+        """Where the stream's session is kept; None if it is not to be, or cannot."""
+        minutes = self.sweep.checkpoint_minutes
+        if self.folder is None or not minutes or not isinstance(self.model, KeepingModel):
+            return None
+        asked = [trial.pair for trial in stream.trials]
+        name = digest([self.arm.name, self.model.fingerprint, self.sweep.chunk_tokens, asked])
+        return Keeper(self.folder / CHECKPOINTS / f"{name}.safetensors", self.model, minutes)
+
+    @staticmethod
+    def read(trunk: Timeline, context: Context, until: int) -> None:
+        """Read the trunk up to a fork, pausing at every fork of the stream on the way.
+
+        So chunks begin at the same tokens whatever has been answered before, and a resumed run
+        computes bit for bit what an uninterrupted one does.
+        """
+        for stop in sorted({trial.fork_at for trial in context.stream.trials}):
+            if trunk.session.position < stop <= until:
+                trunk.advance(context.trunk[trunk.session.position : stop])
+
+    def stop_ids(self, trial: Trial) -> tuple[int, ...]:
+        """Tokens that end an answer: a newline, and a full stop where the planted sentence has
+        it right after its value. What a model writes in the sentence after is no part of the
+        answer, and digits there would make a decimal fraction of a number that was right."""
+        fact = trial.fact
+        if fact.answer_mode == "one" and any(f" {fact.gold[0]}." in piece for piece in fact.pieces):
+            return self.newline + self.full_stop
+        return self.newline
+
+    def timeline(self, session: Session) -> Timeline:
+        return Timeline(session, self.sweep.chunk_tokens, self.progress)
+
+    def compression_ratios(self, context: Context, trials: Sequence[Trial]) -> dict[int, float]:
+        """zlib's, of the text up to a prompt's length: one for all depths of a length."""
+        return {
+            length: context_ratio(context.trunk[:length], self.tokenizer)
+            for length in {trial.length for trial in trials}
+        }
+
+    def describe(self, trial: Trial, stream: Stream, ratios: Mapping[int, float]) -> Row:
+        """Everything about a row that is known before its question is asked."""
+        needle = trial.needle
+        start, end = needle if needle else (None, None)
+        return {
+            "key": self.key(trial),
+            "pair": trial.pair,
+            "arm": self.arm.name,
+            "role": self.arm.role,
+            "model": self.model.name,
+            "family": trial.family,
+            "template_split": trial.templates,
+            "template": trial.fact.template,
+            "corpus": stream.corpus,
+            "layout": self.sweep.layout,
+            "stream": stream.index,
+            "repeat": stream.repeat,
+            "offset": stream.offset,
+            "compression_ratio": ratios[trial.length],
+            "control": trial.control,
+            "requested_length": trial.requested_length,
+            "length": trial.length,
+            "length_mod_4": trial.length % 4,
+            "length_mod_128": trial.length % 128,
+            "depth": trial.depth,
+            "actual_depth": None if start is None else start / trial.cut,
+            "needle_start": start,
+            "needle_end": end,
+            "spans": trial.spans,
+            "needle_mod_4": None if start is None else start % 4,
+            "needle_mod_128": None if start is None else start % 128,
+            "question": trial.fact.question,
+            "gold": list(trial.fact.gold),
+            "prompt_tokens": trial.length,
+        }
+
+    def ask(self, trial: Trial, context: Context, trunk: Timeline) -> Reading:
+        """Fork, read what no other question shares, decode."""
+        assert trunk.session.position == trial.fork_at
+        fork = self.timeline(trunk.session.fork())
+        fork.advance(context.own_ids(trial))
+        cache_bytes = fork.session.cache_bytes().as_dict()
+        began = time.perf_counter()
+        answer_ids = fork.session.generate(trial.max_new_tokens, self.stop_ids(trial))
+        decode_seconds = time.perf_counter() - began
+        shared = trunk.take()
+        return Reading(
+            answer_ids=answer_ids,
+            computed_tokens=shared.tokens + fork.tokens,
+            prefill_seconds=shared.seconds + fork.seconds,
+            cold_prefill_seconds=trunk.total_seconds + fork.seconds,
+            decode_seconds=decode_seconds,
+            cache_bytes=cache_bytes,
+        )
+
+    def judged(self, trial: Trial, context: Context, reading: Reading) -> Row:
+        """The answer, what it is worth, and what it took."""
+        answer = self.tokenizer.decode(reading.answer_ids)
+        outcome = judge(
+            Case(
+                answer=answer,
+                gold=trial.fact.gold,
+                answer_format=trial.fact.answer_format,
+                in_order=trial.fact.answer_mode == "all in order",
+                rivals=context.rivals(trial),
+                cut_short=len(reading.answer_ids) >= trial.max_new_tokens,
+                context=lambda: self.tokenizer.decode(context.text_ids(trial)),
+                question=trial.fact.question,
+            )
+        )
+        return {
+            "answer": answer,
+            "answer_tokens": len(reading.answer_ids),
+            "correct": outcome == "exact",
+            "outcome": outcome,
+            "error": None,
+            "lost_by": None,
+            "selection": [],
+            "computed_tokens": reading.computed_tokens,
+            "reused_tokens": trial.length - reading.computed_tokens,
+            "prefill_seconds": reading.prefill_seconds,
+            "cold_prefill_seconds": reading.cold_prefill_seconds,
+            "decode_seconds": reading.decode_seconds,
+            "trace_seconds": 0.0,
+            "cache_bytes": reading.cache_bytes,
+            "excerpt": self.excerpt(trial, context),
+        }
+
+    def excerpt(self, trial: Trial, context: Context) -> dict[str, str] | None:
+        """The prompt's text around the needle's first piece that holds a gold value."""
+        if not trial.starts or not trial.fact.gold_pieces:
+            return None
+        start, end = trial.spans[trial.fact.gold_pieces[0]]
+        ids = context.text_ids(trial)
+        return {
+            "before": self.tokenizer.decode(ids[max(0, start - EXCERPT_TOKENS) : start]),
+            "needle": self.tokenizer.decode(ids[start:end]),
+            "after": self.tokenizer.decode(ids[end : end + EXCERPT_TOKENS]),
+        }
+
+    def traced(self, trial: Trial, context: Context, trunk: Session, answer_ids: list[int]) -> Row:
+        """Where a wrong answer's needle was lost, for models that can tell.
+
+        The question is read once more: the session that answered it has moved on. What fails here
+        costs the diagnosis, not the answer.
+        """
+        began = time.perf_counter()
+        try:
+            trace = self.trace(trial, context, trunk, answer_ids)
+        except Exception:
+            log.warning("question %s: not traced", trial.pair, exc_info=True)
+            trace = None
+        found = {"lost_by": lost_by(trace), "selection": as_rows(trace.selections)} if trace else {}
+        return found | {"trace_seconds": time.perf_counter() - began}
+
+    def trace(
+        self, trial: Trial, context: Context, trunk: Session, answer_ids: list[int]
+    ) -> Trace | None:
+        """None where no one token was missed, or the model cannot tell."""
+        deviation = find_deviation(trial, answer_ids, self.tokenizer)
+        session = trunk.fork()
+        if deviation is None or not isinstance(session, TracedSession):
+            return None
+        ids = np.concatenate([context.own_ids(trial), np.asarray(deviation.written, np.int64)])
+        Timeline(session, self.sweep.chunk_tokens, lambda _: None).advance(ids[:-1])
+        return session.extend_traced(int(ids[-1]), deviation.wanted)
+
+
+def failed(error: Exception) -> Row:
+    """What a row holds in place of an answer."""
+    return {
+        "answer": None,
+        "answer_tokens": 0,
+        "correct": None,
+        "outcome": "error",
+        "error": f"{type(error).__name__}: {error}",
+        "lost_by": None,
+        "selection": [],
+        "computed_tokens": 0,
+        "reused_tokens": 0,
+        "prefill_seconds": 0.0,
+        "cold_prefill_seconds": 0.0,
+        "decode_seconds": 0.0,
+        "trace_seconds": 0.0,
+        "cache_bytes": {},
+        "excerpt": None,
+    }

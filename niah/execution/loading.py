@@ -1,0 +1,73 @@
+"""Owns gathering what a sweep names: models, one tokenizer, corpora, families; once each.
+
+Knows nothing of cells, prompts or answers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from haystacks.corpora.registry import load_corpus
+from haystacks.needles.registry import find_family
+from haystacks.tokenizer import Tokenizer, load_tokenizer
+from models.protocols import Model
+from niah.errors import PlanError
+from niah.sweep.config import Arm, Sweep
+from niah.sweep.planner import Materials
+
+LoadModel = Callable[[Arm, Sweep], Model]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything a sweep needs, loaded; `models` by arm."""
+
+    models: Mapping[str, Model]
+    materials: Materials
+
+    def identity(self) -> dict[str, Any]:
+        """What answers depend on beyond the sweep: a run is resumed with the same only."""
+        materials = self.materials
+        return {
+            "models": {arm: model.fingerprint for arm, model in self.models.items()},
+            "tokenizer_name": materials.tokenizer.name,
+            "tokenizer": materials.tokenizer.fingerprint,
+            "corpora": {name: corpus.fingerprint for name, corpus in materials.corpora.items()},
+        }
+
+
+def load_arm(arm: Arm, sweep: Sweep) -> Model:
+    """The arm's model from the registry, imported on use."""
+    from models.registry import load_model
+
+    return load_model(arm.model, arm.options, threads=sweep.threads)
+
+
+def load_bench(sweep: Sweep, load: LoadModel = load_arm) -> Bench:
+    """Load what `sweep` names. Raises: ValueError naming what does not exist or does not match."""
+    families = {name: find_family(name) for name in sweep.families}
+    models = {arm.name: load(arm, sweep) for arm in sweep.arms}
+    tokenizer = shared_tokenizer(models)
+    corpora = {name: load_corpus(name, tokenizer) for name in sweep.corpora}
+    return Bench(models, Materials(tokenizer, corpora, families))
+
+
+def shared_tokenizer(models: Mapping[str, Model]) -> Tokenizer:
+    """The one tokenizer of all arms: rows pair only where the tokens are the same."""
+    names = {arm: model.tokenizer_name for arm, model in models.items()}
+    if len(set(names.values())) > 1:
+        told = ", ".join(f"{arm} reads {name}" for arm, name in names.items())
+        raise PlanError(f"arms: all should read the same tokens, but {told}")
+    tokenizer = load_tokenizer(next(iter(names.values())))
+    for arm, model in models.items():
+        if model.tokenizer_fingerprint not in (None, tokenizer.fingerprint):
+            raise PlanError(
+                f"arms: {arm} was trained with tokenizer {model.tokenizer_fingerprint}, "
+                f"but {tokenizer.name} is {tokenizer.fingerprint}"
+            )
+        if model.vocab_size < tokenizer.vocab_size:
+            raise PlanError(
+                f"arms: {arm} knows {model.vocab_size} token ids, fewer than the "
+                f"{tokenizer.vocab_size} of {tokenizer.name}"
+            )
+    return tokenizer

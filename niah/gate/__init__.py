@@ -1,0 +1,1 @@
+"""The gate: a verdict and an exit code for CI."""

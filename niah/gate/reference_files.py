@@ -1,0 +1,94 @@
+"""Owns how a reference lies on disk: small, in a folder of its own, replaced but never lost.
+
+A reference holds the rows' fields that the gate reads, and the run's configuration and
+environment: kilobytes where a run has megabytes. Knows nothing of what the rows say.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from niah.errors import NiahError
+from niah.runs.store import ENVIRONMENT, LOCK, PLANNED, ROWS, SPEC, read_rows
+from niah.runs.tables import REQUIRED
+
+KEPT = (
+    *("key", *REQUIRED, "layout", "template_split", "stream", "repeat", "control"),
+    *("requested_length", "needle_start", "outcome", "error"),
+)
+OWN = (ROWS, PLANNED, SPEC, ENVIRONMENT, LOCK)
+
+
+class TargetError(NiahError):
+    """A folder that a reference must not replace."""
+
+
+def check_target(reference: Path) -> None:
+    """Raises: TargetError where `reference` is there and is not a reference."""
+    if not reference.exists():
+        return
+    if not reference.is_dir():
+        raise TargetError(f"{reference}: is a file; name a folder for the reference")
+    other = sorted(path.name for path in reference.iterdir() if not is_own(path))
+    if other:
+        raise TargetError(
+            f"{reference}: holds {other[0]}, which is no part of a reference; name another folder"
+        )
+    if (reference / ROWS).exists() and any(set(row) - set(KEPT) for row in read_rows(reference)):
+        raise TargetError(
+            f"{reference}: holds a whole run, of which little would be left; name another folder, "
+            "or move it away"
+        )
+
+
+def is_own(path: Path) -> bool:
+    return path.name in OWN and path.is_file() and not path.is_symlink()
+
+
+def write_reference(folder: Path, reference: Path) -> None:
+    """Put the small form of a run in the place of `reference`, which is there until it is."""
+    reference = reference.resolve()
+    new, old = beside(reference, "new"), beside(reference, "old")
+    remove(new)
+    write_small(folder, new)
+    if reference.exists():
+        reference.replace(old)
+    new.replace(reference)
+    remove(old)
+
+
+def put_back(reference: Path) -> None:
+    """Undo a replacement that was cut off between its two renames; finish one cut off later."""
+    reference = reference.resolve()
+    old = beside(reference, "old")
+    if old.exists() and not reference.exists():
+        old.replace(reference)
+    remove(old)
+
+
+def beside(reference: Path, which: str) -> Path:
+    return reference.with_name(f".{reference.name}.niah-{which}")
+
+
+def remove(folder: Path) -> None:
+    """A folder of a reference's files; anything else in it is left there, and is an OSError."""
+    if folder.exists():
+        for name in OWN:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def write_small(folder: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    rows = "".join(json.dumps(small(row), ensure_ascii=False) + "\n" for row in read_rows(folder))
+    (target / ROWS).write_text(rows, encoding="utf-8")
+    for name in (SPEC, ENVIRONMENT):
+        if (folder / name).exists():
+            shutil.copyfile(folder / name, target / name)
+
+
+def small(row: Mapping[str, object]) -> dict[str, object]:
+    return {field: row[field] for field in KEPT if field in row}

@@ -1,0 +1,1 @@
+"""The report: tables, charts, the HTML page, Markdown and the terminal."""

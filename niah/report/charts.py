@@ -1,0 +1,182 @@
+"""What a report shows below its heatmaps: each figure with its caption and the table behind it.
+
+Owns the list of plates and how their numbers are written as text. The page, the files and the
+tests all walk this list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from niah.report import tables
+from niah.report.drawing import figures
+from niah.report.drawing.look import Look, look_of
+from niah.report.drawing.theme import inline_svg, style
+from niah.statistics.comparisons import Comparison
+from niah.text_format import length_text, points
+
+SHARES = frozenset({"recall", "low", "high"})
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A figure and the frame it is drawn from."""
+
+    name: str
+    title: str
+    caption: str
+    frame: pd.DataFrame
+    draw: Callable[[pd.DataFrame, Look], Figure]
+    look: Look
+
+    def figure(self) -> Figure:
+        with style():
+            return self.draw(self.frame, self.look)
+
+    def svg(self) -> str:
+        return inline_svg(self.figure(), self.name, self.title)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        return text_table(self.frame, self.look)
+
+
+def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[Plate]:
+    """The plates that these rows can fill, in the order of the page."""
+    look = look_of(rows)
+    found = [
+        Plate(
+            "recall",
+            "Recall by length",
+            "Exact answers of all that were asked; bars are 95% intervals clustered by stream.",
+            tables.recall_by_length(rows),
+            figures.draw_recall,
+            look,
+        ),
+        Plate(
+            "tax",
+            "Tax by length",
+            "Points of recall lost on the same questions, with 95% paired intervals. Lengths at "
+            "which the baseline recalls too little have none: the line breaks there.",
+            tables.tax_by_length(comparisons),
+            figures.draw_tax,
+            look,
+        ),
+        Plate(
+            "families",
+            "Tax by needle family",
+            "What is to be remembered, a kind a line. Bars are 95% paired intervals; undefined is "
+            "a kind that the baseline itself recalls too little of.",
+            _of_several(tables.tax_by_family(comparisons), "family"),
+            figures.draw_families,
+            look,
+        ),
+        Plate(
+            "texts",
+            "Tax by haystack",
+            "Beside each text, how many times smaller zlib makes it: text that is hard to compress "
+            "is where a compressed cache is said to fail. Bars are 95% paired intervals.",
+            _of_several(tables.tax_by_text(rows, comparisons), "haystack"),
+            figures.draw_texts,
+            look,
+        ),
+        Plate(
+            "outcomes",
+            "Kinds of error",
+            "How the wrong answers were wrong, as a share of everything asked.",
+            tables.outcomes_by_length(rows),
+            figures.draw_outcomes,
+            look,
+        ),
+        Plate(
+            "losses",
+            "Where needles were lost",
+            "The wrong answers of arms that select entries. Selection: no layer selected an entry "
+            "that holds the wanted token. Compression: one did, and it was not read out of it. "
+            "Window: the token was still in the exact window. Elsewhere: of no one place.",
+            tables.losses_by_length(rows),
+            figures.draw_losses,
+            look,
+        ),
+        Plate(
+            "bytes",
+            "Cache held",
+            "Bytes of the tensors held when the question was asked: in all, by length, and by kind "
+            "at the longest length of all arms.",
+            tables.bytes_by_length(rows),
+            figures.draw_bytes,
+            look,
+        ),
+        Plate(
+            "seconds",
+            "Seconds",
+            "Medians. Prefill is what the whole prompt would take from nothing; a sweep shares it.",
+            tables.seconds_by_length(rows),
+            figures.draw_seconds,
+            look,
+        ),
+        Plate(
+            "phases",
+            "Phase",
+            "Recall by what the prompt's length and the needle's start leave when divided by 4 and "
+            "128. Compression works in blocks of these sizes. A residue whose interval lies below "
+            "those of the others may point to a defect; with few questions one dips by chance.",
+            tables.recall_by_phase(rows),
+            figures.draw_phases,
+            look,
+        ),
+    ]
+    return [plate for plate in found if len(plate.frame)]
+
+
+def _of_several(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The table, or nothing where the column has one value only."""
+    return frame if len(frame) and frame[column].nunique() > 1 else frame.iloc[:0]
+
+
+def text_table(frame: pd.DataFrame, look: Look | None = None) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells as text: counts plain, shares in percent, bytes grouped, times rounded."""
+    units = {str(column): _unit(str(column), frame) for column in frame.columns}
+    headers = [_header(column, unit) for column, unit in units.items()]
+    columns = [
+        [_text(column, unit, value, look) for value in frame[column]]
+        for column, unit in units.items()
+    ]
+    return headers, [list(line) for line in zip(*columns, strict=True)]
+
+
+def _unit(column: str, frame: pd.DataFrame) -> str:
+    """Of a share: an interval is in points where it is that of a tax, and `compressed` is a recall
+    beside that of the baseline, else a kind of bytes."""
+    if column == "tax" or ("tax" in frame and column in ("low", "high")):
+        return "points"
+    recalls = ("baseline", "compressed") if "baseline" in frame else ()
+    return "%" if column in SHARES or column in recalls else ""
+
+
+def _header(column: str, unit: str) -> str:
+    name = column.replace("_seconds", ", s").replace("_", " ")
+    return f"{name}, {unit}" if unit else name
+
+
+def _text(column: str, unit: str, value: object, look: Look | None) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float | np.number):
+        return str(value)
+    number = float(value)
+    if np.isnan(number):
+        return "–"
+    if column == "length":
+        return look.length(number) if look else length_text(number)
+    if unit:
+        return points(number)
+    if column == "ratio":
+        return f"{number:,.2f}"
+    if column.endswith("_seconds"):
+        return f"{number:.3f}"
+    return f"{number:,.0f}"

@@ -1,0 +1,53 @@
+"""How this report draws its arms and names its lengths: the same in every figure and table.
+
+Owns names that have to fit: shortened, wrapped, and still told apart.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from niah.report.drawing.palette import ArmStyle, arm_styles
+from niah.statistics.axis_labels import axis_labels
+from niah.text_format import length_text
+
+
+@dataclass(frozen=True)
+class Look:
+    """Styles by arm, and labels by length (a bin of lengths is called by its range)."""
+
+    arms: Mapping[str, ArmStyle]
+    lengths: Mapping[float, str]
+
+    def length(self, value: float) -> str:
+        return self.lengths.get(value) or length_text(value)
+
+
+def look_of(rows: pd.DataFrame) -> Look:
+    """Baselines first, then arms in order of appearance."""
+    arms = rows.drop_duplicates("arm").sort_values("role", kind="stable")["arm"]
+    return Look(arm_styles(arms), axis_labels(rows, "at_length"))
+
+
+def fitted(names: Sequence[str], width: int, lines: int = 2) -> dict[str, str]:
+    """Names wrapped to `width` characters and at most `lines` lines, the middle cut out of longer
+    ones; two that would come out alike are numbered."""
+    found: dict[str, str] = {}
+    for name in names:
+        text = cut_middle(" ".join(name.split()), width * lines - lines + 1)
+        if text in found.values():
+            text = cut_middle(text, width * lines - lines - 4) + f" ({len(found) + 1})"
+        found[name] = text
+    return {name: "\n".join(textwrap.wrap(text, width)) or " " for name, text in found.items()}
+
+
+def cut_middle(text: str, width: int) -> str:
+    """`a-long-name` in 7 characters is `a-l…ame`: names of a family differ at either end."""
+    if len(text) <= width:
+        return text
+    kept = max(2, width - 1)
+    return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"

@@ -1,0 +1,122 @@
+"""The sentence that sums a comparison up, and what its cache saves.
+
+Owns how a tax is said: as a loss only where one is shown, at the lengths it is of, with the saving
+at the longest of them.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from niah.statistics.axis_labels import EXACT
+from niah.statistics.comparisons import Comparison
+from niah.text_format import counted, length_text, points
+
+
+def headline(comparison: Comparison, rows: pd.DataFrame, left_out: bool = True) -> str:
+    """The tax with its interval and the saving; then, if asked for, what the tax leaves out."""
+    if of_two_runs(comparison, rows):
+        sentence = _run_sentence(comparison)
+    else:
+        sentence = _tax_sentence(comparison, _keeps(comparison, rows))
+    left = _left_out_sentence(comparison) if left_out else ""
+    return f"{sentence} {left}".rstrip()
+
+
+def of_two_runs(comparison: Comparison, rows: pd.DataFrame) -> bool:
+    """Whether an arm is set against itself in another run, which is no question of compression."""
+    roles = rows.drop_duplicates("arm").set_index("arm")["role"]
+    return bool(roles[comparison.baseline] == roles[comparison.compressed])
+
+
+def saving(rows: pd.DataFrame, comparison: Comparison) -> tuple[float, float] | None:
+    """(length, share of the baseline's bytes held there): the longest length at which the tax is
+    defined and both arms were measured; None where there is none."""
+    arms = (comparison.baseline, comparison.compressed)
+    sides = [rows[(rows["arm"] == arm) & (rows["bytes_total"] > 0)] for arm in arms]
+    means = [side.groupby("at_length")["bytes_total"].mean() for side in sides]
+    both = means[0].index.intersection(means[1].index)
+    if comparison.tax:
+        both = both.intersection(comparison.answerable["at_length"])
+    if not len(both):
+        return None
+    return float(both.max()), float(means[1][both.max()] / means[0][both.max()])
+
+
+def _tax_sentence(comparison: Comparison, keeps: str) -> str:
+    tax, name = comparison.tax, comparison.compressed
+    if tax is None:
+        recall = points(float(comparison.complete["baseline"].mean()))
+        kept = f" {name} {keeps}." if keeps else ""
+        return (
+            f"The tax of {name} is undefined: its baseline, {comparison.baseline}, "
+            f"recalls only {recall}% itself.{kept}"
+        )
+    low, high = tax.interval
+    where, span = _where(comparison), f"95%: {points(low)} to {points(high)}"
+    also = f" and {keeps}" if keeps else ""
+    if tax.shows_loss:
+        return f"{where} {name} loses {points(tax.value)} points of recall ({span}){also}."
+    if tax.shows_gain:
+        return f"{where} {name} recalls {points(-tax.value)} points more (tax {span}){also}."
+    kept = f" {name} {keeps}." if keeps else ""
+    return (
+        f"{where} no difference in recall between {name} and {comparison.baseline} is shown: "
+        f"the tax is {points(tax.value)} points, and anything from {points(low)} to "
+        f"{points(high)} fits {counted(tax.pairs, 'paired question')}.{kept}"
+    )
+
+
+def _run_sentence(comparison: Comparison) -> str:
+    """The difference of an arm from itself in another run; nothing is lost by compression here."""
+    tax, name, other = comparison.tax, comparison.compressed, comparison.baseline
+    if tax is None:
+        recall = points(float(comparison.complete["baseline"].mean()))
+        return f"{name} cannot be set against {other}, which recalls only {recall}%."
+    low, high = tax.interval
+    if tax.shows_loss:
+        shown, span = f"{points(tax.value)} points less", f"{points(low)} to {points(high)}"
+    elif tax.shows_gain:
+        shown, span = f"{points(-tax.value)} points more", f"{points(-high)} to {points(-low)}"
+    else:
+        return (
+            f"{_where(comparison)} no difference in recall between {name} and {other} is shown: "
+            f"anything from {points(high)} points less to {points(-low)} more fits "
+            f"{counted(tax.pairs, 'paired question')}."
+        )
+    return f"{_where(comparison)} {name} recalls {shown} than {other} (95%: {span})."
+
+
+def _where(comparison: Comparison) -> str:
+    """The lengths that the tax is of; those between them that it leaves out are named."""
+    lengths = _lengths(comparison.answerable)
+    low, high = min(lengths), max(lengths)
+    if low == high:
+        return f"At {length_text(low)} tokens"
+    between = [n for n in _lengths(comparison.complete) if low < n < high and n not in lengths]
+    without = f" (without {', '.join(map(length_text, between))})" if between else ""
+    return f"Over {length_text(low)} to {length_text(high)} tokens{without}"
+
+
+def _lengths(pairs: pd.DataFrame) -> list[float]:
+    column = EXACT["at_length"] if EXACT["at_length"] in pairs else "at_length"
+    return sorted(set(pairs[column]))
+
+
+def _keeps(comparison: Comparison, rows: pd.DataFrame) -> str:
+    found = saving(rows, comparison)
+    if found is None:
+        return ""
+    length, share = found
+    digits = 0 if share >= 0.1 else 1
+    return f"keeps {100 * share:.{digits}f}% of the cache bytes at {length_text(length)}"
+
+
+def _left_out_sentence(comparison: Comparison) -> str:
+    if not comparison.left_out or comparison.tax is None:
+        return ""
+    out = len(comparison.complete) - len(comparison.answerable)
+    return (
+        f"Left out are {out:,} of {counted(len(comparison.complete), 'question')}, of a kind that "
+        f"{comparison.baseline} itself does not answer."
+    )

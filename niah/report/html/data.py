@@ -1,0 +1,150 @@
+"""What the page's script looks up: cells by filter, and the questions behind a cell.
+
+Owns the compact JSON of the page and what is left out of it for size. Computes nothing; text is
+cut, never dropped without saying so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from niah.report.heatmap import FILTERS, Heatmap, filter_texts
+from niah.report.html.cells import cell_line
+from niah.report.html.json_text import page_bytes
+from niah.runs.tables import questions
+from niah.text_format import loss_text
+
+MAX_QUESTION_BYTES = 3_000_000
+EXCERPT_SHARE = 0.4  # of those bytes, for the text around needles
+MAX_TEXT = 400  # characters of a question or an answer
+
+
+def page_views(arms: Sequence[str], heatmap: Heatmap, limit: float) -> dict[str, Any]:
+    """A comparison: arms, axes, filters and, by chosen filters, [row, column, *numbers] a cell.
+
+    `lengths` and `depths` are labels; `at_length` and `at_depth` what they stand for in the
+    questions. `combined`: whether every choice of several filters was computed.
+    """
+    return {
+        "arms": arms,
+        "lengths": heatmap.lengths,
+        "depths": heatmap.depths,
+        "at_length": heatmap.at_length,
+        "at_depth": heatmap.at_depth,
+        "limit": limit,
+        "filters": [{"name": f.name, "label": f.label} for f in heatmap.filters],
+        "options": heatmap.options,
+        "combined": heatmap.combined,
+        "layout": layout(heatmap),
+        "views": {
+            chosen: [[row, column, *cell_line(cell)] for (row, column), cell in cells.items()]
+            for chosen, cells in heatmap.views.items()
+        },
+    }
+
+
+def layout(heatmap: Heatmap) -> dict[str, Any]:
+    """What the style sheet needs to know: classes, characters of a label, columns.
+
+    `wide`: many columns; `dense`: their counts would not fit into them.
+    """
+    columns = len(heatmap.lengths)
+    counts = [len(f"{c.baseline.correct}/{c.baseline.asked}") for c in heatmap.whole.values()]
+    wide = " wide" * (columns > 8)
+    dense = " dense" * (columns * (5.6 * max(counts, default=0) + 3) > 360)
+    label = max(map(len, heatmap.depths), default=0)
+    return {"classes": f"maps{wide}{dense}", "label": label, "columns": columns}
+
+
+def page_questions(rows: pd.DataFrame, max_bytes: int = MAX_QUESTION_BYTES) -> dict[str, Any]:
+    """The questions with every arm's answer, those that went wrong first.
+
+    Returns `asked` (how many there are), `arms`, `filters` and `lines`; as many lines as fit into
+    `max_bytes` of the page, each with the text around its needle while that fits too. `tables`
+    holds the names and places that a line refers to by number.
+    """
+    asked = questions(rows)
+    arms = list(dict.fromkeys(asked["arm"]))
+    asked = asked.assign(**filter_texts(asked))
+    tables = {name: list(dict.fromkeys(asked[name])) for name in _tabled(asked)}
+    index = {name: {value: n for n, value in enumerate(found)} for name, found in tables.items()}
+    order = asked.groupby("pair", sort=False)["recalled"].min().sort_values(kind="stable").index
+    answers = _answers(asked, arms, index["outcome"])
+    first = asked.drop_duplicates("pair").set_index("pair").loc[order].reset_index()
+    lines: list[list[object]] = []
+    size = text_size = 0
+    for row in first.to_dict("records"):
+        line = _line(row, index, answers[row["pair"]])
+        excerpt = _excerpt(row["excerpt"])
+        if text_size + page_bytes(excerpt) <= EXCERPT_SHARE * max_bytes:
+            line[-1] = excerpt
+            text_size += page_bytes(excerpt)
+        size += page_bytes(line) + 1
+        if size > max_bytes:
+            break
+        lines.append(line)
+    names = [found.name for found in FILTERS]
+    return {"asked": len(first), "arms": arms, "filters": names, "tables": tables, "lines": lines}
+
+
+def cut(text: object) -> str:
+    """Text for a reader; a cut one says how long it was."""
+    whole = str(text)
+    return whole if len(whole) <= MAX_TEXT else f"{whole[:MAX_TEXT]}… ({len(whole):,} characters)"
+
+
+def _tabled(asked: pd.DataFrame) -> list[str]:
+    return ["at_length", "at_depth", *(f.name for f in FILTERS), "outcome", "run"]
+
+
+def _line(
+    row: Mapping[str, Any], index: Mapping[str, Mapping[Any, int]], answers: list[object]
+) -> list[object]:
+    """A question without the text around its needle."""
+    return [
+        index["at_length"][row["at_length"]],
+        index["at_depth"][row["at_depth"]],
+        [index[found.name][row[found.name]] for found in FILTERS],
+        int(row["length"]),
+        -1 if pd.isna(row["needle_start"]) else int(row["needle_start"]),
+        cut(row["question"]),
+        cut(_gold(row["gold"])),
+        index["run"][row["run"]],
+        str(row["key"]),
+        answers,
+        [],
+    ]
+
+
+def _answers(
+    asked: pd.DataFrame, arms: Sequence[str], outcomes: Mapping[str, int]
+) -> dict[str, list[object]]:
+    """By pair: [answer or error, outcome, recalled, where it was lost] an arm, or None where it was
+    not asked."""
+    place = {arm: number for number, arm in enumerate(arms)}
+    found: dict[str, list[object]] = {}
+    names = ["pair", "arm", "answer", "error", "outcome", "recalled", "failed"]
+    columns = asked[[*names, "lost_by", "selection"]].itertuples(index=False)
+    for pair, arm, answer, error, outcome, recalled, failed, lost_by, selection in columns:
+        said = cut(error if failed else answer)
+        found.setdefault(pair, [None] * len(arms))[place[arm]] = [
+            said,
+            outcomes[outcome],
+            int(recalled),
+            loss_text(lost_by, selection) if isinstance(selection, list) else "",
+        ]
+    return found
+
+
+def _gold(gold: object) -> str:
+    return ", ".join(map(str, gold)) if isinstance(gold, list | tuple) else str(gold)
+
+
+def _excerpt(excerpt: object) -> list[str]:
+    """Text before the needle, the needle, text after it; empty where a row has none."""
+    if not isinstance(excerpt, dict):
+        return []
+    return [cut(excerpt[part]) for part in ("before", "needle", "after")]

@@ -1,0 +1,52 @@
+"""What was compared: the arms, needle families and texts of a page, each with one line on it.
+
+Owns where that line is looked up. A name that this installation does not know is listed without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from haystacks.corpora.registry import available_corpora
+from haystacks.needles.registry import available_families
+from niah.runs.tables import Run
+
+Named = list[tuple[str, str]]
+
+
+def page_names(runs: Sequence[Run], rows: pd.DataFrame) -> dict[str, Named]:
+    """(name, line or nothing) by heading. `rows` call arms as the page does."""
+    return {
+        "Arms": _arms(runs, rows),
+        "Needle families": _looked_up(rows["family"], available_families()),
+        "Haystacks": _looked_up(rows["corpus"], available_corpora()),
+    }
+
+
+def _arms(runs: Sequence[Run], rows: pd.DataFrame) -> Named:
+    """An arm that is the same in several runs is described once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        asked = rows.loc[rows["run"] == run.name, ["arm", "role"]].drop_duplicates()
+        for shown, role in asked.itertuples(index=False):
+            arm = shown.removeprefix(f"{run.name}/")
+            found.setdefault((arm, _arm_text(run, arm, role)), []).append(shown)
+    return [(", ".join(names), text) for (_, text), names in found.items()]
+
+
+def _arm_text(run: Run, arm: str, role: str) -> str:
+    model = _mapping(_mapping(run.environment.get("models")).get(arm))
+    options = [f"{name} {value}" for name, value in _mapping(model.get("options")).items()]
+    said = [str(model.get("description") or ""), " and ".join(options)]
+    return ": ".join(filter(None, (role, ", with ".join(filter(None, said)))))
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    """Of a file that may hold anything."""
+    return value if isinstance(value, dict) else {}
+
+
+def _looked_up(names: pd.Series, known: Mapping[str, str]) -> Named:
+    return [(name, known.get(name, "")) for name in dict.fromkeys(names)]

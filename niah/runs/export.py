@@ -1,0 +1,128 @@
+"""Owns writing a run's prompts and answers in the shapes other tools read.
+
+`ruler`: the fields of RULER's prediction files. `lm-eval`: those of lm-evaluation-harness's
+logged samples. Knows nothing of models.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from niah.errors import StoreError
+from niah.runs.archive import Archive, open_archive
+from niah.runs.store import Row
+from niah.sweep.trials import Trial
+
+Shape = Literal["ruler", "lm-eval"]
+Format = Literal["jsonl", "parquet"]
+Record = dict[str, Any]
+
+
+def export(
+    folder: Path, out: Path, shape: Shape, file_format: Format, arm: str | None = None
+) -> int:
+    """Write every row, or an arm's, with its prompt to `out`; returns how many.
+
+    Raises: StoreError.
+    """
+    if out.exists() and not out.is_file():  # a device, say, which a finished file would replace
+        raise StoreError(f"{out}: is no regular file")
+    archive = of_arm(open_archive(folder), arm)
+    writer = {"jsonl": write_jsonl, "parquet": write_parquet}[file_format]
+    partial = out.with_name(f"{out.name}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        writer(records(archive, SHAPES[shape]), partial)
+        partial.replace(out)
+    except OSError as error:
+        raise StoreError(f"{out}: cannot be written: {error.strerror}") from None
+    finally:  # whatever went wrong, Ctrl-C too: nothing half-written
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return len(archive.rows)
+
+
+def of_arm(archive: Archive, arm: str | None) -> Archive:
+    """Raises: StoreError where there is no such arm."""
+    if arm is None:
+        return archive
+    arms = list(dict.fromkeys(row["arm"] for row in archive.rows))
+    if arm not in arms:
+        raise StoreError(f"arm {arm!r} is not in this run; there is {', '.join(arms)}")
+    return replace(archive, rows=[row for row in archive.rows if row["arm"] == arm])
+
+
+def records(archive: Archive, shaped: "Shaped") -> Iterator[Record]:
+    """One record a row, in the rows' order."""
+    contexts: dict[int, Any] = {}
+    for index, row in enumerate(archive.rows):
+        stream, trial = archive.places[row["pair"]]
+        if id(stream) not in contexts:
+            contexts = {id(stream): archive.context(stream)}
+        prompt = contexts[id(stream)].prompt(trial).tolist()
+        yield shaped(index, row, trial, archive.materials.tokenizer.decode(prompt))
+
+
+def ruler_record(index: int, row: Row, trial: Trial, prompt: str) -> Record:
+    return {
+        "index": index,
+        "input": prompt,
+        "outputs": list(trial.fact.gold),
+        "pred": row["answer"] or "",
+        "length": trial.length,
+        "token_position_answer": row["needle_start"],
+        "truncated": int(row["outcome"] == "truncated"),
+        "others": about(row),
+    }
+
+
+def lm_eval_record(index: int, row: Row, trial: Trial, prompt: str) -> Record:
+    answer = row["answer"] or ""
+    return {
+        "doc_id": index,
+        "doc": {"input": prompt, "outputs": list(trial.fact.gold), **about(row)},
+        "target": ", ".join(trial.fact.gold),
+        "arguments": [[prompt, {"do_sample": False, "max_gen_toks": trial.max_new_tokens}]],
+        "resps": [[answer]],
+        "filtered_resps": [answer],
+        "exact_match": float(row["correct"] is True),
+    }
+
+
+Shaped = Callable[[int, Row, Trial, str], Record]
+SHAPES: dict[Shape, Shaped] = {"ruler": ruler_record, "lm-eval": lm_eval_record}
+
+
+def about(row: Row) -> Record:
+    """What a row says beyond prompt and answer."""
+    names = ("key", "pair", "arm", "model", "family", "corpus", "depth", "outcome", "error")
+    return {name: row[name] for name in names}
+
+
+def write_jsonl(found: Iterator[Record], path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for record in found:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def write_parquet(found: Iterator[Record], path: Path) -> None:
+    """Nested fields become JSON text, so that every row has one schema."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise StoreError(
+            "format parquet: needs pyarrow: in a checkout, pip install '.[parquet]'"
+        ) from None
+    table = pa.Table.from_pylist([flattened(record) for record in found])
+    pq.write_table(table, path)
+
+
+def flattened(record: Record) -> Record:
+    nested = {k: json.dumps(v, ensure_ascii=False) for k, v in record.items() if type(v) is dict}
+    if "arguments" in record:
+        nested["arguments"] = json.dumps(record["arguments"], ensure_ascii=False)
+    return record | nested

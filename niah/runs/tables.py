@@ -1,0 +1,252 @@
+"""A finished (or interrupted) run as tables: its rows, its configuration, its environment.
+
+Owns the derived columns of a row and the pairing of two arms. Knows nothing about models, text
+or how a row came to be, and computes no statistic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+
+from niah.errors import NiahError
+from niah.sweep.config import Role
+from niah.runs.store import ENVIRONMENT, PLANNED, SPEC, Row, parse_rows, read_mapping, read_rows
+
+ROLES: tuple[str, ...] = get_args(Role)
+REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {  # field: a check, what passes it
+    **{
+        name: (lambda value: isinstance(value, str), "text")
+        for name in ("arm", "model", "family", "corpus", "pair")
+    },
+    "role": (lambda value: value in ROLES, f"one of {', '.join(ROLES)}"),
+    "length": (lambda value: type(value) is int and value > 0, "a whole number from 1"),
+    "depth": (
+        lambda value: value is None or (type(value) in (int, float) and 0 <= value <= 1),
+        "a number from 0 to 1, or null without a needle",
+    ),
+    "correct": (
+        lambda value: value is None or type(value) is bool,
+        "true, false, or null after an error",
+    ),
+}
+OPTIONAL: dict[str, object] = {
+    "key": "",
+    "layout": "stream",
+    "stream": 0,
+    "repeat": 0,
+    "needle_start": -1,
+    "needle_end": -1,
+    "question": "",
+    "gold": "",
+    "answer": "",
+    "outcome": "",
+    "error": None,
+    "prompt_tokens": 0,
+    "computed_tokens": 0,
+    "reused_tokens": 0,
+    "prefill_seconds": 0.0,
+    "cold_prefill_seconds": 0.0,
+    "decode_seconds": 0.0,
+    "template_split": "",
+    "control": None,
+    "excerpt": None,
+    "lost_by": None,
+    "selection": None,
+    "compression_ratio": float("nan"),
+}
+PHASES = {  # column: the sweep's field that asks for it, what has the residue, the modulus
+    "length_mod_4": ("length_phase", "length", 4),
+    "length_mod_128": ("length_phase", "length", 128),
+    "needle_mod_4": ("needle_phase", "needle_start", 4),
+    "needle_mod_128": ("needle_phase", "needle_start", 128),
+}
+MAX_RESIDUES = 16  # looked at one by one; more would leave each of them few pairs
+QUESTION = (  # what is known of a question before it is answered
+    *("family", "corpus", "layout", "template_split", "stream_id"),
+    *("length", "needle_start", "at_length", "at_depth"),
+    *("exact_length", "exact_depth", *PHASES),
+)
+CACHE_KINDS = ("window", "compressed", "index", "tail", "full")
+
+
+class ResultsError(NiahError):
+    """A results folder that cannot be read, or lacks what a report needs."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One results folder.
+
+    `rows`: one line a question and arm. `recalled` is bool, False for an error; `failed` marks
+    errors, so that no denominator loses them. `at_length` and `at_depth` are the ones asked for,
+    which a heatmap is drawn by; a report may put them in bins, and finds them as they were in
+    `exact_length` and `exact_depth`. `length` and `needle_start` are exact. `stream_id` names the
+    context a question was put to: questions of one stream are not independent. Bytes are in
+    `bytes_KIND` and `bytes_total`. `length_mod_4` and the other columns of `PHASES` hold residues
+    only where the sweep asks for them (`with_phases`).
+
+    `planned`: one line a question that every arm was to be asked, with `pair`, `control` and the
+    columns of `QUESTION`; no lines in a folder from before they were kept.
+    """
+
+    path: Path
+    name: str
+    rows: pd.DataFrame
+    spec: Mapping[str, object] = field(default_factory=dict)
+    environment: Mapping[str, object] = field(default_factory=dict)
+    planned: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def baselines(self) -> list[str]:
+        return _arms(self.rows, "baseline")
+
+    @property
+    def compressed(self) -> list[str]:
+        return _arms(self.rows, "compressed")
+
+    @property
+    def unfinished(self) -> dict[str, tuple[int, int]]:
+        """Arms that lack rows: how many questions they were asked, of how many planned."""
+        if self.planned.empty:
+            return {}
+        asked = self.rows[self.rows["pair"].isin(self.planned["pair"])]
+        counts = {arm: int((asked["arm"] == arm).sum()) for arm in self._planned_arms()}
+        whole = len(self.planned)
+        return {arm: (count, whole) for arm, count in counts.items() if count < whole}
+
+    def _planned_arms(self) -> list[str]:
+        listed = self.spec.get("arms")
+        named = [dict(arm)["name"] for arm in listed] if isinstance(listed, list) else []
+        return list(dict.fromkeys([*named, *self.rows["arm"]]))
+
+
+def load_run(folder: Path) -> Run:
+    """Read a results folder.
+
+    Raises:
+        NiahError: no run here, no rows yet, a line that is not a row, a field missing.
+    """
+    records = read_rows(folder)
+    if not records:
+        raise ResultsError(f"{folder}: no rows yet; run `niah run` again, it resumes")
+    spec = _mapping(folder / SPEC)
+    return Run(
+        path=folder,
+        name=folder.resolve().name,
+        rows=rows_frame(records, str(folder), spec),
+        spec=spec,
+        environment=_mapping(folder / ENVIRONMENT),
+        planned=_planned(folder / PLANNED, spec),
+    )
+
+
+def rows_frame(
+    records: list[Row], source: str = "rows", spec: Mapping[str, object] | None = None
+) -> pd.DataFrame:
+    """Rows as a table, with the derived columns `Run` describes; `spec` is the sweep's."""
+    for number, record in enumerate(records, start=1):
+        _check(record, f"{source}: row {record.get('key', number)}")
+    frame = pd.DataFrame.from_records(records)
+    for name, default in OPTIONAL.items():
+        if name not in frame:
+            frame[name] = default
+    frame["failed"] = frame["correct"].isna()
+    frame["recalled"] = [value is True for value in frame["correct"]]
+    frame.loc[frame["failed"], "outcome"] = "error"
+    return _with_bytes(with_places(frame, spec or {}))
+
+
+def _check(record: Row, where: str) -> None:
+    """Raises: ResultsError for a field that is missing, or holds what would be miscounted."""
+    missing = [name for name in REQUIRED if name not in record]
+    if missing:
+        raise ResultsError(f"{where} lacks {', '.join(missing)}")
+    for name, (passes, right) in REQUIRED.items():
+        if not passes(record[name]):
+            raise ResultsError(f"{where}: {name} is {record[name]!r}, should be {right}")
+
+
+def with_places(frame: pd.DataFrame, spec: Mapping[str, object]) -> pd.DataFrame:
+    """Where a question stands: `at_length`, `at_depth`, `stream_id`, and the phases."""
+    for name, exact in (("at_length", "length"), ("at_depth", "depth")):
+        asked = frame.get(f"requested_{exact}", frame[exact])
+        frame[name] = asked.where(asked.notna(), frame[exact]).astype(float)
+        frame[f"exact_{exact}"] = frame[name]
+    frame["stream_id"] = [
+        "/".join(map(str, parts))
+        for parts in zip(
+            frame["corpus"], frame["layout"], frame["stream"], frame["repeat"], strict=True
+        )
+    ]
+    return with_phases(frame, spec)
+
+
+def with_phases(frame: pd.DataFrame, spec: Mapping[str, object]) -> pd.DataFrame:
+    """The residues that the sweep visits on purpose; NaN in every column of another.
+
+    A needle has some residue in any sweep, but only a sweep with `length_phase` or `needle_phase`
+    of that modulus asks the same at each, so that a residue is a slice of its own to judge. With
+    more than MAX_RESIDUES of them, none is: see the phase plot.
+    """
+    for column, (asked_by, of, modulus) in PHASES.items():
+        asked = spec.get(asked_by)
+        residues = frame[of].astype(float) % modulus
+        wanted = isinstance(asked, dict) and asked.get("modulus") == modulus
+        frame[column] = residues if wanted and residues.nunique() <= MAX_RESIDUES else float("nan")
+    return frame
+
+
+def pair_arms(
+    rows: pd.DataFrame, baseline: str, compressed: str, planned: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The questions to two arms: one line a pair, an outer join, with those only `planned`.
+
+    Columns of the question as in `QUESTION`, then `baseline` and `compressed` (recalled, bool),
+    `baseline_failed` and `compressed_failed` (an error, or no row at all), and `incomplete`: not
+    put to both. Controls (questions without a needle) are not recall and are left out.
+    """
+    known = rows if planned is None or planned.empty else pd.concat([rows, planned])
+    known = known.loc[known["control"].isna(), ["pair", "arm", *QUESTION, "recalled", "failed"]]
+    sides = [known[known["arm"] == arm].set_index("pair") for arm in (baseline, compressed)]
+    index = sides[0].index.union(sides[1].index, sort=False)
+    index = index.union(known.loc[known["arm"].isna(), "pair"].unique(), sort=False)
+    pairs = known.drop_duplicates("pair").set_index("pair")[list(QUESTION)].reindex(index)
+    for name, side in zip(("baseline", "compressed"), sides, strict=True):
+        pairs[name] = side["recalled"].reindex(index, fill_value=False).astype(bool)
+        pairs[f"{name}_failed"] = side["failed"].reindex(index, fill_value=True).astype(bool)
+    pairs["incomplete"] = ~(index.isin(sides[0].index) & index.isin(sides[1].index))
+    return pairs.reset_index()
+
+
+def questions(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that ask for a needle that is there: not the controls."""
+    return rows[rows["control"].isna()]
+
+
+def _arms(rows: pd.DataFrame, role: str) -> list[str]:
+    return list(dict.fromkeys(rows.loc[rows["role"] == role, "arm"]))
+
+
+def _with_bytes(frame: pd.DataFrame) -> pd.DataFrame:
+    held = frame["cache_bytes"] if "cache_bytes" in frame else [None] * len(frame)
+    kinds = [value if isinstance(value, dict) else {} for value in held]
+    for kind in CACHE_KINDS:
+        frame[f"bytes_{kind}"] = [int(value.get(kind, 0)) for value in kinds]
+    frame["bytes_total"] = frame[[f"bytes_{kind}" for kind in CACHE_KINDS]].sum(axis=1)
+    return frame.drop(columns=["cache_bytes"], errors="ignore")
+
+
+def _planned(path: Path, spec: Mapping[str, object]) -> pd.DataFrame:
+    if not path.is_file():
+        return pd.DataFrame()
+    frame = pd.DataFrame.from_records(parse_rows(path.read_bytes(), path, "pair"))
+    return frame if frame.empty else with_places(frame, spec)
+
+
+def _mapping(path: Path) -> Mapping[str, object]:
+    return read_mapping(path) if path.is_file() else {}

@@ -1,0 +1,213 @@
+"""Which arms are set against each other, on which axes, and what counts.
+
+Owns the step from runs to comparisons: labels, shared axes, the ceiling rule.
+Knows results and statistics; nothing about HTML, colours or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from niah.runs.tables import ResultsError, Run, pair_arms
+from niah.statistics.axis_labels import EXACT, axis_labels
+from niah.statistics.intervals import BASELINE_FLOOR, Tax, holm, tax_of
+from niah.text_format import percent, slice_text
+
+MAX_TICKS = 16  # values an axis shows one by one before they are put in bins
+SLICES = {
+    "at_length": "Length",
+    "at_depth": "Depth",
+    "family": "Needle family",
+    "corpus": "Haystack",
+    "template_split": "Sentence templates",
+    "length_mod_4": "Length mod 4",
+    "length_mod_128": "Length mod 128",
+    "needle_mod_4": "Needle start mod 4",
+    "needle_mod_128": "Needle start mod 128",
+}
+GROUP = ["family", "at_length", "corpus", "template_split"]  # what a baseline can answer, or not
+MAX_NAMED = 6  # groups that a sentence lists before it counts the rest
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two arms on the same questions. `pairs` is `results.pair_arms`: every question, asked or
+    planned, with every row on the axes.
+
+    The ceiling rule: where the baseline recalls less than `floor` of a group of questions (one
+    family, length, text and kind of templates), there is little to lose. Such pairs would thin
+    out the tax of whatever they are pooled with, and count in none.
+    """
+
+    title: str
+    baseline: str
+    compressed: str
+    pairs: pd.DataFrame
+    floor: float = BASELINE_FLOOR
+
+    @cached_property
+    def complete(self) -> pd.DataFrame:
+        """The pairs that were put to both arms."""
+        return self.pairs[~self.pairs["incomplete"]]
+
+    @cached_property
+    def answerable(self) -> pd.DataFrame:
+        """The complete pairs of the groups of which the baseline recalls the floor or more."""
+        return self.complete[self._reaches_floor(self.complete, self.complete["baseline"])]
+
+    @cached_property
+    def perhaps_answerable(self) -> pd.DataFrame:
+        """What `answerable` may become once every error and missing answer is there."""
+        recalled = self.pairs["baseline"] | self.pairs["baseline_failed"]
+        return self.pairs[self._reaches_floor(self.pairs, recalled)]
+
+    def _reaches_floor(self, pairs: pd.DataFrame, recalled: pd.Series) -> pd.Series:
+        groups = pairs.assign(recalled=recalled).groupby(GROUP, dropna=False)
+        return groups["recalled"].transform("mean") >= self.floor
+
+    @cached_property
+    def left_out(self) -> list[tuple[str, float, str, str]]:
+        """The groups (family, length, corpus, templates) for which the tax is undefined."""
+        out = self.complete.drop(self.answerable.index)
+        return sorted(set(out[GROUP].itertuples(index=False, name=None)))
+
+    @cached_property
+    def tax(self) -> Tax | None:
+        """Overall, where it is defined; None where the baseline recalls too little anywhere."""
+        return tax_of(self.answerable, self.floor) if len(self.answerable) else None
+
+    def slices(self, column: str) -> dict[object, Tax]:
+        """The tax by each value of a column, in sorted order."""
+        groups = self.complete.groupby(column, sort=True)
+        return {value: self.tax_within(group) for value, group in groups}
+
+    def tax_within(self, pairs: pd.DataFrame) -> Tax:
+        """The tax of those of `pairs` that are answerable; if none is, an undefined one of all."""
+        found = pairs[pairs.index.isin(self.answerable.index)]
+        if len(found):
+            return tax_of(found, self.floor)
+        complete = pairs[~pairs["incomplete"]]
+        return tax_of(complete if len(complete) else pairs, self.floor, answerable=False)
+
+
+class Slice(NamedTuple):
+    """The tax of the questions that share one value; `p_holm` is two-sided and adjusted."""
+
+    what: str
+    value: str
+    tax: Tax
+    p_holm: float
+
+
+def load_comparisons(
+    runs: Sequence[Run], floor: float = BASELINE_FLOOR
+) -> tuple[pd.DataFrame, list[Comparison]]:
+    """All rows under labels unique over the runs, and every comparison that they allow.
+
+    Each compressed arm meets the baseline of its run, or of an earlier run that was asked the
+    same questions; then each arm of a later run meets the first run's arm of the same name.
+
+    Raises:
+        ResultsError: a floor that is no share, or two folders of one name, since their arms could
+            not be told apart.
+    """
+    if not 0 <= floor <= 1:
+        raise ResultsError(f"floor is {floor}; a share from 0 to 1 is needed (0.5 is 50%)")
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        raise ResultsError(f"folders to compare should have different names, not {names}")
+    rows = pd.concat([_labelled(run, alone=len(runs) == 1) for run in runs], ignore_index=True)
+    planned = pd.concat([run.planned.assign(run=run.name) for run in runs], ignore_index=True)
+    for axis in ("at_length", "at_depth"):
+        asked = pd.concat([frame[axis] for frame in (rows, planned) if len(frame)])
+        placed = axis_values(asked, axis)
+        rows[axis] = placed.iloc[: len(rows)]
+        if len(planned):
+            planned[axis] = placed.iloc[len(rows) :]
+    found = []
+    for title, baseline, compressed in _matches(rows, names):
+        asking = rows.loc[rows["arm"].isin([baseline, compressed]), "run"].unique()
+        pairs = pair_arms(rows, baseline, compressed, planned[planned["run"].isin(asking)])
+        if not pairs["incomplete"].all():
+            found.append(Comparison(title, baseline, compressed, pairs, floor))
+    return rows, found
+
+
+def axis_values(values: pd.Series, kind: str) -> pd.Series:
+    """Values as bins to draw by: themselves if few, else powers of two (lengths) or tenths."""
+    if values.nunique() <= MAX_TICKS:
+        return values
+    if kind == "at_length":
+        return 2 ** np.floor(np.log2(values) + 1e-9)
+    return np.floor(values * 10 + 0.5) / 10
+
+
+def slice_rows(comparison: Comparison) -> list[Slice]:
+    """The tax of every slice with more than one value to it, adjusted for looking at them all."""
+    found = [
+        (SLICES[column], value, tax)
+        for column in SLICES
+        for value, tax in _named(comparison, column)
+    ]
+    defined = {f"{what} {value}": tax.p_difference for what, value, tax in found if tax.defined}
+    adjusted = holm(defined)
+    return [
+        Slice(what, value, tax, adjusted.get(f"{what} {value}", 1.0)) for what, value, tax in found
+    ]
+
+
+def left_out_text(comparison: Comparison) -> str:
+    """How many pairs the tax leaves out, of which groups and why; empty if none."""
+    pairs, left_out = comparison.complete, comparison.left_out
+    if not left_out:
+        return ""
+    named = [c for c in GROUP if c in ("family", "at_length") or pairs[c].nunique() > 1]
+    groups = list(
+        dict.fromkeys(
+            ", ".join(slice_text(c, v) for c, v in zip(GROUP, group, strict=True) if c in named)
+            for group in left_out
+        )
+    )
+    rest = f"; and {len(groups) - MAX_NAMED} more" if len(groups) > MAX_NAMED else ""
+    return (
+        f"{len(pairs) - len(comparison.answerable):,} of {len(pairs):,} pairs are left out of the "
+        f"tax, because the baseline recalls less than {percent(comparison.floor)} of their like "
+        f"({'; '.join(groups[:MAX_NAMED])}{rest})"
+    )
+
+
+def _labelled(run: Run, alone: bool) -> pd.DataFrame:
+    rows = run.rows.assign(run=run.name)
+    if not alone:
+        rows["arm"] = run.name + "/" + rows["arm"]
+    return rows
+
+
+def _matches(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """(title, baseline, compressed) worth trying."""
+    arms = rows[["run", "arm", "role"]].drop_duplicates()
+    baselines = arms[arms["role"] == "baseline"]
+    for run, arm in arms.loc[arms["role"] == "compressed", ["run", "arm"]].itertuples(index=False):
+        own = baselines[baselines["run"] == run]
+        choice = (own if len(own) else baselines)["arm"].head(1)
+        yield from ((f"{arm} against {other}", other, arm) for other in choice)
+    known = set(arms["arm"])
+    for arm, run in arms.loc[arms["run"] != names[0], ["arm", "run"]].itertuples(index=False):
+        before = f"{names[0]}/{arm.removeprefix(f'{run}/')}"
+        if before in known:
+            yield f"{arm} against {before}", before, arm
+
+
+def _named(comparison: Comparison, column: str) -> list[tuple[str, Tax]]:
+    """Slices by what a reader calls them; none where there is only one."""
+    slices = comparison.slices(column)
+    found = axis_labels(comparison.complete, column) if column in EXACT else {}
+    labels: Mapping[object, str] = dict(found.items())
+    named = [(labels.get(value, slice_text(column, value)), tax) for value, tax in slices.items()]
+    return named if len(named) > 1 else []

@@ -1,0 +1,250 @@
+"""Owns the way from a sweep to its streams: the grid of cells, their facts, their positions.
+
+Knows texts only by their tokens and length, and no model. Packing itself is `pack.py`.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from haystacks.corpora.registry import Corpus
+from haystacks.needles.registry import Fact, Family
+from haystacks.tokenizer import Tokenizer
+from niah.errors import PlanError
+from niah.sweep.config import Control, Phase, Sweep, Templates
+from niah.sweep.needle_positions import aim
+from niah.sweep.stream_packing import Item, pack
+from niah.sweep.trials import Plan, Stream, Trial, pair_identity, stream_identity
+
+ANSWER_MARGIN = 8  # tokens after the gold answer, so that what follows it can be judged
+MAX_DRAWS = 1000  # of a fact whose key and values are new
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a sweep is made of, by name."""
+
+    tokenizer: Tokenizer
+    corpora: Mapping[str, Corpus]
+    families: Mapping[str, Family]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A place in the grid, before a fact is drawn for it."""
+
+    family: str
+    templates: Templates
+    requested_length: int
+    length: int
+    depth: float | None
+    residue: int = 0
+    control: Control | None = None
+
+
+def make_plan(sweep: Sweep, materials: Materials) -> Plan:
+    """Lay out every question of `sweep`; the same sweep and materials give the same plan.
+
+    Raises: PlanError where a length is too short for a needle or longer than a corpus.
+    """
+    check_lengths(sweep, materials)
+    streams = [
+        stream
+        for corpus, repeat in product(sweep.corpora, range(sweep.repeats))
+        for stream in plan_repeat(sweep, materials, corpus, repeat)
+    ]
+    return Plan(sweep, tuple(streams))
+
+
+def check_lengths(sweep: Sweep, materials: Materials) -> None:
+    """Raises: PlanError naming the length and the corpus that is too short for it."""
+    longest = max(cell.length for cell in cells(sweep))
+    for name in sweep.corpora:
+        if longest > materials.corpora[name].num_tokens:
+            raise PlanError(
+                f"lengths = {longest}: corpus {name} has {materials.corpora[name].num_tokens} "
+                "tokens and is never repeated; choose a shorter length or a longer corpus"
+            )
+
+
+def plan_repeat(sweep: Sweep, materials: Materials, corpus: str, repeat: int) -> list[Stream]:
+    """The streams of one repeat: fresh facts, fresh places in the corpus."""
+    # Other facts in every corpus: a fact may be hard wherever it stands, so streams that share
+    # their facts would not be the independent samples as which intervals count them.
+    rng = seeded(sweep.seed, "facts", corpus, repeat)
+    seen: set[str] = set()
+    trials = []
+    for cell in cells(sweep):
+        fact = draw_fact(materials.families[cell.family], cell, sweep, rng, seen)
+        trials.append(make_trial(cell, fact, materials.tokenizer, sweep, rng))
+    groups = stream_groups(trials, sweep) if sweep.layout == "stream" else [isolated(trials, sweep)]
+    text = materials.corpora[corpus]
+    return [place_stream(sweep, group, text, repeat, index) for index, group in enumerate(groups)]
+
+
+def cells(sweep: Sweep) -> Iterator[Cell]:
+    """Every cell of the grid, then the controls."""
+    kinds = list(product(sweep.families, sweep.templates))
+    lengths = [
+        (requested, length)
+        for requested in sweep.lengths
+        for length in at_residues(requested, sweep.length_phase)
+    ]
+    residues = sweep.needle_phase.residues if sweep.needle_phase else (0,)
+    for (family, templates), (requested, length) in product(kinds, lengths):
+        for depth, residue in product(sweep.depths, residues):
+            yield Cell(family, templates, requested, length, depth, residue)
+        if "no_needle" in sweep.controls:
+            yield Cell(family, templates, requested, length, None, control="no_needle")
+    if "question_only" in sweep.controls:
+        for family, templates in kinds:
+            yield Cell(family, templates, 0, 0, None, control="question_only")
+
+
+def at_residues(length: int, phase: Phase | None) -> list[int]:
+    """The lengths from `length` on, less than a modulus longer, with the wanted residues."""
+    if phase is None:
+        return [length]
+    return [length + (residue - length) % phase.modulus for residue in phase.residues]
+
+
+def draw_fact(
+    family: Family, cell: Cell, sweep: Sweep, rng: np.random.Generator, seen: set[str]
+) -> Fact:
+    """A fact with no key or value, distractors' included, that is in `seen`; adds its own.
+
+    Where the family has no more of them, `seen` is emptied and facts come again: only in one
+    context may no two share a key or a value, and packing keeps those apart.
+    """
+    for _ in range(MAX_DRAWS):
+        fact = family.make(rng, sweep.split, cell.templates)
+        if seen.isdisjoint(fact.claims):
+            break
+    else:
+        seen.clear()
+    seen |= fact.claims
+    return fact
+
+
+def make_trial(
+    cell: Cell, fact: Fact, tokenizer: Tokenizer, sweep: Sweep, rng: np.random.Generator
+) -> Trial:
+    """The cell's question, its needle not placed yet: `starts` are where it is wanted.
+
+    Raises: PlanError where needle and question do not fit into the length.
+    """
+    question_ids = tuple(tokenizer.encode(fact.question))
+    pieces = () if cell.control else fact.pieces + fact.distractor_pieces
+    piece_ids = tuple(tuple(tokenizer.encode(piece)) for piece in pieces)
+    length = cell.length or len(question_ids)
+    needle_tokens = sum(map(len, piece_ids))
+    cut = length - len(question_ids)
+    if cut < needle_tokens:
+        raise PlanError(
+            f"lengths = {cell.requested_length}: family {cell.family} needs {needle_tokens} tokens "
+            f"for a needle and {len(question_ids)} for its question; choose a longer length"
+        )
+    sizes = [len(ids) for ids in piece_ids]
+    wanted = wanted_starts(cell, cut, sizes[: len(fact.pieces)], sweep)
+    anywhere = [int(rng.integers(cut - size + 1)) for size in sizes[len(fact.pieces) :]]
+    if fact.distractors_in_order:
+        anywhere.sort()
+    return Trial(
+        family=cell.family,
+        templates=cell.templates,
+        requested_length=cell.requested_length,
+        length=length,
+        depth=cell.depth,
+        control=cell.control,
+        fact=fact,
+        piece_ids=piece_ids,
+        question_ids=question_ids,
+        starts=(*wanted, *anywhere),
+        fork_at=cut,
+        max_new_tokens=sweep.decoding.max_new_tokens or answer_budget(fact, tokenizer),
+    )
+
+
+def answer_budget(fact: Fact, tokenizer: Tokenizer) -> int:
+    """Tokens enough for every gold value, a separator after each, and a margin."""
+    return sum(len(tokenizer.encode(f" {gold}")) + 1 for gold in fact.gold) + ANSWER_MARGIN
+
+
+def wanted_starts(cell: Cell, cut: int, sizes: Sequence[int], sweep: Sweep) -> tuple[int, ...]:
+    """Where each of the fact's pieces should start, in tokens of a context of `cut`."""
+    if cell.depth is None or not sizes:
+        return ()
+    modulus = sweep.needle_phase.modulus if sweep.needle_phase else 1
+    return aim(cell.depth, cut, sizes, sweep.spread, modulus, cell.residue)
+
+
+def as_item(trial: Trial, sweep: Sweep) -> Item:
+    return Item(
+        length=trial.length,
+        cut=trial.cut,
+        sizes=tuple(map(len, trial.piece_ids)),
+        wanted=trial.starts,
+        num_ordered=len(trial.fact.pieces) if trial.starts else 0,
+        modulus=sweep.needle_phase.modulus if sweep.needle_phase else 1,
+        rest_in_order=trial.fact.distractors_in_order,
+        claims=trial.fact.claims,
+    )
+
+
+def stream_groups(trials: Sequence[Trial], sweep: Sweep) -> list[list[Trial]]:
+    """Questions that share a stream, with their needles' final starts."""
+    in_context = [trial for trial in trials if trial.control != "question_only"]
+    packed = try_pack(in_context, sweep)
+    groups = [
+        [replace(in_context[i], starts=starts) for i, starts in sorted(placed.items())]
+        for placed in packed
+    ]
+    groups[0] += [trial for trial in trials if trial.control == "question_only"]
+    return groups
+
+
+def isolated(trials: Sequence[Trial], sweep: Sweep) -> list[Trial]:
+    """Every question has a context of its own; the text before its needle is shared by forking."""
+    placed = []
+    for trial in trials:
+        starts = try_pack([trial], sweep)[0][0]
+        fork_at = min(starts, default=trial.cut)
+        placed.append(replace(trial, starts=starts, fork_at=fork_at))
+    return placed
+
+
+def try_pack(trials: Sequence[Trial], sweep: Sweep) -> list[dict[int, tuple[int, ...]]]:
+    """`pack`, its failure told in the sweep's terms."""
+    try:
+        return pack([as_item(trial, sweep) for trial in trials], sweep.max_needle_share)
+    except ValueError as error:
+        raise PlanError(
+            f"lengths = {min(sweep.lengths)}: cannot place {error} at the wanted phase and order; "
+            "choose a longer length"
+        ) from None
+
+
+def place_stream(
+    sweep: Sweep, trials: Sequence[Trial], corpus: Corpus, repeat: int, index: int
+) -> Stream:
+    """Choose the stream's place in the corpus and give each question its pair hash."""
+    if not sweep.reuse:  # every fork is of an empty session: each prompt is read by itself
+        trials = [replace(trial, fork_at=0) for trial in trials]
+    length = max(trial.cut for trial in trials)
+    rng = seeded(sweep.seed, "offset", corpus.name, repeat, index)
+    offset = int(rng.integers(corpus.num_tokens - length + 1))
+    stream = Stream(corpus.name, repeat, index, offset, length, tuple(trials))
+    identity = stream_identity(stream, corpus, sweep.layout)
+    return replace(
+        stream,
+        trials=tuple(replace(t, pair=pair_identity(t, stream, identity)) for t in trials),
+    )
+
+
+def seeded(*parts: object) -> np.random.Generator:
+    """A generator that depends on every part and on nothing else."""
+    seed = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:16]
+    return np.random.default_rng(list(seed))

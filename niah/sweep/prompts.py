@@ -1,0 +1,73 @@
+"""Owns the way from a planned stream to token ids: its trunk, and what each question adds.
+
+Knows nothing of models or sweeps; tokens are planted as they are and never encoded again.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from haystacks.corpora.registry import Corpus
+from haystacks.planting import Insertion, plant
+from niah.sweep.config import Layout
+from niah.sweep.trials import Stream, Trial
+
+Ids = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Context:
+    """A stream's tokens.
+
+    `trunk` is what every fork of the stream has read a part of: the planted text in the stream
+    layout, the clean text in the isolated one.
+    """
+
+    stream: Stream
+    layout: Layout
+    trunk: Ids
+
+    def own_ids(self, trial: Trial) -> Ids:
+        """What is read after the fork: the rest of the context, and the question."""
+        question = np.asarray(trial.question_ids, dtype=np.int64)
+        return np.concatenate([self._context_ids(trial)[trial.fork_at :], question])
+
+    def prompt(self, trial: Trial) -> Ids:
+        """All `trial.length` tokens."""
+        return np.concatenate([self.trunk[: trial.fork_at], self.own_ids(trial)])
+
+    def text_ids(self, trial: Trial) -> Ids:
+        """The prompt without its question; in the stream layout a view of the trunk, no copy."""
+        return self._context_ids(trial)
+
+    def rivals(self, trial: Trial) -> tuple[str, ...]:
+        """Values that the prompt holds and that answer another question."""
+        others = self.stream.trials if self.layout == "stream" else ()
+        planted = [
+            value
+            for other in others
+            if other is not trial and other.starts and min(other.starts) < trial.cut
+            for value in other.fact.values
+        ]
+        return (*trial.fact.distractors, *planted)
+
+    def _context_ids(self, trial: Trial) -> Ids:
+        if self.layout == "isolated" and trial.starts:
+            return plant(self.trunk, trial.cut, insertions(trial)).ids
+        return self.trunk[: trial.cut]
+
+
+def insertions(trial: Trial) -> list[Insertion]:
+    """The trial's pieces at their starts."""
+    pieces = zip(trial.starts, trial.piece_ids, strict=True)
+    return [Insertion(start, ids) for start, ids in pieces]
+
+
+def build_context(stream: Stream, corpus: Corpus, layout: Layout) -> Context:
+    """Read the stream's stretch of the corpus and, in the stream layout, plant every needle."""
+    clean = corpus.read(stream.offset, stream.length)
+    if layout == "isolated":
+        return Context(stream, layout, np.asarray(clean, dtype=np.int64))
+    planted = [insertion for trial in stream.trials for insertion in insertions(trial)]
+    return Context(stream, layout, plant(clean, stream.length, planted).ids)

@@ -1,0 +1,129 @@
+"""Owns a training's configuration: what its YAML may say, and the one line on what is wrong.
+
+Knows no model and no text beyond their names.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from niah.training.batches import TRAINABLE, MixtureSettings
+
+
+class TrainingError(ValueError):
+    """A training configuration or folder that cannot be used; the message says why."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stage(_Strict):
+    """A run of steps at one length."""
+
+    steps: int = Field(ge=1)
+    length: int = Field(ge=128)
+    items: tuple[int, int]
+    batch_tokens: int = Field(8192, ge=128)
+    rate: float = Field(1.0, gt=0, description="multiplies both learning rates")
+    end_rate: float | None = Field(None, gt=0, description="reached linearly; null: no change")
+    sparse: bool = Field(True, description="False: the indexer's dense warm-up")
+    jump_share: float = Field(0.0, ge=0, le=1)
+    snippet_share: float = Field(0.3, ge=0, le=1)
+    scattered_share: float = Field(0.5, ge=0, le=1)
+    varied_share: float = Field(0.0, ge=0, le=1)
+    families: dict[str, float] = Field(default_factory=lambda: {"single_number": 1.0})
+
+    @model_validator(mode="after")
+    def items_in_order(self) -> Stage:
+        fewest, most = self.items
+        if not 1 <= fewest <= most:
+            raise ValueError(
+                f"items should be [fewest, most], at least 1 and in order: {self.items}"
+            )
+        return self
+
+    @field_validator("families")
+    @classmethod
+    def can_be_trained(cls, families: dict[str, float]) -> dict[str, float]:
+        for name, weight in families.items():
+            if name not in TRAINABLE:
+                raise ValueError(f"families should be among {', '.join(TRAINABLE)}")
+            if not 0 < weight < math.inf:
+                raise ValueError(f"the weight of {name} should be a positive number")
+        if not families:
+            raise ValueError("families should name one at least")
+        return families
+
+    def mixture(self) -> MixtureSettings:
+        return MixtureSettings(
+            length=self.length,
+            items=self.items,
+            snippet_share=self.snippet_share,
+            scattered_share=self.scattered_share,
+            jump_share=self.jump_share,
+            varied_share=self.varied_share,
+            families=self.families,
+        )
+
+
+class TrainConfig(_Strict):
+    """A training run; one YAML in configs/."""
+
+    name: str
+    seed: int = 0
+    corpus: str = "manual"
+    tokenizer: str = "bundled-bpe-2048"
+    model: dict[str, Any]
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    matrix_rate: float = Field(4e-3, gt=0)
+    other_rate: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_steps: int = Field(50, ge=0)
+    lm_weight: float = Field(0.3, ge=0)
+    lm_share: float = Field(0.25, gt=0, le=1, description="of positions, to spare the head")
+    index_weight: float = Field(0.1, ge=0)
+    clip: float = Field(1.0, gt=0)
+    compile: bool = Field(False, description="torch.compile the mHC; needs a C++ compiler")
+    threads: int = Field(1, ge=1)
+    save_minutes: float = Field(3.0, gt=0)
+
+    @property
+    def num_steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage of a step; past the end, the last one."""
+        return self._place(step)[0]
+
+    def rate_at(self, step: int) -> float:
+        """What multiplies the learning rates: warm-up, and the stage's own line."""
+        stage, offset = self._place(step)
+        end = stage.rate if stage.end_rate is None else stage.end_rate
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        return warm * (stage.rate + (end - stage.rate) * offset / stage.steps)
+
+    def _place(self, step: int) -> tuple[Stage, int]:
+        """The stage of a step, and the steps since that stage began."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        return self.stages[-1], self.stages[-1].steps
+
+
+def load_train_config(path: Path) -> TrainConfig:
+    """Raises TrainingError with one line that names the field."""
+    try:
+        return TrainConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError) as error:
+        raise TrainingError(f"{path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise TrainingError(f"{path}: {field}: {first['msg']}, got {first['input']!r}") from error

@@ -1,0 +1,262 @@
+"""Training the twins from scratch: same data, seed, optimiser and steps for either arm.
+
+Resumable: the state is saved every few minutes and batches depend on (seed, step) alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from haystacks.corpora.registry import load_corpus
+from haystacks.tokenizer import load_tokenizer
+from models.deepseek_v4 import weights
+from models.deepseek_v4.attention import IndexerTraining
+from models.deepseek_v4.config import DeepseekV4Config
+from models.deepseek_v4.dense import DenseTwin
+from models.deepseek_v4.loading import Card, write_card
+from models.deepseek_v4.mhc import HyperConnection, HyperHead
+from models.deepseek_v4.model import DeepseekV4
+from niah.training.batches import Batch, Mixture
+from niah.training.config import TrainConfig, load_train_config
+from niah.training.optimizer import build_optimizers
+
+Arm = Literal["compressed", "dense"]
+
+
+def build_model(config: TrainConfig, arm: Arm, vocab_size: int) -> DeepseekV4:
+    """A freshly initialised twin.
+
+    Raises:
+        ConfigError: the configuration's `model` section describes no model.
+    """
+    model_config = DeepseekV4Config.from_dict({**config.model, "vocab_size": vocab_size})
+    model = DenseTwin(model_config) if arm == "dense" else DeepseekV4(model_config)
+    weights.initialize(model, config.seed)
+    return model
+
+
+class Losses:
+    """One forward pass's losses and accuracies."""
+
+    def __init__(self, model: DeepseekV4, batch: Batch, config: TrainConfig, step: int) -> None:
+        stage = config.stage_at(step)
+        counted = batch.answers.float()
+        everywhere = torch.full_like(counted, 1 / counted.numel())
+        share = 0.5 * counted / counted.sum().clamp(min=1) + 0.5 * everywhere
+        training = IndexerTraining(stage.sparse, share)
+        states = model.hidden(batch.ids, positions=batch.positions, training=training)
+        targets = batch.ids.roll(-1, dims=1)
+
+        logits = model.lm_head(states[batch.answers])
+        self.answer = F.cross_entropy(logits, targets[batch.answers])
+        generator = torch.Generator().manual_seed(step)
+        sampled = torch.rand(counted.shape, generator=generator) < config.lm_share
+        sampled &= ~batch.answers
+        sampled[:, -1] = False  # its next token lies outside
+        self.text = F.cross_entropy(model.lm_head(states[sampled]), targets[sampled])
+        self.index = torch.stack(training.losses).mean() if training.losses else torch.zeros(())
+        self.total = self.answer + config.lm_weight * self.text + config.index_weight * self.index
+        hits = torch.zeros_like(batch.answers)
+        hits[batch.answers] = logits.argmax(-1) == targets[batch.answers]
+        self.accuracy = fact_accuracy(hits, batch)
+
+    def figures(self) -> dict[str, float]:
+        losses = {"answer": self.answer, "text": self.text, "index": self.index}
+        return {**{k: float(v.detach()) for k, v in losses.items()}, **self.accuracy}
+
+
+def fact_accuracy(hits: Tensor, batch: Batch) -> dict[str, float]:
+    """Share right of first digits (the key was matched), of later ones (copied), of whole answers.
+
+    The answer of `single_number` is a space, the digits and a full stop; hits [B, S] is by
+    predicting position. Whole answers of any family are under its name.
+    """
+    by_family: dict[str, list[Tensor]] = {}
+    for row, first, last, family in batch.facts:
+        by_family.setdefault(str(family), []).append(hits[row, first:last])
+    figures = {}
+    if numbers := by_family.pop("single_number", None):
+        figures = {
+            "first": torch.stack([r[1] for r in numbers]).float().mean().item(),
+            "rest": torch.cat([r[2:-1] for r in numbers]).float().mean().item(),
+            "exact": torch.stack([r[:-1].all() for r in numbers]).float().mean().item(),
+        }
+    for family, rows in sorted(by_family.items()):
+        figures[family] = torch.stack([r[:-1].all() for r in rows]).float().mean().item()
+    return figures
+
+
+class Trainer:
+    """One arm's training, with its folder of state and curve."""
+
+    def __init__(self, config: TrainConfig, arm: Arm, folder: Path) -> None:
+        tokenizer = load_tokenizer(config.tokenizer)
+        self.config, self.arm, self.folder = config, arm, folder
+        self.mixture = Mixture(load_corpus(config.corpus, tokenizer), tokenizer, config.seed)
+        self.model = build_model(config, arm, tokenizer.vocab_size)
+        self.optimizers = build_optimizers(
+            self.model, config.matrix_rate, config.other_rate, config.weight_decay
+        )
+        self.rates = [o.param_groups[0]["lr"] for o in self.optimizers]
+        card = f"{arm} twin of the training {config.name}"
+        self.card = Card(tokenizer.name, tokenizer.fingerprint, card)
+        self.step = 0
+        self.tokens = 0
+        self.seconds = 0.0
+        self.stopping = False
+        folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+
+    def run(self) -> None:
+        """Train to the last stage's end, or until asked to stop; either way the state is saved."""
+        with self._stops_between_steps():
+            self._train()
+
+    def _train(self) -> None:
+        began = saved = time.monotonic()
+        before = self.seconds
+        bar = tqdm(total=self.config.num_steps, initial=self.step, desc=self.arm, unit="step")
+        for figures in self._steps():
+            now = time.monotonic()
+            self.seconds = before + now - began
+            if self.step % 10 == 0 or self.step == self.config.num_steps:
+                self._log(figures)
+                bar.set_postfix({k: f"{v:.2f}" for k, v in figures.items()}, refresh=False)
+            bar.update()
+            if now - saved > 60 * self.config.save_minutes:
+                self.save()
+                saved = now
+            if self.stopping:
+                break
+        bar.close()
+        self.save()
+
+    @contextmanager
+    def _stops_between_steps(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM let the step under way finish: half an update must not be saved."""
+
+        def request_stop(signum: int, frame: object) -> None:
+            self.stopping = True
+
+        before = {n: signal.signal(n, request_stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _steps(self) -> Iterator[dict[str, float]]:
+        while self.step < self.config.num_steps:
+            stage = self.config.stage_at(self.step)
+            rows = max(1, stage.batch_tokens // stage.length)
+            batch = self.mixture.batch(self.step, rows, stage.mixture())
+            losses = Losses(self.model, batch, self.config, self.step)
+            losses.total.backward()
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+            for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
+                optimizer.param_groups[0]["lr"] = rate * self.config.rate_at(self.step)
+                optimizer.step()
+                optimizer.zero_grad()
+            self.step += 1
+            self.tokens += batch.ids.numel()
+            yield {**losses.figures(), "grad": float(norm)}
+
+    def _log(self, figures: dict[str, float]) -> None:
+        row = {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 1)}
+        rounded = {k: round(v, 4) for k, v in figures.items()}
+        length = self.config.stage_at(self.step - 1).length
+        with (self.folder / "curve.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({**row, "length": length, **rounded}) + "\n")
+
+    def save(self) -> None:
+        """Weights and optimiser state, each written beside and then moved into place."""
+        weights.save(self.model, self.folder)
+        write_card(self.folder, self.card)
+        moments = {
+            f"{i}.{j}.{name}": value
+            for i, optimizer in enumerate(self.optimizers)
+            for j, parameter in enumerate(optimizer.param_groups[0]["params"])
+            for name, value in optimizer.state.get(parameter, {}).items()
+        }
+        progress = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
+        metadata = {"progress": json.dumps(progress)}
+        everything = {**moments, **{f"w.{k}": v for k, v in self.model.state_dict().items()}}
+        save_file(everything, self.folder / "state.part", metadata=metadata)
+        (self.folder / "state.part").replace(self.folder / "state.safetensors")
+
+    def _resume(self) -> None:
+        path = self.folder / "state.safetensors"
+        if not path.exists():
+            return
+        with safe_open(path, framework="pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+        tensors = load_file(path)
+        self.model.load_state_dict({k[2:]: v for k, v in tensors.items() if k.startswith("w.")})
+        for i, optimizer in enumerate(self.optimizers):
+            parameters = optimizer.param_groups[0]["params"]
+            for j, parameter in enumerate(parameters):
+                prefix = f"{i}.{j}."
+                state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+                if state:
+                    optimizer.state[parameter] = state
+        self.step, self.tokens = progress["step"], progress["tokens"]
+        self.seconds = progress["seconds"]
+        self._forget_lost_steps()
+
+    def _forget_lost_steps(self) -> None:
+        """Drop the curve's rows of steps after the last save: they are trained again."""
+        path = self.folder / "curve.jsonl"
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if json.loads(line)["step"] <= self.step]
+            path.write_text("".join(kept), encoding="utf-8")
+
+
+def keep_large_buffers() -> None:
+    """Stop glibc from returning big buffers to the system: page faults would dominate."""
+    if sys.platform.startswith("linux"):
+        library = ctypes.CDLL(None)
+        if hasattr(library, "mallopt"):
+            for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+                library.mallopt(option, 2**31 - 1)
+
+
+def compile_hot_paths() -> None:
+    """Fuse the many small operations of mHC; the results differ by rounding only."""
+    for owner, name in (
+        (HyperConnection, "forward"),
+        (HyperConnection, "spread"),
+        (HyperHead, "forward"),
+    ):
+        setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
+
+
+def train(config_path: Path, arm: Arm, out: Path) -> Path:
+    """Train (or go on training) one arm into `out`/arm; returns that folder.
+
+    Raises:
+        TrainingError: the configuration is not usable.
+    """
+    config = load_train_config(config_path)
+    torch.set_num_threads(config.threads)
+    keep_large_buffers()
+    if config.compile:
+        compile_hot_paths()
+    trainer = Trainer(config, arm, out / arm)
+    trainer.run()
+    return trainer.folder

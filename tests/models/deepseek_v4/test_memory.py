@@ -1,0 +1,90 @@
+"""No tensor of queries x context: the largest one made is bounded by a block, or by the rows.
+
+Counts every tensor that an operation returns, views and all; not what a kernel uses inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from models.deepseek_v4.attention import CompressedAttention
+from models.deepseek_v4.config import CSA, HCA
+from models.deepseek_v4.dense import DenseTwin
+from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
+from tests.models.small import GATHERED, REAL, random_ids, randomized
+
+CHUNK = 256
+BLOCK = 2**15  # logits of one query block; the chunk's over all entries would be 8 times as many
+
+
+class LargestTensor(TorchDispatchMode):
+    """Elements of the largest tensor that any operation under it returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+        self.shape: tuple[int, ...] = ()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            # A broadcast view has many elements and no memory of its own.
+            if isinstance(leaf, Tensor) and 0 not in leaf.stride() and leaf.numel() > self.numel:
+                self.numel, self.shape = leaf.numel(), tuple(leaf.shape)
+        return result
+
+
+MODELS: dict[str, Callable[[], DeepseekV4]] = {
+    "CSA, gathered": lambda: DeepseekV4(replace(GATHERED, layer_types=(CSA,))),
+    "CSA, all entries": lambda: DeepseekV4(replace(REAL, layer_types=(CSA,), index_topk=4096)),
+    "HCA": lambda: DeepseekV4(replace(REAL, layer_types=(HCA,), hca_ratio=4)),
+    "uncompressed": lambda: DenseTwin(replace(REAL, layer_types=(CSA,))),
+}
+
+
+@pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
+def test_no_tensor_of_queries_by_context(
+    build: Callable[[], DeepseekV4], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CompressedAttention, "QUERY_BLOCK_LOGITS", BLOCK)
+    model = randomized(build(), seed=0)
+    config = model.config
+    session = DeepseekV4Session(model, CHUNK)
+    length = 4096
+    ids = random_ids(length)
+    session.extend(ids[:-CHUNK].numpy())
+    with LargestTensor() as largest:
+        session.extend(ids[-CHUNK:].numpy())
+    # The window's logits and the streams do not depend on the context; rows grow linearly.
+    constant = CHUNK * max(
+        config.num_attention_heads * 2 * config.sliding_window, config.hc_mult * config.hidden_size
+    )
+    linear = 2 * length * config.head_dim  # capacity doubles
+    assert largest.numel <= max(BLOCK, constant, linear), largest.shape
+    queries_by_entries = CHUNK * length // config.csa_ratio * config.num_attention_heads
+    assert max(BLOCK, constant, linear) < queries_by_entries / 2
+
+
+@pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
+def test_the_largest_tensor_of_a_step_is_linear_in_the_context(
+    build: Callable[[], DeepseekV4],
+) -> None:
+    session = DeepseekV4Session(randomized(build(), seed=0), 1024)
+    sizes = []
+    for length in (2048, 4096, 8192):
+        session.extend(random_ids(length - session.position).numpy())
+        with LargestTensor() as largest:
+            session.fork().extend([1])
+        sizes.append(largest.numel)
+    assert sizes[1] <= 2 * sizes[0]
+    assert sizes[2] <= 2 * sizes[1]
+    assert sizes[2] <= 8192 * session._model.config.head_dim

@@ -1,0 +1,143 @@
+"""What a plan is said to cost: curves through measured points, and refusals in time."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from models.protocols import CacheBytes, Session, TokenIds
+from niah.errors import PlanError
+from niah.execution.estimate import (
+    Curve,
+    Estimate,
+    Point,
+    check_memory,
+    check_models,
+    estimate,
+    fit,
+    measure,
+)
+from niah.execution.memory import SAMPLE_SECONDS
+from niah.sweep.planner import make_plan
+from tests.niah.fakes import RecallModel, sweep_of, tiny_materials
+
+WORK_BYTES = 1 << 26
+
+
+@pytest.mark.parametrize(("linear", "quadratic"), [(1e-4, 0.0), (1e-4, 1e-8), (0.0, 1e-8)])
+def test_a_curve_is_recovered_from_points_on_it(linear: float, quadratic: float) -> None:
+    def seconds(n: int) -> float:
+        return linear * n + quadratic * n * n
+
+    points = [Point(n, seconds(n), 64 + 3 * n) for n in (256, 512, 1024)]
+    curve = fit(points, 0.01)
+    assert curve.seconds(0, 65536) == pytest.approx(seconds(65536))
+    assert curve.seconds(1024, 65536) == pytest.approx(seconds(65536) - seconds(1024))
+    assert curve.cache_bytes(65536) == pytest.approx(64 + 3 * 65536)
+
+
+def test_noise_never_makes_time_negative() -> None:
+    curve = fit([Point(256, 0.5, 0), Point(512, 0.4, 0)], 0.0)
+    assert curve.quadratic == 0
+    assert curve.seconds(0, 1 << 20) > 0
+
+
+def test_a_curve_is_not_drawn_through_two_points_side_by_side() -> None:
+    """A compressed cache gives back its tail whenever a block is complete."""
+    points = [Point(2048, 1.0, 2048), Point(4096, 2.0, 4096), Point(4100, 2.5, 3000)]
+    curve = fit(points, 0.0)
+    assert curve.cache_bytes(1 << 17) > 1 << 15
+    assert curve.seconds(0, 1 << 17) < 64 * 64
+
+
+@pytest.mark.parametrize("longest", [20, 256, 300, 5000])
+def test_the_cache_is_foretold_from_what_sessions_hold(longest: int) -> None:
+    curve = measure(RecallModel(), longest, 100)
+    assert curve.cache_bytes(1 << 20) == pytest.approx(100 * (1 << 20))
+
+
+@pytest.mark.parametrize("layout", ["stream", "isolated"])
+def test_an_estimate_covers_what_a_plan_computes(layout: str) -> None:
+    plan = make_plan(sweep_of(layout=layout), tiny_materials(20_000))
+    needs = estimate(plan, Curve(1e-3, 0, 0, 100, 0))
+    assert needs.seconds == pytest.approx(plan.computed_tokens * 1e-3)
+    assert needs.cache_bytes >= 100 * max(stream.trunk_tokens for stream in plan.streams)
+
+
+@dataclass
+class HoldingSession:
+    """Holds `held` float64 a token; forks share them, copy them, or copy them once extended."""
+
+    forks: str
+    held: np.ndarray
+    position: int = 0
+
+    def extend(self, ids: TokenIds) -> None:
+        work = np.ones(WORK_BYTES // 8)
+        time.sleep(20 * SAMPLE_SECONDS)
+        rows = np.full((len(ids), self.held.shape[1]), work[0])
+        self.held = np.concatenate([self.held, rows])
+        self.position += len(ids)
+
+    def fork(self) -> Session:
+        held = self.held.copy() if self.forks == "copy" else self.held
+        return HoldingSession(self.forks, held, self.position)
+
+    def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
+        if self.forks == "copy late":
+            self.held = self.held.copy()
+        return [0] * max_new_tokens
+
+    def cache_bytes(self) -> CacheBytes:
+        return CacheBytes(full=self.held.nbytes)
+
+
+class HoldingModel(RecallModel):
+    """A model of known appetite."""
+
+    def __init__(self, forks: str, width: int) -> None:
+        super().__init__()
+        self.forks, self.width = forks, width
+
+    def session(self) -> Session:
+        return HoldingSession(self.forks, np.empty((0, self.width)))
+
+
+@pytest.mark.parametrize("width", [8, 256])
+@pytest.mark.parametrize(("forks", "copies"), [("share", 0), ("copy", 1), ("copy late", 1)])
+def test_a_fork_that_copies_is_told_from_one_that_shares(
+    forks: str, copies: int, width: int
+) -> None:
+    curve = measure(HoldingModel(forks, width), 2048, 256)
+    assert curve.fork_copies == bool(copies)
+    plan = make_plan(sweep_of(lengths=[1024], depths=[0.5]), tiny_materials(20_000))
+    trunk = curve.cache_bytes(max(stream.trunk_tokens for stream in plan.streams))
+    share = estimate(plan, curve).cache_bytes / trunk
+    assert 1 + copies < share < 1.5 + copies  # half for the question and the tokens' ids
+
+
+def test_what_is_held_only_while_reading_counts_as_work() -> None:
+    curve = measure(HoldingModel("share", 8), 1024, 256)
+    assert curve.work_bytes >= 0.8 * WORK_BYTES
+    needs = Estimate(1.0, 10**8, curve.work_bytes)
+    check_memory({"dense": needs}, (needs.memory_bytes + 1) / 1e9)
+    with pytest.raises(PlanError, match=r"arm dense will hold about .* \(0\.10 GB of cache\)"):
+        check_memory({"dense": needs}, (needs.memory_bytes - 1) / 1e9)
+
+
+def test_more_memory_than_there_is_is_refused_before_it_is_used() -> None:
+    needs = {"dense": Estimate(1.0, 1 << 60)}
+    with pytest.raises(PlanError, match=r"memory: arm dense will hold about .* that are free"):
+        check_memory(needs, None)
+    with pytest.raises(PlanError, match=r"more than the 0\.50 GB of max_memory_gb"):
+        check_memory({"dense": Estimate(1.0, 10**9)}, 0.5)
+    check_memory({"dense": Estimate(1.0, 10**6)}, 0.5)
+
+
+def test_a_prompt_beyond_a_models_positions_is_refused() -> None:
+    plan = make_plan(sweep_of(lengths=[512, 1024]), tiny_materials(20_000))
+    with pytest.raises(PlanError, match=r"arm dense \(recall\) has positions for 1024"):
+        check_models(plan, {"dense": RecallModel(max_position=1024)})
+    check_models(plan, {"dense": RecallModel(max_position=1100)})

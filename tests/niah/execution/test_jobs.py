@@ -1,0 +1,227 @@
+"""A sweep carried out by fakes: what rows say, what is reused, what failure leaves behind."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from haystacks.compressibility import compression_ratio
+from niah.errors import NiahError
+from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
+from niah.execution.loading import Bench, load_bench
+from niah.runs.store import Row, read_rows
+from niah.sweep.config import Sweep
+from niah.sweep.planner import Materials, make_plan
+from niah.sweep.prompts import build_context
+from tests.niah.fakes import RecallModel, fake_bench, sweep_of, tiny_materials
+
+ROOT = Path(__file__).parents[3]
+LAYOUTS = pytest.mark.parametrize("layout", ["stream", "isolated"])
+
+
+@cache
+def materials() -> Materials:
+    return tiny_materials()
+
+
+def run_sweep(folder: Path, sweep: Sweep, bench: Bench | None = None) -> list[Row]:
+    """Everything that is left of a sweep; all rows of the folder."""
+    bench = bench or fake_bench(sweep, materials())
+    plan = make_plan(sweep, bench.materials)
+    with open_store(folder, plan, bench) as store:
+        run_jobs(jobs_left(plan, bench, store, lambda arm, tokens: None), bench, store, Tally())
+    return read_rows(folder)
+
+
+def answers(rows: list[Row]) -> dict[str, object]:
+    """What must not depend on how a run was cut up."""
+    return {
+        row["key"]: (row["answer"], row["outcome"], row["cache_bytes"], row["prompt_tokens"])
+        for row in rows
+    }
+
+
+@LAYOUTS
+def test_perfect_recall_is_exact_and_a_short_memory_is_not(tmp_path: Path, layout: str) -> None:
+    rows = run_sweep(tmp_path, sweep_of(layout=layout, depths=5))
+    assert all(row["correct"] for row in rows if row["arm"] == "dense")
+    for row in rows:
+        if row["arm"] == "sparse":
+            remembered = row["length"] - row["needle_start"] <= 512
+            assert row["correct"] == remembered, row
+            assert row["outcome"] == ("exact" if remembered else "denied")
+
+
+@LAYOUTS
+def test_rows_of_the_arms_pair_and_keys_are_unique(tmp_path: Path, layout: str) -> None:
+    rows = run_sweep(tmp_path, sweep_of(layout=layout))
+    pairs = {arm: {row["pair"] for row in rows if row["arm"] == arm} for arm in ("dense", "sparse")}
+    assert pairs["dense"] == pairs["sparse"]
+    assert len({row["key"] for row in rows}) == len(rows) == 2 * len(pairs["dense"])
+
+
+@LAYOUTS
+def test_every_prompt_token_is_computed_or_reused(tmp_path: Path, layout: str) -> None:
+    sweep = sweep_of(layout=layout, depths=5)
+    rows = run_sweep(tmp_path, sweep)
+    assert all(r["computed_tokens"] + r["reused_tokens"] == r["prompt_tokens"] for r in rows)
+    computed = sum(row["computed_tokens"] for row in rows if row["arm"] == "dense")
+    assert computed == make_plan(sweep, materials()).computed_tokens
+
+
+@LAYOUTS
+def test_reuse_gives_the_answers_of_cold_prompts(tmp_path: Path, layout: str) -> None:
+    sweep = sweep_of(layout=layout, depths=5, controls=["no_needle", "question_only"])
+    bench = fake_bench(sweep, materials())
+    warm = {(row["arm"], row["pair"]): row for row in run_sweep(tmp_path, sweep, bench)}
+    plan = make_plan(sweep, materials())
+    for stream, trial in plan.trials():
+        prompt = build_context(stream, materials().corpora["tiny"], sweep.layout).prompt(trial)
+        for arm, model in bench.models.items():
+            session = model.session()
+            session.extend(prompt)
+            cache_bytes = session.cache_bytes().as_dict()
+            full_stop = materials().tokenizer.encode(".")
+            answer_ids = session.generate(trial.max_new_tokens, full_stop)
+            answer = materials().tokenizer.decode(answer_ids)
+            row = warm.pop((arm, trial.pair))
+            assert (row["answer"], row["cache_bytes"]) == (answer, cache_bytes)
+    assert not warm
+
+
+def test_a_row_tells_where_its_needle_stands(tmp_path: Path) -> None:
+    for row in run_sweep(tmp_path, sweep_of(needle_phase={"modulus": 4})):
+        assert row["needle_mod_4"] == row["needle_start"] % 4
+        assert row["needle_mod_128"] == row["needle_start"] % 128
+        assert row["length_mod_4"] == row["length"] % 4
+        assert abs(row["actual_depth"] - row["depth"]) < 0.2
+        assert row["spans"] == [[row["needle_start"], row["needle_end"]]]
+
+
+@LAYOUTS
+def test_a_row_has_the_ratio_of_its_own_context_not_of_the_stream(
+    tmp_path: Path, layout: str
+) -> None:
+    sweep = sweep_of(layout=layout)
+    streams = {(s.repeat, s.index): s for s in make_plan(sweep, materials()).streams}
+    for row in run_sweep(tmp_path, sweep):
+        stream = streams[row["repeat"], row["stream"]]
+        corpus = materials().corpora[stream.corpus]
+        ids = build_context(stream, corpus, sweep.layout).trunk[: row["length"]]
+        text = materials().tokenizer.decode(ids.tolist())
+        assert row["compression_ratio"] == compression_ratio(text)
+
+
+def test_controls_have_no_needle_and_are_named(tmp_path: Path) -> None:
+    sweep = sweep_of(controls=["no_needle", "question_only"])
+    rows = [row for row in run_sweep(tmp_path, sweep) if row["control"]]
+    assert {row["control"] for row in rows} == {"no_needle", "question_only"}
+    assert all(row["needle_start"] is None and row["depth"] is None for row in rows)
+    assert not any(row["correct"] for row in rows)
+    short = [row for row in rows if row["control"] == "question_only"]
+    assert all(row["length"] < 100 for row in short)
+
+
+def test_three_arms_answer_the_same_questions(tmp_path: Path) -> None:
+    arms = [
+        {"name": f"memory-{n}", "role": "compressed", "model": "m", "options": {"memory": n}}
+        for n in (300, 600, 1200)
+    ]
+    sweep = sweep_of(arms=arms, depths=5)
+    models = {
+        arm.name: RecallModel(
+            memory=int(arm.options["memory"] or 0), fingerprint=f"{arm.options['memory']:016}"
+        )
+        for arm in sweep.arms
+    }
+    rows = run_sweep(tmp_path, sweep, Bench(models, materials()))
+    recalled = [sum(row["correct"] for row in rows if row["arm"] == arm) for arm in models]
+    assert recalled == sorted(recalled)
+    assert recalled[0] < recalled[-1]
+
+
+def test_a_failing_model_leaves_error_rows_that_a_resumed_run_asks_again(tmp_path: Path) -> None:
+    sweep = sweep_of(depths=5)
+    broken = fake_bench(sweep, materials(), fails_after=700)
+    rows = run_sweep(tmp_path, sweep, broken)
+    failures = [row for row in rows if row["error"]]
+    assert len(rows) == 2 * make_plan(sweep, materials()).questions
+    assert 0 < len(failures) < len(rows)
+    assert {row["error"] for row in failures} == {"MemoryError: the fake is full"}
+    assert all(row["correct"] is None and row["outcome"] == "error" for row in failures)
+    mended = run_sweep(tmp_path, sweep)
+    assert not any(row["error"] for row in mended)
+    assert answers(mended) == answers(run_sweep(tmp_path / "whole", sweep))
+
+
+def test_a_finished_run_asks_nothing_again(tmp_path: Path) -> None:
+    sweep = sweep_of()
+    run_sweep(tmp_path, sweep)
+    before = (tmp_path / "rows.jsonl").read_bytes()
+    run_sweep(tmp_path, sweep, fake_bench(sweep, materials(), fails_after=0))
+    assert (tmp_path / "rows.jsonl").read_bytes() == before
+
+
+def start(folder: Path, seconds_per_answer: float) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.niah.fake_run", str(folder), str(seconds_per_answer)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+
+
+def finish(folder: Path) -> list[Row]:
+    process = start(folder, 0)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told.decode()
+    return read_rows(folder)
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = finish(tmp_path / "whole")
+    rng = random.Random(0)
+    seen = []
+    for _ in range(6):
+        process = start(tmp_path / "killed", 0.02)
+        rows = tmp_path / "killed" / "rows.jsonl"
+        before = rows.stat().st_size if rows.exists() else 0
+        while process.poll() is None and (not rows.exists() or rows.stat().st_size == before):
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        seen.append(len(read_rows(tmp_path / "killed")))
+    assert seen == sorted(seen)
+    assert 0 < seen[0] < seen[-1] < len(whole), "the kills should have come in mid-run"
+    resumed = finish(tmp_path / "killed")
+    assert answers(resumed) == answers(whole)
+    lines = (tmp_path / "killed" / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(whole) == len({json.loads(line)["key"] for line in lines})
+
+
+def test_arms_that_read_different_tokens_are_refused() -> None:
+    sweep = sweep_of(corpora="kjv")
+
+    def load(arm: object, _: Sweep) -> RecallModel:
+        return RecallModel(tokenizer_name=str(getattr(arm, "name", "")))
+
+    with pytest.raises(NiahError, match="dense reads dense, sparse reads sparse"):
+        load_bench(sweep, load)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"tokenizer_fingerprint": "0" * 16}, "was trained with tokenizer 0000"),
+        ({"vocab_size": 100}, "knows 100 token ids, fewer than the 2048"),
+    ],
+)
+def test_a_model_that_does_not_fit_its_tokenizer_is_refused(
+    settings: dict[str, object], told: str
+) -> None:
+    with pytest.raises(NiahError, match=told):
+        load_bench(sweep_of(corpora="kjv"), lambda arm, sweep: RecallModel(**settings))  # type: ignore[arg-type]

@@ -1,0 +1,98 @@
+"""Whatever a number leaves out is said, on the page, in the terminal and in Markdown."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from niah.report.files import write_files
+from niah.report.notices import notices
+from niah.report.terminal import terminal_report
+from niah.runs.tables import load_run
+from niah.statistics.comparisons import load_comparisons
+from tests.niah.report.pages import page_of, words_of
+from tests.synthetic_rows import Synthetic, write_run
+
+MADE = Synthetic((1024,), repeats=4)
+
+
+def said(*runs: Path) -> list[str]:
+    loaded = [load_run(run) for run in runs]
+    return notices(loaded, *load_comparisons(loaded))
+
+
+def test_a_whole_run_needs_none(tmp_path: Path) -> None:
+    assert said(write_run(tmp_path / "run", MADE)) == []
+
+
+def test_errors_are_counted(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", replace(MADE, error_every=11))
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    for arm in ("dense", "v4"):
+        failed = sum(row["arm"] == arm and row["correct"] is None for row in rows)
+        assert failed
+        assert any(f"{failed} of 44 questions to {arm} ended" in text for text in said(run))
+
+
+def test_a_run_that_meets_no_other_is_named(tmp_path: Path) -> None:
+    alone = replace(MADE, seed=9, arms={"dense": MADE.arms["dense"]})
+    found = said(write_run(tmp_path / "a", MADE), write_run(tmp_path / "c", alone))
+    assert len(found) == 1
+    assert found[0].startswith("In no comparison: c/dense of c.")
+
+
+def test_what_the_tax_leaves_out_is_named_and_counted(tmp_path: Path) -> None:
+    arms = {"dense": lambda length, *_: 0.1 if length > 2048 else 1.0, "v4": lambda *_: 0.9}
+    (found,) = said(write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=6, arms=arms)))
+    assert "66 of 132 pairs are left out" in found
+    assert "4K" in found
+
+
+def test_what_holds_of_several_arms_is_said_once(tmp_path: Path) -> None:
+    arms = {"dense": lambda length, *_: 0.1 if length > 2048 else 1.0}
+    arms |= {"v4": lambda *_: 0.9, "top8": lambda *_: 0.8}
+    (found,) = said(write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=6, arms=arms)))
+    assert found.startswith("v4 against dense; top8 against dense: 66 of 132 pairs are left out")
+
+
+def test_losses_in_the_exact_window_are_told_apart(tmp_path: Path) -> None:
+    arms = {"dense": lambda *_: 1.0, "v4": lambda *_: 0.5}
+    run = write_run(tmp_path / "run", replace(MADE, arms=arms))
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    lost = [row for row in rows if row["arm"] == "v4" and not row["correct"]]
+    for number, row in enumerate(lost):
+        row["lost_by"] = "window" if number < 3 else "selection"
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (found,) = said(run)
+    assert found.startswith(f"v4 against dense: 3 of {len(lost)} lost questions ask for needles")
+    again = write_run(tmp_path / "again", replace(MADE, arms=arms | {"v4": arms["dense"]}))
+    told = said(again, run)  # where run's v4 is also set against that of the other run
+    assert [text.split(":")[0] for text in told] == ["run/v4 against run/dense"]
+    for row in lost[:3]:
+        row["lost_by"] = "compression"
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert said(run) == []
+
+
+def test_bins_are_told(tmp_path: Path) -> None:
+    many = Synthetic((1024,), tuple(k / 19 for k in range(20)), repeats=4)
+    (found,) = said(write_run(tmp_path / "run", many))
+    assert found.startswith("20 depths were asked")
+
+
+def test_every_report_carries_them(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", replace(MADE, error_every=11))
+    console = Console(width=500, record=True, file=io.StringIO())
+    terminal_report(run, console)
+    write_files([run], tmp_path / "md", "md")
+    texts = (
+        words_of(page_of(tmp_path, run)),
+        console.export_text(),
+        (tmp_path / "md" / "report.md").read_text(encoding="utf-8"),
+    )
+    for notice in said(run):
+        assert all(notice in text for text in texts)

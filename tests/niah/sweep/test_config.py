@@ -1,0 +1,102 @@
+"""What a sweep's YAML may say, and the one line that says what is wrong."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from niah.errors import SpecError
+from niah.sweep.config import dump_sweep, load_sweep, parse_sweep
+from tests.niah.fakes import sweep_of
+
+ROOT = Path(__file__).parents[3]
+ARM = {"name": "dense", "role": "baseline", "model": "perfect"}
+
+INVALID: dict[str, tuple[dict[str, object], str]] = {
+    "unknown field": ({"lenghts": [1024]}, "lenghts: no such field"),
+    "a negative length": ({"lengths": [1024, -1]}, "lengths.1 = -1: "),
+    "a length in words": ({"lengths": ["short"]}, "lengths.0 = 'short': "),
+    "a fractional length": ({"lengths": [1024.5]}, "lengths.0 = 1024.5: "),
+    "no length": ({"lengths": []}, "lengths = []: "),
+    "a length twice": ({"lengths": ["1K", 1024]}, "lengths should not repeat 1024"),
+    "a depth beyond the end": ({"depths": [0.5, 1.5]}, "depths.1 = 1.5: "),
+    "a depth that is no number": ({"depths": [float("nan")]}, "depths.0 = nan: "),
+    "one depth as a count": ({"depths": 1}, "depths = 1: should be a count of at least 2"),
+    "no repeats": ({"repeats": 0}, "repeats = 0: "),
+    "repeats in words": ({"repeats": "many"}, "repeats = 'many': "),
+    "a share above one": ({"max_needle_share": 2}, "max_needle_share = 2: "),
+    "a role nobody has": ({"arms": [ARM | {"role": "best"}]}, "arms.0.role = 'best': "),
+    "an arm without a model": ({"arms": [{"name": "a", "role": "baseline"}]}, "arms.0.model: "),
+    "two arms of one name": ({"arms": [ARM, ARM]}, "arms should have different names"),
+    "two baselines": ({"arms": [ARM, ARM | {"name": "b"}]}, "arms should hold one baseline"),
+    "no arms": ({"arms": []}, "arms = []: "),
+    "a name with a slash": ({"name": "a/b"}, "name = 'a/b': "),
+    "a layout nobody knows": ({"layout": "spiral"}, "layout = 'spiral': "),
+    "a template split nobody knows": ({"templates": ["seen"]}, "templates.0 = 'seen': "),
+    "a control nobody knows": ({"controls": "no_model"}, "controls.0 = 'no_model': "),
+    "a residue beyond its modulus": ({"length_phase": {"modulus": 4, "residues": [4]}}, "0 to 3"),
+    "a modulus of one": ({"needle_phase": {"modulus": 1}}, "needle_phase.modulus = 1: "),
+    "a nested unknown field": ({"decoding": {"top_p": 1}}, "decoding.top_p: no such field"),
+    "no threads": ({"threads": 0}, "threads = 0: "),
+}
+
+
+@pytest.mark.parametrize("name", INVALID)
+def test_a_wrong_field_is_one_line_that_names_it(name: str) -> None:
+    fields, expected = INVALID[name]
+    with pytest.raises(SpecError) as raised:
+        sweep_of(**fields)
+    message = str(raised.value)
+    assert expected in message
+    assert "\n" not in message
+    assert message.startswith("sweep: ")
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(SpecError, match=r"^here: arms: Field required \(and 4 more\)$"):
+        parse_sweep({"name": "a"}, "here")
+
+
+@pytest.mark.parametrize("text", ["- 1", "just words", "", "a: [1", "a: !!python/object:os.x {}"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SpecError, match=r"sweep\.yaml: ") as raised:
+        load_sweep(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_binary_and_absent_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SpecError, match="is not YAML"):
+        load_sweep(path)
+    with pytest.raises(SpecError, match="No such file"):
+        load_sweep(tmp_path / "none.yaml")
+
+
+def test_short_forms_are_resolved() -> None:
+    sweep = sweep_of(lengths=["1K", "2M", 100], depths=5, length_phase={"modulus": 4})
+    assert sweep.lengths == (1024, 2 * 1024**2, 100)
+    assert sweep.depths == (0, 0.25, 0.5, 0.75, 1)
+    assert sweep.corpora == ("tiny",)
+    assert sweep.length_phase is not None
+    assert sweep.length_phase.residues == (0, 1, 2, 3)
+
+
+def test_what_is_written_down_is_read_back_equal() -> None:
+    sweep = sweep_of(needle_phase={"modulus": 128, "residues": [0, 127]}, controls="no_needle")
+    assert parse_sweep(yaml.safe_load(dump_sweep(sweep)), "again") == sweep
+
+
+SWEEPS = [path for path in (ROOT / "configs").glob("*.yaml") if "arms:" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
+def test_committed_sweeps_are_valid(path: Path) -> None:
+    assert load_sweep(path).arms
+
+
+def test_the_demo_shows_every_field() -> None:
+    written = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text(encoding="utf-8"))
+    assert set(written) == set(load_sweep(ROOT / "configs" / "demo.yaml").model_dump())
