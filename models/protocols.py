@@ -1,19 +1,81 @@
-"""The two protocols every model here offers, and the account of its cache.
+"""What `niah` asks of a model and of its sessions.
 
-A `Session` is one timeline of tokens: it can be extended and forked, never rewound.
-Knows nothing about any particular architecture.
+A `Session` is one timeline of tokens: it can be extended and forked, never rewound. The contract
+fits models in this process, on any device, and servers that take text or ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 TokenIds = Sequence[int] | NDArray[np.integer]
+Decode = Callable[[TokenIds], str]  # ids of the sweep's tokenizer -> text
+Forks = Literal["share", "copy", "resend"]
+Finish = Literal["stop", "eos", "length"]
+
+
+class Piece(NamedTuple):
+    """A stretch of a prompt. A session reads the ids, or the text where it takes no ids.
+
+    Positions are counted in `ids`. A session that sends text joins the ids of all its pieces
+    before it decodes them: a piece may end inside a character.
+    """
+
+    ids: TokenIds
+    decode: Decode
+
+    @property
+    def text(self) -> str:
+        return self.decode(self.ids)
+
+
+class Decoding(NamedTuple):
+    """How an answer is decoded: greedily, until a stop text, an end of sequence, or the limit."""
+
+    max_new_tokens: int
+    decode: Decode
+    stop: tuple[str, ...] = ()  # matched on decoded text
+    gold_ids: tuple[int, ...] = ()  # the right answer, to be scored; empty: not wanted
+
+
+class Reply(NamedTuple):
+    """A model's answer: its text up to the stop, and the ids that the text was decoded from.
+
+    `gold_logprob` is the natural logarithm of the probability of `Decoding.gold_ids` after the
+    question, None where it was not measured.
+    """
+
+    text: str
+    ids: tuple[int, ...] = ()
+    finish: Finish = "stop"
+    gold_logprob: float | None = None
+
+
+class Usage(NamedTuple):
+    """What a session itself has spent since it began or was forked, and what it holds now.
+
+    Whoever does the work measures it, after the device has finished. None: not measured.
+    `cache_bytes` are bytes of distinct storages by kind; a fork counts what it shares, too.
+    """
+
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    gold_seconds: float = 0.0
+    cache_bytes: Mapping[str, int] | None = None
+    prompt_tokens: int | None = None  # as a server counted them
+    cached_tokens: int | None = None
+
+
+class TokenizerRef(NamedTuple):
+    """Which tokenizer a model's ids belong to; `fingerprint` is None where it is not known."""
+
+    name: str
+    fingerprint: str | None = None
 
 
 class CacheBytes(NamedTuple):
@@ -59,25 +121,30 @@ class Session(Protocol):
     def position(self) -> int:
         """Tokens consumed so far."""
 
-    def extend(self, ids: TokenIds) -> None:
-        """Prefill `ids`; any split into calls gives the same result.
+    def extend(self, piece: Piece) -> None:
+        """Prefill a piece. Equal splits into calls give equal answers.
 
         Raises:
-            ValueError: an id outside the vocabulary, or more tokens than `max_position`.
+            ValueError: an id outside the vocabulary, more tokens than `max_position`, or a session
+                whose last `extend` failed.
+            ModelError: the model computed something that is no number.
         """
 
     def fork(self) -> Session:
-        """An independent future that shares this past; the cost does not grow with `position`."""
+        """An independent future of the same past; `Model.forks` says what it costs.
 
-    def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
-        """Greedy decoding; the stop id is not returned. Advances this session: fork first.
+        A fork may compress its past once, before the question is read.
+        """
+
+    def generate(self, decoding: Decoding) -> Reply:
+        """Decode an answer. Advances this session: fork first.
 
         Raises:
             ValueError: nothing has been consumed yet.
         """
 
-    def cache_bytes(self) -> CacheBytes:
-        """Bytes read off the tensors held at this moment."""
+    def usage(self) -> Usage:
+        """What this session has spent itself, and what it holds at this moment."""
 
 
 @runtime_checkable
@@ -89,14 +156,30 @@ class TracedSession(Session, Protocol):
 
 
 class Model(Protocol):
-    """Weights, and how to begin a session with them."""
+    """Weights, and how to begin a session with them.
 
-    name: str
-    fingerprint: str
-    tokenizer_name: str
-    tokenizer_fingerprint: str | None
-    vocab_size: int
-    max_position: int
+    `forks`: "share" (a fork costs the same at any position), "copy" (it copies the cache) or
+    "resend" (it sends its prompt again). `cache_kinds` explains each kind of `Usage.cache_bytes`.
+    `vocab_size` and `max_position` are None where there is no limit, or it is not known.
+    `device` is a name of torch's such as "cpu" or "cuda:0", or "remote".
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def tokenizer(self) -> TokenizerRef | None: ...
+    @property
+    def vocab_size(self) -> int | None: ...
+    @property
+    def max_position(self) -> int | None: ...
+    @property
+    def forks(self) -> Forks: ...
+    @property
+    def cache_kinds(self) -> Mapping[str, str]: ...
+    @property
+    def device(self) -> str: ...
 
     def session(self) -> Session:
         """A session at position 0."""
@@ -110,11 +193,11 @@ class KeepingModel(Model, Protocol):
     """A model whose sessions can be put into a file, to be taken up by another process."""
 
     def save(self, session: Session, path: Path, notes: Mapping[str, str]) -> None:
-        """Write a session and the caller's notes, whole or not at all. Raises: OSError."""
+        """Write the whole file or none. Raises OSError, as on a full disk."""
 
     def restore(self, path: Path) -> tuple[Session, dict[str, str]]:
-        """The session in a file, which goes on bit for bit like the saved one, and the notes.
+        """The session of a file, with its notes; it goes on bit for bit like the saved one.
 
         Raises:
-            ValueError: the file is torn, or holds another model's session.
+            ModelError: the file is torn, or of another model.
         """

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.decoding import greedy, log_probability
+from models.devices import DTYPES, Stopwatch
 from models.errors import ModelError
-from models.protocols import CacheBytes, TokenIds
+from models.protocols import Decoding, Forks, Piece, Reply, TokenIds, TokenizerRef, Usage
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-UNLIMITED = 1 << 40
+CACHE_KINDS = {
+    "window": "keys and values of the newest tokens, in layers with a sliding window",
+    "full": "every token's keys and values",
+    "compressed": "entries of several tokens each",
+    "index": "keys of an indexer, which choose entries",
+    "tail": "other state",
+}
 
 
 class HuggingFaceSession:
@@ -34,24 +41,53 @@ class HuggingFaceSession:
         self._cache = DynamicCache(config=model.config)
         self._position = 0
         self._logits: Tensor | None = None  # after the newest token, [V]
+        self._clock = Stopwatch(model.device)
 
     @property
     def position(self) -> int:
         return self._position
 
-    @torch.no_grad()
-    def extend(self, ids: TokenIds) -> None:
+    def extend(self, piece: Piece) -> None:
+        with self._clock.timing("prefill"):
+            self.read(piece.ids)
+
+    def read(self, ids: TokenIds) -> None:
+        """Consume token ids."""
         tokens = self._checked(ids)
         for chunk in tokens.split(self._chunk_size) if len(tokens) else ():
-            end = self._position + len(chunk)
-            output = self._model(
-                input_ids=chunk[None],
-                past_key_values=self._cache,
-                position_ids=torch.arange(self._position, end)[None],
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            self._logits, self._position = output.logits[0, -1], end
+            self._logits = self._advance(chunk, 1)[-1]
+
+    def step(self, token: int) -> None:
+        """Consume one token."""
+        self.read([token])
+
+    def score(self, ids: TokenIds) -> Tensor:
+        """Consume `ids`; logits [S, V] after each of them."""
+        tokens = self._checked(ids)
+        logits = self._advance(tokens, len(tokens))
+        self._logits = logits[-1]
+        return logits
+
+    def next_logits(self) -> Tensor:
+        """Logits [V] of the token after the last one."""
+        if self._logits is None:
+            raise ValueError("generate: the session is empty, extend it first")
+        return self._logits
+
+    @torch.no_grad()
+    def _advance(self, chunk: Tensor, keep: int) -> Tensor:
+        """Logits of the last `keep` tokens of a chunk [S], after it was consumed."""
+        end = self._position + len(chunk)
+        output = self._model(
+            input_ids=chunk[None],
+            past_key_values=self._cache,
+            position_ids=torch.arange(self._position, end, device=chunk.device)[None],
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+        self._position = end
+        logits: Tensor = output.logits[0]
+        return logits[-keep:]
 
     def fork(self) -> HuggingFaceSession:
         """A deep copy of the cache: O(position)."""
@@ -60,27 +96,28 @@ class HuggingFaceSession:
         child._position, child._logits = self._position, self._logits
         return child
 
-    def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
-        generated: list[int] = []
-        while len(generated) < max_new_tokens:
-            if self._logits is None:
-                raise ValueError("generate: the session is empty, extend it first")
-            token = int(self._logits.argmax())
-            if token in stop_ids:
-                break
-            generated.append(token)
-            self.extend([token])
-        return generated
+    def generate(self, decoding: Decoding) -> Reply:
+        self.next_logits()  # refuses an empty session
+        gold_logprob = None
+        if decoding.gold_ids:
+            with self._clock.timing("gold"):
+                gold_logprob = log_probability(self.fork(), decoding.gold_ids)
+        with self._clock.timing("decode"):
+            return greedy(self, decoding)._replace(gold_logprob=gold_logprob)
 
-    def cache_bytes(self) -> CacheBytes:
-        total = CacheBytes()
+    def usage(self) -> Usage:
+        clock = self._clock
+        return Usage(clock.prefill, clock.decode, clock.gold, self._held())
+
+    def _held(self) -> dict[str, int]:
+        """Bytes of distinct tensors by kind."""
+        total: dict[str, int] = {}
         for layer in self._cache.layers:
             seen: set[int] = set()  # K and V may be one tensor
             for kind, tensor in _tensors(layer):
                 if tensor.data_ptr() not in seen:
                     seen.add(tensor.data_ptr())
-                    held = tensor.numel() * tensor.element_size()
-                    total = total.plus(CacheBytes()._replace(**{kind: held}))
+                    total[kind] = total.get(kind, 0) + tensor.numel() * tensor.element_size()
         return total
 
     def _checked(self, ids: TokenIds) -> Tensor:
@@ -88,15 +125,15 @@ class HuggingFaceSession:
         vocab, limit = _sizes(self._model)
         if len(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= vocab):
             raise ValueError(f"ids: token ids must lie in 0..{vocab - 1}")
-        if self._position + len(tokens) > limit:
+        if limit is not None and self._position + len(tokens) > limit:
             raise ValueError(
                 f"ids: {self._position} + {len(tokens)} tokens exceed max_position {limit}"
             )
-        return tokens
+        return tokens.to(self._model.device)
 
 
 def _tensors(layer: Any) -> Iterator[tuple[str, Tensor]]:
-    """Every non-empty tensor of a cache's layer, with its kind: a field of CacheBytes."""
+    """Every non-empty tensor of a cache's layer, with its kind."""
     keys = "window" if layer.is_sliding else "full"
     kinds = {"keys": keys, "values": keys, "compressed_kv": "compressed"}
     for name, value in vars(layer).items():
@@ -113,8 +150,10 @@ class HuggingFaceModel:
 
     def __init__(self, name: str, model: Any, options: Mapping[str, object]) -> None:
         self.name = name
-        self.tokenizer_name = name
-        self.tokenizer_fingerprint: str | None = None
+        self.tokenizer = TokenizerRef(name)
+        self.forks: Forks = "copy"
+        self.cache_kinds = CACHE_KINDS
+        self.device = str(model.device)
         self.fingerprint = _fingerprint(model)
         self.vocab_size, self.max_position = _sizes(model)
         self._model = model.eval()
@@ -167,10 +206,10 @@ def load(name: str, options: Mapping[str, object]) -> HuggingFaceModel:
     return HuggingFaceModel(name, model, options)
 
 
-def _sizes(model: Any) -> tuple[int, int]:
+def _sizes(model: Any) -> tuple[int, int | None]:
     """Vocabulary and positions; some models (ALiBi, state space) have no limit."""
     config = model.config.get_text_config()
-    return config.vocab_size, getattr(config, "max_position_embeddings", None) or UNLIMITED
+    return config.vocab_size, getattr(config, "max_position_embeddings", None)
 
 
 def _fingerprint(model: Any) -> str:

@@ -12,7 +12,7 @@ if [ "$3 $4" = "cache dir" ]; then echo the/cache; fi
 """
 NIAH = f"""#!/bin/sh
 if [ "$1" = run ]; then echo "$*" >>run.log; exit "$SWEEP_CODE"; fi
-exec {sys.executable} -m niah.cli "$@"
+exec {sys.executable} -m niah "$@"
 """
 
 

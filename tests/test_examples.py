@@ -15,6 +15,7 @@ from haystacks.needles.base import TemplateSplit, ValueSplit
 from models.errors import ModelError
 from models.protocols import Model, Session
 from niah.sweep.config import load_sweep
+from tests.sessions import greedy_ids, held_total, piece
 from tests.stubs import ROOT, logged, stubbed
 from tests.synthetic_rows import Synthetic, write_run
 
@@ -97,26 +98,26 @@ def last_tokens() -> Model:
 
 
 def answers(session: Session) -> tuple[int, list[int]]:
-    return session.position, session.fork().generate(3)
+    return session.position, greedy_ids(session.fork(), 3)
 
 
 def test_the_models_sessions_split_and_fork(last_tokens: Model) -> None:
     ids = list(range(100, 160))
     whole, split = last_tokens.session(), last_tokens.session()
-    whole.extend(ids)
+    whole.extend(piece(ids))
     for at in range(0, len(ids), 7):
-        split.extend(ids[at : at + 7])
+        split.extend(piece(ids[at : at + 7]))
     before = answers(whole)
     assert before == answers(split)
-    whole.fork().extend(ids)
+    whole.fork().extend(piece(ids))
     assert answers(whole) == before
-    assert whole.cache_bytes().total == 24 * 8
+    assert held_total(whole) == 24 * 8
 
 
 def test_the_model_answers_from_its_window_alone(last_tokens: Model) -> None:
     alike, other = last_tokens.session(), last_tokens.session()
-    alike.extend([*range(50), *range(200, 224)])
-    other.extend([*range(50, 100), *range(200, 224)])
+    alike.extend(piece([*range(50), *range(200, 224)]))
+    other.extend(piece([*range(50, 100), *range(200, 224)]))
     assert answers(alike) == answers(other)
     assert LastTokens("last-tokens", {"window": 48}).fingerprint != last_tokens.fingerprint
     with pytest.raises(ModelError, match="expected window"):

@@ -1,7 +1,6 @@
-"""A model of this repository with its weights and its card, ready to begin sessions.
+"""Loads a checkpoint's folder: `config.json`, `model.safetensors`, and `model.json`, its card.
 
-A checkpoint's folder holds `config.json`, `model.safetensors`, and `model.json`: which tokenizer
-the ids are of. Knows nothing about where folders come from.
+The card says which tokenizer the ids belong to.
 """
 
 from __future__ import annotations
@@ -12,14 +11,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from safetensors import SafetensorError
 
 from models.deepseek_v4 import session_files, weights
 from models.deepseek_v4.config import FULL, DeepseekV4Config
 from models.deepseek_v4.dense import DenseTwin
-from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
+from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.session import DeepseekV4Session
+from models.devices import find_device, find_dtype
 from models.errors import ModelError
-from models.protocols import Session
+from models.protocols import Forks, Session, TokenizerRef
 
 CARD_FILE = "model.json"
 
@@ -32,12 +34,23 @@ class Card(NamedTuple):
     description: str = ""
 
 
+CACHE_KINDS = {
+    "window": "exact keys of the newest tokens",
+    "compressed": "entries of several tokens each",
+    "index": "the indexer's keys, which choose entries",
+    "tail": "tokens that do not fill an entry yet",
+    "full": "every token's own key",
+}
+PLACEMENT = ("device", "dtype")
+
+
 @dataclass
 class LoadedModel:
-    """Implements `Model`. `trained` is the network's configuration before options.
+    """Implements `KeepingModel`. `trained` is the network's configuration before options.
 
-    The fingerprint covers weights, configuration and options; `weights_fingerprint` of
-    `describe()` leaves out the options, so that it tells other weights from other options.
+    The fingerprint covers weights, configuration and every option that decides answers;
+    `weights_fingerprint` of `describe()` leaves out the options, so that it tells other weights
+    from other options.
     """
 
     name: str
@@ -45,15 +58,26 @@ class LoadedModel:
     card: Card
     trained: DeepseekV4Config
     options: Mapping[str, object] = field(default_factory=dict)
+    forks: Forks = "share"
 
     def __post_init__(self) -> None:
         self.network.eval()
         self.fingerprint = weights.fingerprint(self.network, self.network.config)
         self.weights_fingerprint = weights.fingerprint(self.network, self.trained)
-        self.tokenizer_name = self.card.tokenizer_name
-        self.tokenizer_fingerprint = self.card.tokenizer_fingerprint
+        self.tokenizer = TokenizerRef(self.card.tokenizer_name, self.card.tokenizer_fingerprint)
         self.vocab_size = self.network.config.vocab_size
         self.max_position = self.network.config.max_position_embeddings
+        self.cache_kinds = CACHE_KINDS
+        self.place()
+
+    def place(self) -> None:
+        """Move the network to its device and type."""
+        dtype = find_dtype(self.options.get("dtype", "float32"))
+        device = find_device(self.options.get("device", "cpu"))
+        if dtype != torch.float32:
+            self.fingerprint = f"{self.fingerprint}-{self.options['dtype']}"
+        self.network.to(device=device, dtype=dtype)
+        self.device = str(device)
 
     def session(self) -> DeepseekV4Session:
         return DeepseekV4Session(self.network)
@@ -146,6 +170,7 @@ def override(
     Raises:
         ModelError: an option that is unknown, has no effect on this model, or is no count.
     """
+    others = (*others, *PLACEMENT)
     choices = ["sliding_window", "max_position_embeddings", *others]
     if not is_dense(config):
         choices.insert(0, "index_topk")

@@ -1,25 +1,21 @@
-"""The trunk that both twins share, and the session that drives it.
+"""The trunk that both twins share.
 
 Shapes: B batch, S tokens, K residual streams, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models.deepseek_v4.attention import ATTENTION, Attention, IndexerTraining, Step
-from models.deepseek_v4.cache import LayerCache, total_bytes
-from models.deepseek_v4.config import CSA, DeepseekV4Config
+from models.deepseek_v4.cache import LayerCache
+from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.moe import MoE
-from models.deepseek_v4.session_files import State, layer_caches, layer_tensors
-from models.deepseek_v4.trace import Watch
 from models.layers import RMSNorm, Rotation, rope_frequencies, yarn_frequencies
-from models.protocols import CacheBytes, TokenIds, Trace
 
 
 class DecoderLayer(nn.Module):
@@ -84,6 +80,11 @@ class DeepseekV4(nn.Module):
             config.yarn_beta_slow,
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.lm_head.weight.device
+
     def forward(self, ids: Tensor) -> Tensor:
         """ids [B, S] -> logits [B, S, V], without a cache."""
         logits: Tensor = self.lm_head(self.hidden(ids))
@@ -125,107 +126,3 @@ class DeepseekV4(nn.Module):
             self._compressed,
             training,
         )
-
-
-class DeepseekV4Session:
-    """One timeline of tokens with the caches of all layers. Implements `Session`."""
-
-    def __init__(self, model: DeepseekV4, chunk_size: int = 1024) -> None:
-        self._model = model
-        self._chunk_size = chunk_size
-        self._caches = [LayerCache() for _ in model.config.layer_types]
-        self._position = 0
-        self._last: Tensor | None = None  # final state of the newest token, [1, 1, D]
-
-    @property
-    def position(self) -> int:
-        return self._position
-
-    def extend(self, ids: TokenIds) -> None:
-        tokens = self._checked(ids)
-        for chunk in tokens.split(self._chunk_size) if len(tokens) else ():
-            self._last = self._advance(chunk)[:, -1:].clone()
-
-    def fork(self) -> DeepseekV4Session:
-        child = DeepseekV4Session(self._model, self._chunk_size)
-        child._caches = [cache.fork() for cache in self._caches]
-        child._position = self._position
-        child._last = self._last
-        return child
-
-    def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
-        generated: list[int] = []
-        while len(generated) < max_new_tokens:
-            token = int(self.next_logits().argmax())
-            if token in stop_ids:
-                break
-            generated.append(token)
-            self.extend([token])
-        return generated
-
-    @torch.no_grad()
-    def next_logits(self) -> Tensor:
-        """Logits [V] of the token after the last one."""
-        if self._last is None:
-            raise ValueError("generate: the session is empty, extend it with at least one token")
-        logits: Tensor = self._model.lm_head(self._last)
-        return logits.flatten()
-
-    def score(self, ids: TokenIds) -> Tensor:
-        """Extend, and return the logits [S, V] after each token: for tests and diagnosis."""
-        chunks = self._checked(ids).split(self._chunk_size)
-        with torch.no_grad():
-            states = torch.cat([self._advance(chunk) for chunk in chunks], dim=1)
-            self._last = states[:, -1:].clone()
-            logits: Tensor = self._model.lm_head(states)
-        return logits[0]
-
-    def extend_traced(self, token_id: int, wanted: int) -> Trace:
-        """Extend by one token, and say how each CSA layer ranked the entries with token `wanted`.
-
-        A layer that has closed no entry with it yet is left out.
-        """
-        config = self._model.config
-        selecting = [i for i, kind in enumerate(config.layer_types) if kind == CSA]
-        watches = [Watch(i, wanted, config.index_topk) for i in selecting]
-        for watch in watches:
-            self._caches[watch.layer].watch = watch
-        self.extend([token_id])
-        for watch in watches:
-            self._caches[watch.layer].watch = None
-        seen = tuple(watch.seen for watch in watches if watch.seen)
-        return Trace(self.position - wanted <= config.sliding_window, seen)
-
-    def state(self, notes: Mapping[str, str]) -> State:
-        """What `checkpoint.save` writes; shares the session's memory."""
-        last = {} if self._last is None else {"last": self._last}
-        return State(self._position, layer_tensors(self._caches) | last, dict(notes))
-
-    @classmethod
-    def restored(cls, model: DeepseekV4, state: State) -> DeepseekV4Session:
-        """The session that `state` was taken of."""
-        session = cls(model)
-        session._caches = layer_caches(state.tensors, len(session._caches))
-        session._position = state.position
-        session._last = state.tensors.get("last")
-        return session
-
-    def cache_bytes(self) -> CacheBytes:
-        return total_bytes(self._caches)
-
-    @torch.no_grad()
-    def _advance(self, chunk: Tensor) -> Tensor:
-        states = self._model.hidden(chunk[None], start=self._position, caches=self._caches)
-        self._position += len(chunk)
-        return states
-
-    def _checked(self, ids: TokenIds) -> Tensor:
-        tokens = torch.from_numpy(np.array(ids, dtype=np.int64))  # a copy: it may be read-only
-        vocab, limit = self._model.config.vocab_size, self._model.config.max_position_embeddings
-        if len(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= vocab):
-            raise ValueError(f"ids: token ids must lie in 0..{vocab - 1}")
-        if self._position + len(tokens) > limit:
-            raise ValueError(
-                f"ids: {self._position} + {len(tokens)} tokens exceed max_position {limit}"
-            )
-        return tokens

@@ -22,7 +22,7 @@ from niah.text_format import length_text
 ASSUMED_DISCORDANCE = 0.03  # share of questions that two close arms answer differently
 
 
-def print_plan(console: Console, plan: Plan, estimates: Mapping[str, Estimate]) -> None:
+def print_plan(console: Console, plan: Plan, estimates: Mapping[str, Estimate | None]) -> None:
     """What the sweep asks, what it computes, what it needs, what it can show."""
     sweep = plan.sweep
     cold, computed = plan.prompt_tokens, plan.computed_tokens
@@ -35,17 +35,26 @@ def print_plan(console: Console, plan: Plan, estimates: Mapping[str, Estimate]) 
         f"({cold / computed:.1f} times as many)"
     )
     for arm, needs in estimates.items():
-        console.print(
-            f"arm {arm}: about {duration(needs.seconds)}, "
-            f"cache up to {needs.cache_bytes / 2**20:,.1f} MiB "
-            f"({needs.memory_bytes / 2**20:,.0f} MiB with what reading takes)"
-        )
+        console.print(f"arm {arm}: {estimate_text(needs)}")
     if any(arm.role == "compressed" for arm in sweep.arms):
         console.print(power_table(plan))
         console.print(
             f"(power .8, one-sided .05, {ASSUMED_DISCORDANCE:.0%} of pairs discordant; more "
             "where questions of a stream go together; one stream leaves a gate inconclusive)"
         )
+
+
+def estimate_text(needs: Estimate | None) -> str:
+    """Time and memory of an arm."""
+    if needs is None:
+        return "a server: its time and memory are not estimated"
+    work = (
+        "what reading takes is not known"
+        if needs.work_bytes is None
+        else f"{needs.memory_bytes / 2**20:,.0f} MiB with what reading takes"
+    )
+    cache = f"{needs.cache_bytes / 2**20:,.1f} MiB"
+    return f"about {duration(needs.seconds)}, cache up to {cache} ({work})"
 
 
 def power_table(plan: Plan) -> Table:

@@ -1,13 +1,12 @@
-"""Owns one arm's way through a stream: a session read once, forked for each question, a row each.
+"""Asks one arm the questions of a stream: a session is read once and forked for each question.
 
-The only place where haystack, model and scorer meet. Knows nothing of files, other arms or
-terminals.
+Haystack, model and scorer meet here only.
 """
 
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,16 @@ import numpy as np
 from haystacks.compressibility import context_ratio
 from haystacks.corpora.registry import Corpus
 from haystacks.tokenizer import Tokenizer
-from models.protocols import KeepingModel, Model, Session, Trace, TracedSession
+from models.protocols import (
+    Decoding,
+    KeepingModel,
+    Model,
+    Reply,
+    Session,
+    Trace,
+    TracedSession,
+    Usage,
+)
 from niah.execution.needle_loss import as_rows, find_deviation, lost_by
 from niah.execution.session_files import Keeper
 from niah.execution.timed_session import NOTHING, Progress, Spent, Timeline
@@ -34,14 +42,13 @@ EXCERPT_TOKENS = 24  # of the prompt, kept in a row on either side of its needle
 
 
 class Reading(NamedTuple):
-    """What a model did with one question."""
+    """What a model did with one question. None: not measured."""
 
-    answer_ids: list[int]
+    reply: Reply
     computed_tokens: int
     prefill_seconds: float
     cold_prefill_seconds: float
-    decode_seconds: float
-    cache_bytes: dict[str, int]
+    usage: Usage
 
 
 @dataclass
@@ -54,13 +61,7 @@ class Runner:
     tokenizer: Tokenizer
     progress: Progress
     folder: Path | None = None  # the run's, for sessions to be kept in
-    newline: tuple[int, ...] = field(init=False)
-    full_stop: tuple[int, ...] = field(init=False)
     restored: Spent = NOTHING  # what the last stream's first row owes to an interrupted run
-
-    def __post_init__(self) -> None:
-        self.newline = tuple(self.tokenizer.encode("\n"))[-1:]
-        self.full_stop = tuple(self.tokenizer.encode("."))[-1:]
 
     def key(self, trial: Trial) -> str:
         return key_identity(trial.pair, self.arm.name, self.model.fingerprint)
@@ -77,11 +78,13 @@ class Runner:
         keeper = self.keeper(stream)
         first = min(trial.fork_at for trial in trials)
         trunk = (
-            keeper.begin(self.sweep.chunk_tokens, self.progress, at_most=first)
+            keeper.begin(
+                self.tokenizer.decode, self.sweep.chunk_tokens, self.progress, at_most=first
+            )
             if keeper
             else self.timeline(self.model.session())
         )
-        self.restored = Spent(trunk.tokens, trunk.seconds)
+        self.restored = trunk.untaken
         for number, trial in enumerate(trials):
             # A model may fail in any way; the row says how, and a resumed run asks again.
             try:
@@ -99,7 +102,7 @@ class Runner:
                 yield self.describe(trial, stream, ratios) | failed(error)
             else:
                 if not row["correct"]:
-                    row |= self.traced(trial, context, trunk.session, reading.answer_ids)
+                    row |= self.traced(trial, context, trunk.session, reading.reply.ids)
                 yield self.describe(trial, stream, ratios) | row
         if keeper:
             keeper.forget()
@@ -124,17 +127,20 @@ class Runner:
             if trunk.session.position < stop <= until:
                 trunk.advance(context.trunk[trunk.session.position : stop])
 
-    def stop_ids(self, trial: Trial) -> tuple[int, ...]:
-        """Tokens that end an answer: a newline, and a full stop where the planted sentence has
-        it right after its value. What a model writes in the sentence after is no part of the
-        answer, and digits there would make a decimal fraction of a number that was right."""
-        fact = trial.fact
-        if fact.answer_mode == "one" and any(f" {fact.gold[0]}." in piece for piece in fact.pieces):
-            return self.newline + self.full_stop
-        return self.newline
+    def decoding(self, trial: Trial) -> Decoding:
+        """How the question is answered."""
+        return Decoding(
+            trial.max_new_tokens, self.tokenizer.decode, stop_texts(trial), self.gold_ids(trial)
+        )
+
+    def gold_ids(self, trial: Trial) -> tuple[int, ...]:
+        """The right continuation of the question; empty where there is more than one."""
+        if trial.fact.answer_mode != "one" or not trial.starts:
+            return ()
+        return tuple(self.tokenizer.encode(f" {trial.fact.gold[0]}"))
 
     def timeline(self, session: Session) -> Timeline:
-        return Timeline(session, self.sweep.chunk_tokens, self.progress)
+        return Timeline(session, self.tokenizer.decode, self.sweep.chunk_tokens, self.progress)
 
     def compression_ratios(self, context: Context, trials: Sequence[Trial]) -> dict[int, float]:
         """zlib's, of the text up to a prompt's length: one for all depths of a length."""
@@ -184,38 +190,41 @@ class Runner:
         assert trunk.session.position == trial.fork_at
         fork = self.timeline(trunk.session.fork())
         fork.advance(context.own_ids(trial))
-        cache_bytes = fork.session.cache_bytes().as_dict()
-        began = time.perf_counter()
-        answer_ids = fork.session.generate(trial.max_new_tokens, self.stop_ids(trial))
-        decode_seconds = time.perf_counter() - began
+        before = fork.session.usage()
+        reply = fork.session.generate(self.decoding(trial))
+        usage = fork.session.usage()
+        if before.cache_bytes is not None:  # held when the question had been read
+            usage = usage._replace(cache_bytes=before.cache_bytes)
         shared = trunk.take()
         return Reading(
-            answer_ids=answer_ids,
+            reply=reply,
             computed_tokens=shared.tokens + fork.tokens,
-            prefill_seconds=shared.seconds + fork.seconds,
-            cold_prefill_seconds=trunk.total_seconds + fork.seconds,
-            decode_seconds=decode_seconds,
-            cache_bytes=cache_bytes,
+            prefill_seconds=shared.seconds + usage.prefill_seconds,
+            cold_prefill_seconds=trunk.total.seconds + usage.prefill_seconds,
+            usage=usage,
         )
 
     def judged(self, trial: Trial, context: Context, reading: Reading) -> Row:
         """The answer, what it is worth, and what it took."""
-        answer = self.tokenizer.decode(reading.answer_ids)
+        reply, usage = reading.reply, reading.usage
         outcome = judge(
             Case(
-                answer=answer,
+                answer=reply.text,
                 gold=trial.fact.gold,
                 answer_format=trial.fact.answer_format,
                 in_order=trial.fact.answer_mode == "all in order",
                 rivals=context.rivals(trial),
-                cut_short=len(reading.answer_ids) >= trial.max_new_tokens,
+                cut_short=reply.finish == "length",
                 context=lambda: self.tokenizer.decode(context.text_ids(trial)),
                 question=trial.fact.question,
             )
         )
         return {
-            "answer": answer,
-            "answer_tokens": len(reading.answer_ids),
+            "answer": reply.text,
+            "answer_ids": list(reply.ids),
+            "answer_tokens": len(reply.ids),
+            "finish": reply.finish,
+            "gold_logprob": reply.gold_logprob,
             "correct": outcome == "exact",
             "outcome": outcome,
             "error": None,
@@ -225,9 +234,12 @@ class Runner:
             "reused_tokens": trial.length - reading.computed_tokens,
             "prefill_seconds": reading.prefill_seconds,
             "cold_prefill_seconds": reading.cold_prefill_seconds,
-            "decode_seconds": reading.decode_seconds,
+            "decode_seconds": usage.decode_seconds,
+            "gold_seconds": usage.gold_seconds,
             "trace_seconds": 0.0,
-            "cache_bytes": reading.cache_bytes,
+            "cache_bytes": with_total(usage.cache_bytes),
+            "server_prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
             "excerpt": self.excerpt(trial, context),
         }
 
@@ -243,7 +255,9 @@ class Runner:
             "after": self.tokenizer.decode(ids[end : end + EXCERPT_TOKENS]),
         }
 
-    def traced(self, trial: Trial, context: Context, trunk: Session, answer_ids: list[int]) -> Row:
+    def traced(
+        self, trial: Trial, context: Context, trunk: Session, answer_ids: Sequence[int]
+    ) -> Row:
         """Where a wrong answer's needle was lost, for models that can tell.
 
         The question is read once more: the session that answered it has moved on. What fails here
@@ -259,7 +273,7 @@ class Runner:
         return found | {"trace_seconds": time.perf_counter() - began}
 
     def trace(
-        self, trial: Trial, context: Context, trunk: Session, answer_ids: list[int]
+        self, trial: Trial, context: Context, trunk: Session, answer_ids: Sequence[int]
     ) -> Trace | None:
         """None where no one token was missed, or the model cannot tell."""
         deviation = find_deviation(trial, answer_ids, self.tokenizer)
@@ -267,15 +281,33 @@ class Runner:
         if deviation is None or not isinstance(session, TracedSession):
             return None
         ids = np.concatenate([context.own_ids(trial), np.asarray(deviation.written, np.int64)])
-        Timeline(session, self.sweep.chunk_tokens, lambda _: None).advance(ids[:-1])
+        reader = Timeline(session, self.tokenizer.decode, self.sweep.chunk_tokens, lambda _: None)
+        reader.advance(ids[:-1])
         return session.extend_traced(int(ids[-1]), deviation.wanted)
+
+
+def stop_texts(trial: Trial) -> tuple[str, ...]:
+    """Texts that end an answer: a line's end, and a full stop where the planted sentence has it
+    right after its value. What a model writes in the sentence after is no part of the answer, and
+    digits there would make a decimal fraction of a number that was right."""
+    fact = trial.fact
+    ends = any(f" {fact.gold[0]}." in piece for piece in fact.pieces)
+    return ("\n", ".") if fact.answer_mode == "one" and ends else ("\n",)
+
+
+def with_total(held: Mapping[str, int] | None) -> dict[str, int] | None:
+    """Bytes by kind and in total; None where they were not measured."""
+    return None if held is None else {**held, "total": sum(held.values())}
 
 
 def failed(error: Exception) -> Row:
     """What a row holds in place of an answer."""
     return {
         "answer": None,
+        "answer_ids": [],
         "answer_tokens": 0,
+        "finish": None,
+        "gold_logprob": None,
         "correct": None,
         "outcome": "error",
         "error": f"{type(error).__name__}: {error}",
@@ -286,7 +318,10 @@ def failed(error: Exception) -> Row:
         "prefill_seconds": 0.0,
         "cold_prefill_seconds": 0.0,
         "decode_seconds": 0.0,
+        "gold_seconds": 0.0,
         "trace_seconds": 0.0,
-        "cache_bytes": {},
+        "cache_bytes": None,
+        "server_prompt_tokens": None,
+        "cached_tokens": None,
         "excerpt": None,
     }

@@ -1,31 +1,30 @@
-"""Owns foretelling what a plan costs in seconds and bytes, by a short measurement of each arm.
+"""Estimates what a plan costs in seconds and bytes, from a short measurement of each arm.
 
-Knows nothing of what is asked; it reads any tokens. A measured curve is carried far beyond where
-it was measured: an estimate, good to a factor of about two at a hundred times the length.
+The measured curve is carried far beyond where it was measured: the estimate is good to a factor of
+about two at a hundred times the length. An arm whose forks send their prompt again is a server: it
+is not measured, and its estimate says so.
 """
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.protocols import Model, Session
+from models.protocols import Decoding, Model, Piece, Session, TokenIds
 from niah.errors import PlanError
-from niah.execution.memory import Peak, free_bytes, give_back, resident_bytes
+from niah.execution.memory import free_bytes, measured_growth
 from niah.sweep.trials import Plan, Stream, Trial
 
 FIRST_POINT = 256  # tokens; each further point doubles
 PROBE_SECONDS = 1.5
 GENERATED = 4  # tokens decoded to time one
 TOKEN_BYTES = 16  # of a prompt's token ids, held beside the model
-FORKED_BYTES = 1 << 22  # of caches, if forks copy them: far above the noise of resident memory
-MOST_FORKS = 64
+ANY_IDS = 256  # where a model does not say how many ids it has
 
 
 class Point(NamedTuple):
-    """A session after `tokens`: seconds to get there and bytes held."""
+    """A session after `tokens`: seconds to get there and bytes held (0 where not measured)."""
 
     tokens: int
     seconds: float
@@ -35,8 +34,8 @@ class Point(NamedTuple):
 class Curve(NamedTuple):
     """Seconds to read n tokens: linear·n + quadratic·n²; bytes held: base + slope·n.
 
-    `work_bytes` come and go while tokens are read, as measured: no more of them at any length is
-    right for attention that does not hold its scores, and too little for one that does.
+    `work_bytes` come and go while tokens are read; None where they cannot be measured. The same at
+    any length is right for attention that does not hold its scores, too little for one that does.
     """
 
     linear: float
@@ -44,7 +43,7 @@ class Curve(NamedTuple):
     bytes_base: float
     bytes_slope: float
     decode_seconds: float  # a token
-    work_bytes: int = 0
+    work_bytes: int | None = 0
     fork_copies: bool = False  # the cache, rather than share it
 
     def seconds(self, start: int, end: int) -> float:
@@ -56,55 +55,56 @@ class Curve(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What one arm will take."""
+    """What one arm will take on its device."""
 
     seconds: float
     cache_bytes: int  # at the most, with those of a fork
-    work_bytes: int = 0
+    work_bytes: int | None = 0
+    device: str = "cpu"
 
     @property
     def memory_bytes(self) -> int:
-        return self.cache_bytes + self.work_bytes
+        return self.cache_bytes + (self.work_bytes or 0)
+
+
+def estimate_arm(plan: Plan, model: Model) -> Estimate | None:
+    """The estimate of one arm; None for a server."""
+    if model.forks == "resend":
+        return None
+    curve = measure(model, plan.longest, plan.sweep.chunk_tokens)
+    return estimate(plan, curve)._replace(device=model.device)
 
 
 def measure(model: Model, longest: int, chunk_tokens: int) -> Curve:
     """Read any tokens, doubling, until PROBE_SECONDS have gone or `longest` is reached."""
-    ids = np.arange(longest) % model.vocab_size
-    model.session().extend(ids[:FIRST_POINT])  # the first call of all also sets up its libraries
-    with Peak() as peak:
+    ids = np.arange(longest) % (model.vocab_size or ANY_IDS)
+    model.session().extend(as_piece(ids[:FIRST_POINT]))  # the first call sets up its libraries
+    with measured_growth(model.device) as growth:
         session, points = read_doubling(model, ids, chunk_tokens, PROBE_SECONDS)
     # Once more: a stall of a busy machine rarely comes twice at the same place.
     _, again = read_doubling(model, ids[: points[-1].tokens], chunk_tokens, 2 * PROBE_SECONDS)
     best = [min(pair, key=lambda point: point.seconds) for pair in zip(points, again, strict=False)]
-    began = time.perf_counter()
-    session.fork().generate(GENERATED)
-    decode_seconds = (time.perf_counter() - began) / GENERATED
-    work_bytes = max(0, peak.growth - points[-1].cache_bytes)
-    return fit(best, decode_seconds)._replace(
-        work_bytes=work_bytes, fork_copies=fork_copies(session)
+    fork = session.fork()
+    fork.generate(Decoding(GENERATED, no_text))
+    work_bytes = growth.bytes
+    if work_bytes is not None:
+        work_bytes = max(0, work_bytes - points[-1].cache_bytes)
+    return fit(best, fork.usage().decode_seconds / GENERATED)._replace(
+        work_bytes=work_bytes, fork_copies=model.forks == "copy"
     )
 
 
-def fork_copies(session: Session) -> bool:
-    """Whether a fork that has gone on holds a copy of the cache, by how the process grows.
-
-    The protocol cannot tell: a fork's bytes are read off its tensors, shared ones too.
-    """
-    held = session.cache_bytes().total
-    if not held:
-        return False
-    count = min(-(-FORKED_BYTES // held), MOST_FORKS)
-    give_back()
-    before = resident_bytes()
-    forks = [gone_on(session) for _ in range(count)]
-    return resident_bytes() - before > held * len(forks) / 2
+def as_piece(ids: TokenIds) -> Piece:
+    return Piece(ids, no_text)
 
 
-def gone_on(session: Session) -> Session:
-    """A fork one token on: some share their past only until they are extended."""
-    fork = session.fork()
-    fork.generate(1)
-    return fork
+def no_text(ids: TokenIds) -> str:
+    """Nothing is read of what is decoded here."""
+    return ""
+
+
+def held_bytes(session: Session) -> int:
+    return sum((session.usage().cache_bytes or {}).values())
 
 
 def read_doubling(
@@ -112,15 +112,13 @@ def read_doubling(
 ) -> tuple[Session, list[Point]]:
     """A session that has read `ids` up to a doubling count, and a point at each doubling."""
     session = model.session()
-    points = [Point(0, 0.0, session.cache_bytes().total)]
-    seconds = 0.0
+    points = [Point(0, 0.0, held_bytes(session))]
     target = min(FIRST_POINT, len(ids))
     while True:
         for at in range(session.position, target, chunk_tokens):
-            began = time.perf_counter()
-            session.extend(ids[at : min(at + chunk_tokens, target)])
-            seconds += time.perf_counter() - began
-        points.append(Point(target, seconds, session.cache_bytes().total))
+            session.extend(as_piece(ids[at : min(at + chunk_tokens, target)]))
+        seconds = session.usage().prefill_seconds
+        points.append(Point(target, seconds, held_bytes(session)))
         if target == len(ids) or seconds > limit_seconds:
             return session, points
         target = min(2 * target, len(ids))
@@ -175,24 +173,37 @@ def fork_bytes(trial: Trial, curve: Curve) -> float:
 
 
 def check_models(plan: Plan, models: Mapping[str, Model]) -> None:
-    """Raises: PlanError where a prompt and its answer are longer than a model's positions."""
+    """Raises: PlanError where a model lacks positions for a prompt, or ids for its needles."""
+    largest = max(max(max(ids) for ids in planned_ids(trial)) for _, trial in plan.trials())
     for arm, model in models.items():
-        if plan.longest > model.max_position:
+        if model.max_position is not None and plan.longest > model.max_position:
             raise PlanError(
                 f"lengths: the longest prompt and its answer take {plan.longest} tokens, "
                 f"but arm {arm} ({model.name}) has positions for {model.max_position}"
             )
+        if model.vocab_size is not None and largest >= model.vocab_size:
+            raise PlanError(
+                f"arms: {arm} ({model.name}) knows {model.vocab_size} token ids, but needles and "
+                f"questions hold id {largest}: its tokenizer is another"
+            )
 
 
-def check_memory(estimates: Mapping[str, Estimate], max_memory_gb: float | None) -> None:
-    """Raises: PlanError where an arm's caches and work would not fit into memory."""
-    free = free_bytes()
-    limit = min(free, max_memory_gb * 1e9) if max_memory_gb else free
+def planned_ids(trial: Trial) -> Iterator[tuple[int, ...]]:
+    """Ids that a trial adds to the text; none is empty."""
+    return (ids for ids in (trial.question_ids, *trial.piece_ids) if ids)
+
+
+def check_memory(estimates: Mapping[str, Estimate | None], max_memory_gb: float | None) -> None:
+    """Raises: PlanError where an arm's caches and work would not fit into its device's memory."""
     for arm, needs in estimates.items():
+        if needs is None:
+            continue
+        free = free_bytes(needs.device)
+        limit = min(free, max_memory_gb * 1e9) if max_memory_gb else free
         if needs.memory_bytes > limit:
             raise PlanError(
                 f"memory: arm {arm} will hold about {needs.memory_bytes / 1e9:.2f} GB "
                 f"({needs.cache_bytes / 1e9:.2f} GB of cache), more than the {limit / 1e9:.2f} GB "
-                + ("of max_memory_gb" if limit < free else "that are free")
+                + ("of max_memory_gb" if limit < free else f"that are free on {needs.device}")
                 + "; choose shorter lengths or another machine"
             )

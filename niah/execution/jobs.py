@@ -43,8 +43,8 @@ class Tally:
         self.errors += row["error"] is not None
         self.computed_tokens += row["computed_tokens"] - before.tokens
         self.reused_tokens += row["reused_tokens"]
-        spent = row["prefill_seconds"], row["decode_seconds"], row["trace_seconds"]
-        self.model_seconds += sum(spent) - before.seconds
+        spent = (f"{name}_seconds" for name in ("prefill", "decode", "gold", "trace"))
+        self.model_seconds += sum(row[name] for name in spent) - before.seconds
 
 
 @dataclass(frozen=True)

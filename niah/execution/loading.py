@@ -1,7 +1,4 @@
-"""Owns gathering what a sweep names: models, one tokenizer, corpora, families; once each.
-
-Knows nothing of cells, prompts or answers.
-"""
+"""Loads what a sweep names: models, one tokenizer, corpora, families; each once."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,21 +50,22 @@ def load_bench(sweep: Sweep, load: LoadModel = load_arm) -> Bench:
 
 
 def shared_tokenizer(models: Mapping[str, Model]) -> Tokenizer:
-    """The one tokenizer of all arms: rows pair only where the tokens are the same."""
-    names = {arm: model.tokenizer_name for arm, model in models.items()}
-    if len(set(names.values())) > 1:
-        told = ", ".join(f"{arm} reads {name}" for arm, name in names.items())
+    """The tokenizer of all arms: rows pair only where the tokens are the same.
+
+    Two names are one tokenizer where their fingerprints are equal.
+    """
+    refs = {arm: model.tokenizer for arm, model in models.items() if model.tokenizer}
+    if not refs:
+        raise PlanError("arms: no arm says which tokenizer its ids belong to")
+    loaded = {arm: load_tokenizer(ref.name) for arm, ref in refs.items()}
+    tokenizer = next(iter(loaded.values()))
+    if any(other.fingerprint != tokenizer.fingerprint for other in loaded.values()):
+        told = ", ".join(f"{arm} reads {ref.name}" for arm, ref in refs.items())
         raise PlanError(f"arms: all should read the same tokens, but {told}")
-    tokenizer = load_tokenizer(next(iter(names.values())))
-    for arm, model in models.items():
-        if model.tokenizer_fingerprint not in (None, tokenizer.fingerprint):
+    for arm, ref in refs.items():
+        if ref.fingerprint not in (None, tokenizer.fingerprint):
             raise PlanError(
-                f"arms: {arm} was trained with tokenizer {model.tokenizer_fingerprint}, "
+                f"arms: {arm} was trained with tokenizer {ref.fingerprint}, "
                 f"but {tokenizer.name} is {tokenizer.fingerprint}"
-            )
-        if model.vocab_size < tokenizer.vocab_size:
-            raise PlanError(
-                f"arms: {arm} knows {model.vocab_size} token ids, fewer than the "
-                f"{tokenizer.vocab_size} of {tokenizer.name}"
             )
     return tokenizer

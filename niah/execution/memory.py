@@ -1,22 +1,25 @@
-"""Owns how much memory this process holds, and how much more it may take.
+"""Memory of this process and of a device: what is free, and what a block of code needed.
 
-Knows nothing of models or plans. A container's limit is read from its control groups, of either
-version; systems without them have none.
+A container's limit is read from its control groups, of either version.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import psutil
 
-SAMPLE_SECONDS = 0.002
+from models import devices
+
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
 
 
 class GroupFiles(NamedTuple):
@@ -34,52 +37,62 @@ GROUPS_1 = GroupFiles(
 )
 
 
-def resident_bytes() -> int:
-    """Memory of this process that is in use at this moment."""
-    return int(psutil.Process().memory_info().rss)
-
-
 def give_back() -> None:
-    """Return freed memory to the system, where the C library can: glibc keeps it for later, and
-    what is then allocated would not show in `resident_bytes`."""
+    """Return freed memory to the system, where the C library can: glibc keeps it for later."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim:
         trim(0)
 
 
-class Peak:
-    """By how many bytes the process grew while the block ran, at the most; sampled."""
+@dataclass
+class Growth:
+    """The most that a block of code held beyond what was held before; None: not measured."""
 
-    growth = 0
-
-    def __enter__(self) -> Peak:
-        give_back()
-        self._start = resident_bytes()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._sample()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(SAMPLE_SECONDS):
-            self._sample()
-
-    def _sample(self) -> None:
-        self.growth = max(self.growth, resident_bytes() - self._start)
+    bytes: int | None = None
 
 
-def free_bytes(root: Path = Path("/")) -> int:
-    """What the machine has left, or this process's container, whichever is less."""
+@contextmanager
+def measured_growth(device: str) -> Iterator[Growth]:
+    """Measure the block's peak memory on `device`, as torch or, for the CPU, the kernel counts."""
+    growth = Growth()
+    give_back()
+    before = reset_peak(device)
+    yield growth
+    after = peak_bytes(device)
+    if before is not None and after is not None:
+        growth.bytes = max(0, after - before)
+
+
+def reset_peak(device: str) -> int | None:
+    """Begin a new measurement; what is held now. None where the system cannot tell."""
+    if device != "cpu":
+        devices.reset_peak(device)
+        return devices.peak_bytes(device)
+    try:
+        CLEAR.write_text(RESET_PEAK)
+    except OSError:
+        return None
+    return peak_bytes(device)
+
+
+def peak_bytes(device: str) -> int | None:
+    """The most that was held since `reset_peak`."""
+    if device != "cpu":
+        return devices.peak_bytes(device)
+    try:
+        lines = STATUS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return 1024 * found[0] if found else None
+
+
+def free_bytes(device: str = "cpu", root: Path = Path("/")) -> int:
+    """What a device has left; of the CPU, the machine or this process's container, the lesser."""
+    if device != "cpu":
+        found = devices.free_bytes(device)
+        if found is not None:
+            return found
     return min([int(psutil.virtual_memory().available), *left_in_groups(root)])
 
 

@@ -1,12 +1,9 @@
-"""Owns what comes before a sweep's first question: load, lay out, foretell, refuse.
-
-Knows nothing of terminals or folders.
-"""
+"""Prepares a sweep: loads its models and texts, plans it, estimates its cost, refuses it."""
 
 from pathlib import Path
 from typing import NamedTuple
 
-from niah.execution.estimate import Estimate, check_memory, check_models, estimate, measure
+from niah.execution.estimate import Estimate, check_memory, check_models, estimate_arm
 from niah.execution.loading import Bench, load_bench
 from niah.sweep.config import load_sweep
 from niah.sweep.planner import make_plan
@@ -18,7 +15,7 @@ class Prepared(NamedTuple):
 
     bench: Bench
     plan: Plan
-    estimates: dict[str, Estimate]
+    estimates: dict[str, Estimate | None]
 
 
 def prepare(config: Path) -> Prepared:
@@ -27,9 +24,6 @@ def prepare(config: Path) -> Prepared:
     bench = load_bench(sweep)
     plan = make_plan(sweep, bench.materials)
     check_models(plan, bench.models)
-    estimates = {
-        arm: estimate(plan, measure(model, plan.longest, sweep.chunk_tokens))
-        for arm, model in bench.models.items()
-    }
+    estimates = {arm: estimate_arm(plan, model) for arm, model in bench.models.items()}
     check_memory(estimates, sweep.max_memory_gb)
     return Prepared(bench, plan, estimates)

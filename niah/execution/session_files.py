@@ -1,7 +1,7 @@
-"""Owns keeping a stream's session on disk while it is being read, for models that can.
+"""Saves a stream's session to a file while it is read, and restores it after an interruption.
 
-A prefill of a million tokens takes longer than a machine may stay up. What is kept is only ever
-a saving of time: a file that does not fit is left aside with a warning, and so is a full disk.
+A prefill of a million tokens takes longer than a machine may stay up. The file only saves time: a
+file that does not fit is ignored with a warning, and a full disk is only a warning, too.
 """
 
 import logging
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.protocols import KeepingModel
-from niah.execution.timed_session import Progress, Timeline
+from models.protocols import Decode, KeepingModel
+from niah.execution.timed_session import Progress, Spent, Timeline
 
 log = logging.getLogger(__name__)
 
@@ -29,41 +29,49 @@ class Keeper:
     def __post_init__(self) -> None:
         self.saved = self.clock()
 
-    def begin(self, chunk_tokens: int, progress: Progress, at_most: int) -> Timeline:
-        """The timeline that was kept, or a new one.
+    def begin(
+        self, decode: Decode, chunk_tokens: int, progress: Progress, at_most: int
+    ) -> Timeline:
+        """The timeline of the file, or a new one.
 
-        A session that has read more than `at_most` tokens is of no use: a question whose answer
-        failed then forks before it.
+        A session that has read more than `at_most` tokens is of no use: a failed question that is
+        asked again forks before it.
         """
-        timeline = Timeline(self.model.session(), chunk_tokens, progress, self.after_chunk)
+        new = Timeline(self.model.session(), decode, chunk_tokens, progress, self.after_chunk)
         if not self.path.exists():
-            return timeline
+            return new
         try:
             session, notes = self.model.restore(self.path)
-            spent = {name: float(notes[name]) for name in ("tokens", "seconds", "total_seconds")}
+            total = Spent(int(notes["total_tokens"]), float(notes["total_seconds"]))
+            taken = Spent(int(notes["taken_tokens"]), float(notes["taken_seconds"]))
         except (ValueError, KeyError) as error:
-            log.warning("%s: left aside, reading from the start: %s", self.path, error)
-            return timeline
+            log.warning("%s: saved session ignored, starting at token 0: %s", self.path, error)
+            return new
         if session.position > at_most:
-            log.warning("%s: left aside, a question before it is still to be asked", self.path)
-            return timeline
+            log.warning(
+                "%s: saved session ignored: a failed question before it is asked again", self.path
+            )
+            return new
         progress(session.position)
-        timeline.session, timeline.tokens = session, int(spent["tokens"])
-        timeline.seconds, timeline.total_seconds = spent["seconds"], spent["total_seconds"]
-        return timeline
+        new.session, new.earlier, new.taken = session, total, taken
+        return new
 
     def after_chunk(self, timeline: Timeline) -> None:
         """Save if it is time to."""
         if self.clock() - self.saved < 60 * self.minutes:
             return
+        total, taken = timeline.total, timeline.taken
         notes = {
-            name: repr(getattr(timeline, name)) for name in ("tokens", "seconds", "total_seconds")
+            "total_tokens": str(total.tokens),
+            "total_seconds": repr(total.seconds),
+            "taken_tokens": str(taken.tokens),
+            "taken_seconds": repr(taken.seconds),
         }
         try:
             self.path.parent.mkdir(exist_ok=True)
             self.model.save(timeline.session, self.path, notes)
         except OSError as error:
-            log.warning("%s: not saved, the run goes on: %s", self.path, error)
+            log.warning("%s: session not saved, the run goes on: %s", self.path, error)
         self.saved = self.clock()
 
     def forget(self) -> None:

@@ -78,11 +78,11 @@ def _work(job: Job, barrier: Barrier, queue: multiprocessing.Queue[float]) -> No
     torch.set_num_threads(job.threads)
     ids = np.random.default_rng(0).integers(0, 2048, job.length)
     model = load_model(job.arm)
-    model.session().extend(ids[:WARM_UP])
+    model.session().read(ids[:WARM_UP])
     session = model.session()
     barrier.wait()
     began = time.perf_counter()
-    session.extend(ids)
+    session.read(ids)
     queue.put(time.perf_counter() - began)
 
 

@@ -25,6 +25,7 @@ from models.deepseek_v4.loading import LoadedModel
 from models.registry import load_model
 from tests.benchmarks.floors import FLOAT, Ceilings, measured_ceilings, prefill_work
 from tests.benchmarks.timers import timed
+from tests.sessions import greedy_ids, held_total
 
 ARMS = "nano-v4", "nano-dense"
 STEPS = 30  # tokens decoded, and forks made, for a median
@@ -74,7 +75,7 @@ def _loaded(arm: str, longest: int) -> LoadedModel:
     """The arm with positions for what is decoded behind `longest` tokens."""
     model = load_model(arm, {"max_position_embeddings": max(longest, WARM) + 2 * STEPS})
     assert isinstance(model, LoadedModel)
-    model.session().extend(_ids(WARM))  # compiles the kernels
+    model.session().read(_ids(WARM))  # compiles the kernels
     return model
 
 
@@ -91,9 +92,9 @@ def _prefill_tables(model: LoadedModel, lengths: list[int], ceilings: Ceilings) 
     with timed() as timers:
         for length in lengths:
             timers.restart()
-            session.extend(_ids(length - session.position, session.position))
+            session.read(_ids(length - session.position, session.position))
             seconds = timers.snapshot()
-            cache = session.cache_bytes().total
+            cache = held_total(session)
             allowed = 3 * cache + weight_bytes + 500 * MEGABYTE
             print(f"\n{model.name}, {length} tokens: ", end="")
             print(f"{length / sum(seconds.values()):.0f} tokens/s, ", end="")
@@ -118,11 +119,11 @@ def _decode_table(model: LoadedModel, lengths: list[int]) -> None:
     print(f"\n{model.name}\n\n| tokens | fork ms | token ms | ratio |\n|---|---|---|---|")
     session, first = model.session(), 0.0
     for length in lengths:
-        session.extend(_ids(length - session.position, session.position))
+        session.read(_ids(length - session.position, session.position))
         fork = statistics.median(_seconds(session.fork) for _ in range(STEPS))
         child = session.fork()
-        child.extend([1])
-        token = statistics.median(_seconds(lambda: child.generate(1)) for _ in range(STEPS))  # noqa: B023
+        child.read([1])
+        token = statistics.median(_seconds(lambda: greedy_ids(child, 1)) for _ in range(STEPS))  # noqa: B023
         first = first or token
         print(f"| {length} | {fork * 1e3:.3f} | {token * 1e3:.2f} | {token / first:.2f} |")
 
@@ -133,7 +134,8 @@ def _against_transformers(arm: str, lengths: list[int]) -> None:
 
     from transformers import DeepseekV4ForCausalLM
 
-    from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
+    from models.deepseek_v4.model import DeepseekV4
+    from models.deepseek_v4.session import DeepseekV4Session
     from tests.models.oracle import hugging_face_config
 
     trained = _loaded(arm, max(lengths)).network
@@ -148,7 +150,7 @@ def _against_transformers(arm: str, lengths: list[int]) -> None:
         ids = torch.from_numpy(_ids(length))
         session = DeepseekV4Session(ours)
         before = _reset_peak()
-        here = _seconds(lambda: session.extend(ids.numpy()))  # noqa: B023
+        here = _seconds(lambda: session.read(ids.numpy()))  # noqa: B023
         our_bytes = _peak() - before
         before = _reset_peak()
         start = time.perf_counter()

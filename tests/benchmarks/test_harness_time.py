@@ -1,7 +1,7 @@
 """What the harness adds to the models' time, as a share: planting, forking, scoring, storing."""
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from models.protocols import CacheBytes, Model, TokenIds, Trace
+from models.protocols import Decoding, Model, Piece, Reply, Trace, Usage
 from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
 from niah.execution.loading import load_arm, load_bench
 from niah.sweep.planner import make_plan
 from tests.niah.fakes import sweep_of
+from tests.sessions import piece
 
 ARMS = [
     {"name": "dense", "role": "baseline", "model": "nano-dense"},
@@ -51,21 +52,21 @@ class ClockedSession:
         with self.clock.running():
             return ClockedSession(self.inner.fork(), self.clock)
 
-    def extend(self, ids: TokenIds) -> None:
+    def extend(self, piece: Piece) -> None:
         with self.clock.running():
-            self.inner.extend(ids)
+            self.inner.extend(piece)
 
     def extend_traced(self, token_id: int, wanted: int) -> Trace:
         with self.clock.running():
             return self.inner.extend_traced(token_id, wanted)
 
-    def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
+    def generate(self, decoding: Decoding) -> Reply:
         with self.clock.running():
-            return self.inner.generate(max_new_tokens, stop_ids)
+            return self.inner.generate(decoding)
 
-    def cache_bytes(self) -> CacheBytes:
+    def usage(self) -> Usage:
         with self.clock.running():
-            return self.inner.cache_bytes()
+            return self.inner.usage()
 
 
 class ClockedModel:
@@ -91,7 +92,7 @@ def test_the_harness_takes_at_most_a_fiftieth_of_a_run(tmp_path: Path) -> None:
     bench = load_bench(sweep, lambda arm, of: ClockedModel(load_arm(arm, of), clock))
     plan = make_plan(sweep, bench.materials)
     for model in bench.models.values():
-        model.session().extend(range(256))  # the first call of all sets up its libraries
+        model.session().extend(piece(range(256)))  # the first call of all sets up its libraries
     clock.seconds = 0.0
     with open_store(tmp_path, plan, bench) as store:
         jobs = jobs_left(plan, bench, store, lambda arm, tokens: None)

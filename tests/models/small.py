@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
 from models.deepseek_v4.dense import DenseTwin
-from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
+from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.session import DeepseekV4Session
 
 REAL = DeepseekV4Config(
     vocab_size=97,

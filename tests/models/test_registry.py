@@ -16,9 +16,10 @@ from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.loading import Card, build, write_card
 from models.deepseek_v4.model import DeepseekV4
 from models.errors import ModelError, UnknownModelError
-from models.protocols import Model, Session
+from models.protocols import Model, Session, TokenizerRef
 from models.registry import RANDOM, available_models, configuration, load_model
 from tests.models.small import REAL, random_ids, randomized
+from tests.sessions import greedy_ids, held_total
 
 CARD = Card("bundled-bpe-2048", "0123456789abcdef", "a test's model")
 
@@ -35,13 +36,13 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def test_random_models_keep_the_protocols(name: str) -> None:
     model: Model = load_model(name)
     assert model.name == name
-    assert (model.tokenizer_name, model.tokenizer_fingerprint) == ("bundled-bpe-2048", None)
+    assert model.tokenizer == TokenizerRef("bundled-bpe-2048")
     assert (model.vocab_size, model.max_position) == (2048, 2**20)
     session: Session = model.session()
-    session.extend(random_ids(200, vocab_size=2048).numpy())
+    session.read(random_ids(200, vocab_size=2048).numpy())
     assert session.position == 200
-    assert len(session.fork().generate(3)) == 3
-    assert session.cache_bytes().total > 0
+    assert len(greedy_ids(session.fork(), 3)) == 3
+    assert held_total(session) > 0
     json.dumps(model.describe())
     assert model.describe()["parameters"] == sum(
         p.numel() for p in build(configuration(name)).parameters()
@@ -73,13 +74,13 @@ def test_options_leave_a_checkpoints_weights_fingerprint(folder: Path) -> None:
 
 def test_a_checkpoint_is_the_model_saved(folder: Path) -> None:
     model = load_model(f"path:{folder}")
-    assert model.tokenizer_fingerprint == CARD.tokenizer_fingerprint
+    assert model.tokenizer == TokenizerRef(CARD.tokenizer_name, CARD.tokenizer_fingerprint)
     assert model.describe()["description"] == "a test's model"
     saved = build(configuration(f"path:{folder}"))
     weights.load_weights(saved, folder)
     assert model.fingerprint == weights.fingerprint(saved, saved.config)
     session = model.session()
-    session.extend(random_ids(10).numpy())
+    session.read(random_ids(10).numpy())
     expected = saved(random_ids(10)[None])[0, -1]
     torch.testing.assert_close(session.next_logits(), expected.detach(), rtol=1e-4, atol=1e-4)
 
@@ -89,7 +90,7 @@ def test_options_change_what_is_selected() -> None:
     logits = []
     for topk in (64, 1):
         session = load_model("random-v4", {"index_topk": topk}).session()
-        session.extend(ids)
+        session.read(ids)
         logits.append(session.next_logits())
     assert not torch.equal(*logits)
 
@@ -98,7 +99,11 @@ def test_options_change_what_is_selected() -> None:
     ("name", "options", "message"),
     [
         ("nano", {}, r"^model: got 'nano', expected one of nano-v4, nano-dense, random-v4, "),
-        ("random-v4", {"topk": 4}, r"^options: got 'topk', expected one of index_topk, .*seed$"),
+        (
+            "random-v4",
+            {"topk": 4},
+            r"^options: got 'topk', expected one of index_topk, .*dtype$",
+        ),
         ("random-v4", {"hidden_size": 4}, r"^options: got 'hidden_size', expected one of"),
         ("random-dense", {"index_topk": 4}, r"^options: got 'index_topk', expected one of slid"),
         ("random-v4", {"index_topk": 0}, r"^options.index_topk: got 0, expected a whole number"),
@@ -165,7 +170,8 @@ def test_the_zoo_holds_what_it_lists() -> None:
     for name in sorted(path.name for path in registry.ZOO.glob("*") if path.is_dir()):
         model = load_model(name)
         assert name in available_models()
-        assert model.tokenizer_fingerprint is not None
+        assert model.tokenizer is not None
+        assert model.tokenizer.fingerprint is not None
         assert (registry.ZOO / name / "README.md").exists(), "a model card"
         assert (registry.ZOO / name / "model.safetensors").stat().st_size <= 8e6
 

@@ -13,11 +13,12 @@ pytest.importorskip("transformers", reason="the adapter needs transformers: inst
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from models.errors import ModelError
-from models.protocols import Model
+from models.protocols import Model, TokenizerRef
 from models.registry import load_model
 from models.transformers_models import HuggingFaceModel, load
 from tests.models.oracle import SPEC, oracle
 from tests.models.small import random_ids
+from tests.sessions import greedy_ids, held, held_total
 
 IDS = random_ids(60)
 
@@ -54,40 +55,40 @@ def greedy(model: PreTrainedModel, ids: torch.Tensor, count: int) -> list[int]:
 def test_generation_equals_full_passes(transformer: PreTrainedModel, sizes: list[int]) -> None:
     session = HuggingFaceModel("tiny", transformer, {}).session()
     for piece in IDS.split(sizes):
-        session.extend(piece.numpy())
+        session.read(piece.numpy())
     assert session.position == 60
-    assert session.generate(5) == greedy(transformer, IDS, 5)
+    assert greedy_ids(session, 5) == greedy(transformer, IDS, 5)
 
 
 def test_forks_are_independent(transformer: PreTrainedModel) -> None:
     parent = HuggingFaceModel("tiny", transformer, {}).session()
-    parent.extend(IDS[:30].numpy())
+    parent.read(IDS[:30].numpy())
     child = parent.fork()
     other = random_ids(30, seed=5)
-    child.extend(other.numpy())
-    parent.extend(IDS[30:].numpy())
-    assert child.generate(3) == greedy(transformer, torch.cat((IDS[:30], other)), 3)
-    assert parent.generate(3) == greedy(transformer, IDS, 3)
+    child.read(other.numpy())
+    parent.read(IDS[30:].numpy())
+    assert greedy_ids(child, 3) == greedy(transformer, torch.cat((IDS[:30], other)), 3)
+    assert greedy_ids(parent, 3) == greedy(transformer, IDS, 3)
 
 
 def test_bytes_of_a_plain_cache() -> None:
     session = HuggingFaceModel("tiny", tiny_llama(), {}).session()
-    assert session.cache_bytes().total == 0
-    session.extend(IDS.numpy())
-    held = session.cache_bytes()
-    assert held.full == held.total == 2 * 2 * 2 * 8 * 60 * 4  # layers, K and V, heads, width
+    assert held_total(session) == 0
+    session.read(IDS.numpy())
+    bytes_by_kind = held(session)
+    assert bytes_by_kind == {"full": 2 * 2 * 2 * 8 * 60 * 4}  # layers, K and V, heads, width
 
 
 def test_bytes_of_a_compressed_cache() -> None:
     session = HuggingFaceModel("tiny", oracle(SPEC, seed=0), {}).session()
-    session.extend(IDS.numpy())
-    held = session.cache_bytes()
+    session.read(IDS.numpy())
+    bytes_by_kind = held(session)
     entries = 2 * (60 // SPEC.csa_ratio) + 60 // SPEC.hca_ratio
-    assert held.compressed == 4 * SPEC.head_dim * entries
-    assert held.index == 4 * SPEC.index_head_dim * 2 * (60 // SPEC.csa_ratio)
+    assert bytes_by_kind["compressed"] == 4 * SPEC.head_dim * entries
+    assert bytes_by_kind["index"] == 4 * SPEC.index_head_dim * 2 * (60 // SPEC.csa_ratio)
     # The sliding layer's K and V are two tensors in transformers, the others' are one.
-    assert held.window == 4 * (2 + 3) * SPEC.head_dim * (SPEC.sliding_window - 1)
-    assert held.full == 0
+    assert bytes_by_kind["window"] == 4 * (2 + 3) * SPEC.head_dim * (SPEC.sliding_window - 1)
+    assert "full" not in bytes_by_kind
 
 
 def test_loading_a_folder(tmp_path: Path) -> None:
@@ -95,10 +96,10 @@ def test_loading_a_folder(tmp_path: Path) -> None:
     saved.save_pretrained(tmp_path)
     model: Model = load_model(f"hf:{tmp_path}", {"dtype": "float32"})
     assert (model.vocab_size, model.max_position) == (97, 128)
-    assert model.tokenizer_name == f"hf:{tmp_path}"
+    assert model.tokenizer == TokenizerRef(f"hf:{tmp_path}")
     session = model.session()
-    session.extend(IDS.numpy())
-    assert session.generate(4) == greedy(saved, IDS, 4)
+    session.read(IDS.numpy())
+    assert greedy_ids(session, 4) == greedy(saved, IDS, 4)
     assert model.fingerprint == load_model(f"hf:{tmp_path}").fingerprint
     assert load_model(f"hf:{tmp_path}", {"dtype": "bfloat16"}).fingerprint != model.fingerprint
 
@@ -113,11 +114,11 @@ def test_refusals(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     session = HuggingFaceModel("tiny", tiny_llama(), {}).session()
     with pytest.raises(ValueError, match=r"^generate: the session is empty"):
-        session.generate(1)
+        greedy_ids(session, 1)
     with pytest.raises(ValueError, match=r"0\.\.96$"):
-        session.extend([97])
+        session.read([97])
     with pytest.raises(ValueError, match=r"exceed max_position 128$"):
-        session.extend([1] * 129)
+        session.read([1] * 129)
 
 
 def test_without_transformers_the_message_says_what_to_install(

@@ -1,7 +1,7 @@
 """Small real fakes, injected: models that answer by reading their tokens, and a small corpus."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,10 +9,23 @@ import numpy as np
 from haystacks.corpora.registry import Corpus
 from haystacks.needles.registry import FAMILIES
 from haystacks.tokenizer import BUNDLED_NAME, Tokenizer, load_tokenizer
-from models.protocols import CacheBytes, Session, TokenIds
+from models.decoding import stop_index
+from models.protocols import (
+    Decoding,
+    Finish,
+    Forks,
+    Piece,
+    Reply,
+    Session,
+    TokenIds,
+    TokenizerRef,
+    Usage,
+)
 from niah.execution.loading import Bench
 from niah.sweep.config import Sweep, parse_sweep
 from niah.sweep.planner import Materials
+
+BUNDLED = TokenizerRef(BUNDLED_NAME)
 
 
 def work(seconds: float) -> None:
@@ -29,30 +42,41 @@ class RecallSession:
     model: "RecallModel"
     chunks: tuple[TokenIds, ...] = ()
     position: int = 0
+    prefill_seconds: float = 0.0
+    decode_seconds: float = 0.0
 
-    def extend(self, ids: TokenIds) -> None:
+    def extend(self, piece: Piece) -> None:
+        began = time.perf_counter()
+        ids = piece.ids
         work(self.model.seconds_per_token * len(ids))
         if self.position + len(ids) > self.model.fails_after:
             raise MemoryError("the fake is full")
         self.chunks = (*self.chunks, ids)
         self.position += len(ids)
+        self.prefill_seconds += time.perf_counter() - began
 
     def fork(self) -> Session:
         return RecallSession(self.model, self.chunks, self.position)
 
-    def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
+    def generate(self, decoding: Decoding) -> Reply:
+        began = time.perf_counter()
         work(self.model.seconds_per_answer)
         ids = np.concatenate([np.asarray(chunk) for chunk in self.chunks])[-self.model.memory :]
-        context, _, statement = self.model.tokenizer.decode(ids.tolist()).rpartition("?")
+        context, _, statement = self.model.spelling.decode(ids.tolist()).rpartition("?")
         _, found, rest = context.partition(f"{statement} ")
         value = rest.partition(".")[0] if found else "I do not know"
         # Like a language model it goes on after its answer, with digits of another sentence.
-        ids_out = self.model.tokenizer.encode(f" {value}.25 more")[:max_new_tokens]
-        stops = [i for i, token in enumerate(ids_out) if token in stop_ids]
-        return ids_out[: stops[0]] if stops else ids_out
+        written = self.model.spelling.encode(f" {value}.25 more")[: decoding.max_new_tokens]
+        text = decoding.decode(written)
+        end = stop_index(text, decoding.stop)
+        kept = tuple(self.model.spelling.encode(text[:end])) if end is not None else written
+        self.decode_seconds += time.perf_counter() - began
+        finish: Finish = "length" if end is None else "stop"
+        return Reply(text[:end], tuple(kept), finish, 0.0 if found else -10.0)
 
-    def cache_bytes(self) -> CacheBytes:
-        return CacheBytes(full=100 * min(self.position, self.model.memory))
+    def usage(self) -> Usage:
+        held = {"full": 100 * min(self.position, self.model.memory)}
+        return Usage(self.prefill_seconds, self.decode_seconds, cache_bytes=held)
 
 
 @dataclass
@@ -65,11 +89,13 @@ class RecallModel:
     seconds_per_token: float = 0.0
     seconds_per_answer: float = 0.0
     fingerprint: str = "0123456789abcdef"
-    tokenizer_name: str = BUNDLED_NAME
-    tokenizer_fingerprint: str | None = None
-    vocab_size: int = 2048
-    max_position: int = 1 << 20
-    tokenizer: Tokenizer = field(default_factory=lambda: load_tokenizer(BUNDLED_NAME))
+    tokenizer: TokenizerRef | None = BUNDLED
+    vocab_size: int | None = 2048
+    max_position: int | None = 1 << 20
+    forks: Forks = "share"
+    device: str = "cpu"
+    cache_kinds: Mapping[str, str] = field(default_factory=lambda: {"full": "every token"})
+    spelling: Tokenizer = field(default_factory=lambda: load_tokenizer(BUNDLED_NAME))
 
     def session(self) -> Session:
         return RecallSession(self)

@@ -11,8 +11,10 @@ from models.costs.flops import PUBLISHED, Flops, active_parameters, prefill_flop
 from models.costs.tables import held_bytes, own_table, table
 from models.deepseek_v4.config import PRESETS, V4_FLASH, V4_PRO, DeepseekV4Config
 from models.deepseek_v4.dense import DenseTwin, uncompressed
-from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
+from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.session import DeepseekV4Session
 from tests.models.small import GATHERED, REAL, random_ids
+from tests.sessions import held
 
 # Specification, section 2.2: N, GiB of Pro, Flash, V3.2, GQA8, times smaller P/F,
 # GFLOP of Pro, Flash, V3.2, share of V3.2's FLOPs P/F in %.
@@ -93,8 +95,9 @@ def test_bytes_equal_those_read_off_a_session(config: DeepseekV4Config) -> None:
         torch.nn.init.normal_(parameter)
     session = DeepseekV4Session(model)
     for length in (0, 1, 3, 4, 5, 127, 128, 129, 255, 256, 263):
-        session.extend(random_ids(length - session.position).numpy())
-        assert session.cache_bytes() == held_bytes(config, length), length
+        session.read(random_ids(length - session.position).numpy())
+        kinds = held_bytes(config, length)._asdict()
+        assert held(session) == kinds, length
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

@@ -12,7 +12,8 @@ from models.deepseek_v4.attention import CompressedSparseAttention
 from models.deepseek_v4.compressor import visible_entries
 from models.deepseek_v4.config import CSA, HCA
 from models.deepseek_v4.indexer import select
-from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
+from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.session import DeepseekV4Session
 from models.layers import Rotation
 from tests.models.small import (
     GATHERED,
@@ -21,6 +22,7 @@ from tests.models.small import (
     randomized,
     score_in_pieces,
 )
+from tests.sessions import held_total
 
 IDS = random_ids(390)
 
@@ -104,6 +106,6 @@ def test_dense_attention_reaches_every_far_token() -> None:
 
 def test_sessions_of_one_model_share_nothing() -> None:
     one, two = DeepseekV4Session(LONE_CSA), DeepseekV4Session(LONE_CSA)
-    one.extend(IDS[:200].numpy())
+    one.read(IDS[:200].numpy())
     assert two.position == 0
-    assert two.cache_bytes().total == 0
+    assert held_total(two) == 0

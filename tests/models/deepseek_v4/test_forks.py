@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from models.deepseek_v4.cache import LayerCache, Rows
-from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
+from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.session import DeepseekV4Session
 from tests.models.small import full_logits, random_ids, relative_difference, session_of
+from tests.sessions import held
 
 IDS = random_ids(300)
 OTHER = random_ids(300, seed=9)
@@ -24,7 +26,7 @@ def follows(session: DeepseekV4Session, ids: Tensor, start: int) -> bool:
 @pytest.mark.parametrize("at", [1, 3, 4, 5, 127, 128, 129, 130, 255, 256, 257])
 def test_parent_and_child_go_separate_ways(small: DeepseekV4, at: int) -> None:
     parent = session_of(small)
-    parent.extend(IDS[:at].numpy())
+    parent.read(IDS[:at].numpy())
     child = parent.fork()
     diverged = torch.cat((IDS[:at], OTHER[at:]))
     assert follows(child, diverged, at)
@@ -34,7 +36,7 @@ def test_parent_and_child_go_separate_ways(small: DeepseekV4, at: int) -> None:
 
 def test_interleaved_steps_do_not_disturb_each_other(small: DeepseekV4) -> None:
     parent = session_of(small)
-    parent.extend(IDS[:126].numpy())
+    parent.read(IDS[:126].numpy())
     child = parent.fork()
     diverged = torch.cat((IDS[:126], OTHER[126:]))
     expected = full_logits(small, IDS), full_logits(small, diverged)
@@ -51,7 +53,7 @@ def test_nested_forks(small: DeepseekV4) -> None:
     sizes = [2, 3, 100, 24, 1, 6, 120, 9]
     at = 0
     for size in sizes:
-        session.extend(IDS[at : at + size].numpy())
+        session.read(IDS[at : at + size].numpy())
         at += size
         siblings.append((at, session.fork()))
         session = session.fork()
@@ -71,7 +73,7 @@ def rows_of(cache: LayerCache) -> list[Rows]:
 @pytest.mark.parametrize("position", [260, 2600])
 def test_a_fork_copies_no_tensor(small: DeepseekV4, position: int) -> None:
     parent = session_of(small)
-    parent.extend(random_ids(position).numpy())
+    parent.read(random_ids(position).numpy())
     child = parent.fork()
     for ours, theirs in zip(parent._caches, child._caches, strict=True):
         assert ours.window is theirs.window
@@ -80,7 +82,7 @@ def test_a_fork_copies_no_tensor(small: DeepseekV4, position: int) -> None:
         for mine, shared in zip(rows_of(ours), rows_of(theirs), strict=True):
             pointers = [segment.data_ptr() for segment in mine.segments]
             assert [segment.data_ptr() for segment in shared.segments] == pointers
-    child.extend([1, 2, 3, 4])
+    child.read([1, 2, 3, 4])
     for ours, theirs in zip(parent._caches, child._caches, strict=True):
         for mine, shared in zip(rows_of(ours), rows_of(theirs), strict=True):
             for segment, kept in zip(mine.segments, shared.segments, strict=False):
@@ -91,8 +93,8 @@ def test_a_fork_copies_no_tensor(small: DeepseekV4, position: int) -> None:
 
 def test_a_fork_reports_the_whole_past_as_its_bytes(small: DeepseekV4) -> None:
     parent = session_of(small)
-    parent.extend(IDS.numpy())
-    assert parent.fork().cache_bytes() == parent.cache_bytes()
+    parent.read(IDS.numpy())
+    assert held(parent.fork()) == held(parent)
 
 
 def test_rows_are_found_in_any_segment() -> None:

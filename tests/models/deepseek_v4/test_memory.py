@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_leaves
 from models.deepseek_v4.attention import CompressedAttention
 from models.deepseek_v4.config import CSA, HCA
 from models.deepseek_v4.dense import DenseTwin
-from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
+from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.session import DeepseekV4Session
 from tests.models.small import GATHERED, REAL, random_ids, randomized
 
 CHUNK = 256
@@ -61,9 +62,9 @@ def test_no_tensor_of_queries_by_context(
     session = DeepseekV4Session(model, CHUNK)
     length = 4096
     ids = random_ids(length)
-    session.extend(ids[:-CHUNK].numpy())
+    session.read(ids[:-CHUNK].numpy())
     with LargestTensor() as largest:
-        session.extend(ids[-CHUNK:].numpy())
+        session.read(ids[-CHUNK:].numpy())
     # The window's logits and the streams do not depend on the context; rows grow linearly.
     constant = CHUNK * max(
         config.num_attention_heads * 2 * config.sliding_window, config.hc_mult * config.hidden_size
@@ -81,9 +82,9 @@ def test_the_largest_tensor_of_a_step_is_linear_in_the_context(
     session = DeepseekV4Session(randomized(build(), seed=0), 1024)
     sizes = []
     for length in (2048, 4096, 8192):
-        session.extend(random_ids(length - session.position).numpy())
+        session.read(random_ids(length - session.position).numpy())
         with LargestTensor() as largest:
-            session.fork().extend([1])
+            session.fork().read([1])
         sizes.append(largest.numel)
     assert sizes[1] <= 2 * sizes[0]
     assert sizes[2] <= 2 * sizes[1]

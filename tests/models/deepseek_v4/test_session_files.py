@@ -9,11 +9,13 @@ import torch
 
 from models.deepseek_v4 import session_files
 from models.deepseek_v4.loading import LoadedModel
-from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
+from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.session import DeepseekV4Session
 from models.errors import ModelError
 from models.protocols import KeepingModel
 from models.registry import load_model
 from tests.models.small import random_ids, session_of
+from tests.sessions import greedy_ids, held
 
 IDS = random_ids(400).numpy()
 CHUNK = 37
@@ -22,7 +24,7 @@ CHUNK = 37
 def read(session: DeepseekV4Session, until: int) -> None:
     """In chunks whose boundaries depend on the position alone."""
     while session.position < until:
-        session.extend(IDS[session.position : min(until, session.position + CHUNK)])
+        session.read(IDS[session.position : min(until, session.position + CHUNK)])
 
 
 def through_file(model: DeepseekV4, session: DeepseekV4Session, path: Path) -> DeepseekV4Session:
@@ -38,11 +40,11 @@ def test_a_restored_session_goes_on_bit_for_bit(small: DeepseekV4, tmp_path: Pat
     read(session, at)
     restored = through_file(small, session, tmp_path / "session.safetensors")
     assert restored.position == at
-    assert restored.cache_bytes() == session.cache_bytes()
+    assert held(restored) == held(session)
     for other in (session, restored):
         read(other, 390)
     assert torch.equal(restored.next_logits(), session.next_logits())
-    assert restored.generate(8) == session.generate(8)
+    assert greedy_ids(restored, 8) == greedy_ids(session, 8)
 
 
 @pytest.mark.parametrize("at", [130, 260])
@@ -77,7 +79,7 @@ def model() -> LoadedModel:
 def test_models_keep_their_own_sessions_only(model: LoadedModel, tmp_path: Path) -> None:
     assert isinstance(model, KeepingModel)
     session, path = model.session(), tmp_path / "session.safetensors"
-    session.extend([1, 2, 3])
+    session.read([1, 2, 3])
     model.save(session, path, {})
     restored, notes = model.restore(path)
     assert (restored.position, notes) == (3, {})
@@ -90,7 +92,7 @@ def test_models_keep_their_own_sessions_only(model: LoadedModel, tmp_path: Path)
 def test_a_torn_or_foreign_file_is_refused(model: LoadedModel, tmp_path: Path) -> None:
     path = tmp_path / "session.safetensors"
     session = model.session()
-    session.extend([1, 2, 3])
+    session.read([1, 2, 3])
     model.save(session, path, {})
     whole = path.read_bytes()
     for content in (b"", whole[:50], whole[:-10]):

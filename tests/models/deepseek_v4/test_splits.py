@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.deepseek_v4.model import DeepseekV4, DeepseekV4Session
+from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.session import DeepseekV4Session
 from tests.models.small import full_logits, random_ids, relative_difference, score_in_pieces
+from tests.sessions import greedy_ids
 
 IDS = random_ids(390)
 TOLERANCE = 2e-5
@@ -36,7 +38,7 @@ def test_many_pieces(small: DeepseekV4, sizes: list[int]) -> None:
 @pytest.mark.parametrize("chunk_size", [50, 128, 1000])
 def test_the_session_splits_long_calls_itself(small: DeepseekV4, chunk_size: int) -> None:
     session = DeepseekV4Session(small, chunk_size)
-    session.extend(IDS.numpy())
+    session.read(IDS.numpy())
     assert session.position == len(IDS)
     expected = full_logits(small, IDS)[-1]
     assert relative_difference(session.next_logits(), expected) < TOLERANCE
@@ -55,21 +57,21 @@ def test_small_query_blocks_give_the_same(
 def test_generated_tokens_are_the_greedy_ones_of_full_passes(small: DeepseekV4) -> None:
     ids = IDS[:126]  # the answer crosses the window's and the HCA entry's edge
     session = DeepseekV4Session(small)
-    session.extend(ids.numpy())
-    generated = session.generate(6)
+    session.read(ids.numpy())
+    generated = greedy_ids(session, 6)
     for token in generated:
         assert token == int(full_logits(small, ids)[-1].argmax())
         ids = torch.cat((ids, torch.tensor([token])))
     assert session.position == len(ids)
 
 
-def test_generation_stops_before_a_stop_id(small: DeepseekV4) -> None:
+def test_generation_stops_before_a_stop_text(small: DeepseekV4) -> None:
     session = DeepseekV4Session(small)
-    session.extend(IDS[:50].numpy())
-    unstopped = session.fork().generate(5)
-    stop = unstopped[2]
-    expected = unstopped[: unstopped.index(stop)]
-    assert session.generate(5, stop_ids={stop}) == expected
+    session.read(IDS[:50].numpy())
+    unstopped = greedy_ids(session.fork(), 5)
+    stop = f" {unstopped[2]}"
+    expected = unstopped[: unstopped.index(unstopped[2])]
+    assert greedy_ids(session, 5, stop) == expected
     assert session.position == 50 + len(expected)
 
 

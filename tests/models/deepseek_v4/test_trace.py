@@ -10,6 +10,7 @@ from models.deepseek_v4.indexer import Indexer, select
 from models.deepseek_v4.model import DeepseekV4
 from models.protocols import TracedSession
 from tests.models.small import BUILDS, GATHERED, random_ids, relative_difference, session_of
+from tests.sessions import held
 
 IDS = random_ids(400)
 
@@ -39,7 +40,7 @@ def test_ranks_are_those_of_the_entries_that_hold_the_token(
     gathered: DeepseekV4, seen: list[Tensor], at: int, wanted: int
 ) -> None:
     session = session_of(gathered)
-    session.extend(IDS[:at].numpy())
+    session.read(IDS[:at].numpy())
     seen.clear()
     trace = session.extend_traced(int(IDS[at]), wanted)
     assert not trace.in_window
@@ -60,7 +61,7 @@ def test_ranks_are_those_of_the_entries_that_hold_the_token(
 
 def test_the_window_is_exact(gathered: DeepseekV4) -> None:
     session = session_of(gathered)
-    session.extend(IDS[:299].numpy())
+    session.read(IDS[:299].numpy())
     window = GATHERED.sliding_window
     assert session.fork().extend_traced(int(IDS[299]), 300 - window).in_window
     assert not session.fork().extend_traced(int(IDS[299]), 299 - window).in_window
@@ -68,7 +69,7 @@ def test_the_window_is_exact(gathered: DeepseekV4) -> None:
 
 def test_a_token_whose_entry_is_not_closed_yet_has_no_rank(gathered: DeepseekV4) -> None:
     session = session_of(gathered)
-    session.extend(IDS[:299].numpy())
+    session.read(IDS[:299].numpy())
     assert session.extend_traced(int(IDS[299]), 299).selections  # its entry has just closed
     assert not session.extend_traced(int(IDS[300]), 300).selections
 
@@ -77,14 +78,14 @@ def test_tracing_changes_nothing(small: DeepseekV4) -> None:
     traced, plain = session_of(small), session_of(small)
     assert isinstance(traced, TracedSession)
     for session in (traced, plain):
-        session.extend(IDS[:299].numpy())
+        session.read(IDS[:299].numpy())
     traced.extend_traced(int(IDS[299]), 12)
-    plain.extend(IDS[299:300].numpy())
+    plain.read(IDS[299:300].numpy())
     assert relative_difference(traced.next_logits(), plain.next_logits()) == 0
-    assert traced.cache_bytes() == plain.cache_bytes()
+    assert held(traced) == held(plain)
 
 
 def test_the_uncompressed_twin_selects_nothing() -> None:
     session = session_of(BUILDS["uncompressed"]())
-    session.extend(IDS[:299].numpy())
+    session.read(IDS[:299].numpy())
     assert session.extend_traced(int(IDS[299]), 12).selections == ()

@@ -81,7 +81,7 @@ def test_forks_of_forks_read_entries_of_all_segments(
 
         session = session_of(small)
         for piece in IDS.split(90):
-            session.extend(piece.numpy())
+            session.read(piece.numpy())
             session = session.fork()
         return session.score(random_ids(40, seed=5).numpy())
 

@@ -85,7 +85,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder."""
     folder = tmp_path_factory.mktemp("cli")
     out = folder / "run"
-    command = [sys.executable, "-m", "niah.cli", "run", str(written(folder)), "--out", str(out)]
+    command = [sys.executable, "-m", "niah", "run", str(written(folder)), "--out", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{3 * QUESTIONS} rows" in done.stdout
@@ -460,7 +460,7 @@ def test_defaults_are_those_of_the_statistics() -> None:
 def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     config = written(tmp_path, lengths=[1024, 4096], depths=11)
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "niah.cli", "run", str(config), "--out", str(out)]
+    command = [sys.executable, "-m", "niah", "run", str(config), "--out", str(out)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     rows = out / "rows.jsonl"
     while process.poll() is None and not (rows.exists() and rows.stat().st_size):
@@ -488,7 +488,7 @@ def test_an_interrupt_that_a_library_swallows_still_stops_the_run() -> None:
 def test_the_command_line_reference_is_current() -> None:
     """`make docs` writes it anew."""
     written = subprocess.run(
-        [sys.executable, "-m", "typer", "niah.cli", "utils", "docs", "--name", "niah"],
+        [sys.executable, "-m", "typer", "niah.cli.main", "utils", "docs", "--name", "niah"],
         capture_output=True,
         text=True,
         check=True,

@@ -1,13 +1,11 @@
 """What a plan is said to cost: curves through measured points, and refusals in time."""
 
-import time
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from models.protocols import CacheBytes, Session, TokenIds
+from models.protocols import Decoding, Forks, Piece, Reply, Session, Usage
 from niah.errors import PlanError
 from niah.execution.estimate import (
     Curve,
@@ -16,10 +14,10 @@ from niah.execution.estimate import (
     check_memory,
     check_models,
     estimate,
+    estimate_arm,
     fit,
     measure,
 )
-from niah.execution.memory import SAMPLE_SECONDS
 from niah.sweep.planner import make_plan
 from tests.niah.fakes import RecallModel, sweep_of, tiny_materials
 
@@ -68,48 +66,43 @@ def test_an_estimate_covers_what_a_plan_computes(layout: str) -> None:
 
 @dataclass
 class HoldingSession:
-    """Holds `held` float64 a token; forks share them, copy them, or copy them once extended."""
+    """Holds `held` float64 a token; forks share them or copy them."""
 
-    forks: str
+    forks: Forks
     held: np.ndarray
     position: int = 0
 
-    def extend(self, ids: TokenIds) -> None:
+    def extend(self, piece: Piece) -> None:
         work = np.ones(WORK_BYTES // 8)
-        time.sleep(20 * SAMPLE_SECONDS)
-        rows = np.full((len(ids), self.held.shape[1]), work[0])
+        rows = np.full((len(piece.ids), self.held.shape[1]), work[0])
         self.held = np.concatenate([self.held, rows])
-        self.position += len(ids)
+        self.position += len(piece.ids)
 
     def fork(self) -> Session:
         held = self.held.copy() if self.forks == "copy" else self.held
         return HoldingSession(self.forks, held, self.position)
 
-    def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
-        if self.forks == "copy late":
-            self.held = self.held.copy()
-        return [0] * max_new_tokens
+    def generate(self, decoding: Decoding) -> Reply:
+        return Reply("", (0,) * decoding.max_new_tokens, "length")
 
-    def cache_bytes(self) -> CacheBytes:
-        return CacheBytes(full=self.held.nbytes)
+    def usage(self) -> Usage:
+        return Usage(0.001 * self.position, cache_bytes={"full": self.held.nbytes})
 
 
 class HoldingModel(RecallModel):
     """A model of known appetite."""
 
-    def __init__(self, forks: str, width: int) -> None:
-        super().__init__()
-        self.forks, self.width = forks, width
+    def __init__(self, forks: Forks, width: int) -> None:
+        super().__init__(forks=forks)
+        self.width = width
 
     def session(self) -> Session:
         return HoldingSession(self.forks, np.empty((0, self.width)))
 
 
 @pytest.mark.parametrize("width", [8, 256])
-@pytest.mark.parametrize(("forks", "copies"), [("share", 0), ("copy", 1), ("copy late", 1)])
-def test_a_fork_that_copies_is_told_from_one_that_shares(
-    forks: str, copies: int, width: int
-) -> None:
+@pytest.mark.parametrize(("forks", "copies"), [("share", 0), ("copy", 1)])
+def test_a_fork_that_copies_costs_its_past(forks: Forks, copies: int, width: int) -> None:
     curve = measure(HoldingModel(forks, width), 2048, 256)
     assert curve.fork_copies == bool(copies)
     plan = make_plan(sweep_of(lengths=[1024], depths=[0.5]), tiny_materials(20_000))
@@ -118,8 +111,15 @@ def test_a_fork_that_copies_is_told_from_one_that_shares(
     assert 1 + copies < share < 1.5 + copies  # half for the question and the tokens' ids
 
 
+def test_a_server_is_not_measured() -> None:
+    plan = make_plan(sweep_of(), tiny_materials())
+    assert estimate_arm(plan, RecallModel(forks="resend", fails_after=0)) is None
+    check_memory({"remote": None}, 0.001)
+
+
 def test_what_is_held_only_while_reading_counts_as_work() -> None:
     curve = measure(HoldingModel("share", 8), 1024, 256)
+    assert curve.work_bytes is not None
     assert curve.work_bytes >= 0.8 * WORK_BYTES
     needs = Estimate(1.0, 10**8, curve.work_bytes)
     check_memory({"dense": needs}, (needs.memory_bytes + 1) / 1e9)
@@ -141,3 +141,10 @@ def test_a_prompt_beyond_a_models_positions_is_refused() -> None:
     with pytest.raises(PlanError, match=r"arm dense \(recall\) has positions for 1024"):
         check_models(plan, {"dense": RecallModel(max_position=1024)})
     check_models(plan, {"dense": RecallModel(max_position=1100)})
+    check_models(plan, {"dense": RecallModel(max_position=None, vocab_size=None)})
+
+
+def test_a_model_without_the_ids_of_a_needle_is_refused() -> None:
+    plan = make_plan(sweep_of(), tiny_materials())
+    with pytest.raises(PlanError, match=r"dense .* knows 100 token ids, but needles and questions"):
+        check_models(plan, {"dense": RecallModel(vocab_size=100)})

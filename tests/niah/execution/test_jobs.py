@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from haystacks.compressibility import compression_ratio
+from haystacks.tokenizer import BUNDLED_FILE, BUNDLED_NAME
+from models.protocols import Decoding, Piece, TokenizerRef
 from niah.errors import NiahError
+from niah.execution.ask import with_total
 from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
 from niah.execution.loading import Bench, load_bench
 from niah.runs.store import Row, read_rows
-from niah.sweep.config import Sweep
+from niah.sweep.config import Arm, Sweep
 from niah.sweep.planner import Materials, make_plan
 from niah.sweep.prompts import build_context
 from tests.niah.fakes import RecallModel, fake_bench, sweep_of, tiny_materials
@@ -85,13 +88,12 @@ def test_reuse_gives_the_answers_of_cold_prompts(tmp_path: Path, layout: str) ->
         prompt = build_context(stream, materials().corpora["tiny"], sweep.layout).prompt(trial)
         for arm, model in bench.models.items():
             session = model.session()
-            session.extend(prompt)
-            cache_bytes = session.cache_bytes().as_dict()
-            full_stop = materials().tokenizer.encode(".")
-            answer_ids = session.generate(trial.max_new_tokens, full_stop)
-            answer = materials().tokenizer.decode(answer_ids)
+            decode = materials().tokenizer.decode
+            session.extend(Piece(prompt, decode))
+            cache_bytes = with_total(session.usage().cache_bytes)
+            reply = session.generate(Decoding(trial.max_new_tokens, decode, ("\n", ".")))
             row = warm.pop((arm, trial.pair))
-            assert (row["answer"], row["cache_bytes"]) == (answer, cache_bytes)
+            assert (row["answer"], row["cache_bytes"]) == (reply.text, cache_bytes)
     assert not warm
 
 
@@ -203,21 +205,40 @@ def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(tmp_path: Path
     assert len(lines) == len(whole) == len({json.loads(line)["key"] for line in lines})
 
 
-def test_arms_that_read_different_tokens_are_refused() -> None:
+def saved_tokenizer(folder: Path, **options: str) -> str:
+    """The bundled tokenizer in transformers' layout; its name for `load_tokenizer`."""
+    transformers = pytest.importorskip("transformers")
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(BUNDLED_FILE), **options)
+    fast.save_pretrained(folder)
+    return f"hf:{folder}"
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_arms_read_the_same_tokens_whatever_their_tokenizers_are_called(
+    tmp_path: Path, same: bool
+) -> None:
+    options = {} if same else {"eos_token": "<e>"}
+    names = {
+        "dense": saved_tokenizer(tmp_path / "one"),
+        "sparse": saved_tokenizer(tmp_path / "two", **options),
+    }
+
+    def load(arm: Arm, _: Sweep) -> RecallModel:
+        return RecallModel(tokenizer=TokenizerRef(names[arm.name]))
+
     sweep = sweep_of(corpora="kjv")
-
-    def load(arm: object, _: Sweep) -> RecallModel:
-        return RecallModel(tokenizer_name=str(getattr(arm, "name", "")))
-
-    with pytest.raises(NiahError, match="dense reads dense, sparse reads sparse"):
-        load_bench(sweep, load)
+    if same:
+        assert load_bench(sweep, load).materials.tokenizer.name == names["dense"]
+    else:
+        with pytest.raises(NiahError, match=r"dense reads hf:.*one, sparse reads hf:.*two"):
+            load_bench(sweep, load)
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"tokenizer_fingerprint": "0" * 16}, "was trained with tokenizer 0000"),
-        ({"vocab_size": 100}, "knows 100 token ids, fewer than the 2048"),
+        ({"tokenizer": TokenizerRef(BUNDLED_NAME, "0" * 16)}, "was trained with tokenizer 0000"),
+        ({"tokenizer": None}, "no arm says which tokenizer"),
     ],
 )
 def test_a_model_that_does_not_fit_its_tokenizer_is_refused(

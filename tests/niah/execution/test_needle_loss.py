@@ -1,18 +1,18 @@
 """Where a needle was lost: the token at which an answer left the text, and the verdict."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from haystacks.tokenizer import BUNDLED_NAME, load_tokenizer
-from models.protocols import Selection, Session, TokenIds, Trace
+from models.protocols import Decoding, Reply, Selection, Session, Trace
 from niah.execution.ask import Runner
 from niah.execution.needle_loss import find_deviation, lost_by, value_start
 from niah.sweep.planner import make_plan
 from niah.sweep.trials import Trial
 from tests.niah.fakes import RecallModel, RecallSession, sweep_of, tiny_materials
+from tests.sessions import piece
 
 TOKENIZER = load_tokenizer(BUNDLED_NAME)
 
@@ -77,12 +77,11 @@ class BlindSession(RecallSession):
     def fork(self) -> Session:
         return BlindSession(self.model, self.chunks, self.position)
 
-    def generate(self, max_new_tokens: int, stop_ids: Collection[int] = ()) -> list[int]:
-        return TOKENIZER.encode(" I do not know")
+    def generate(self, decoding: Decoding) -> Reply:
+        return Reply(" I do not know", tuple(TOKENIZER.encode(" I do not know")))
 
     def extend_traced(self, token_id: int, wanted: int) -> Trace:
-        ids: TokenIds = [token_id]
-        self.extend(ids)
+        self.extend(piece([token_id]))
         asked.append((self.position, wanted))
         return Trace(False, (Selection(2, 70, 100, False),))
 

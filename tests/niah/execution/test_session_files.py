@@ -10,21 +10,23 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from models.deepseek_v4.model import DeepseekV4Session
+from models.deepseek_v4.session import DeepseekV4Session
 from models.protocols import KeepingModel
 from models.registry import load_model
 from niah.execution.ask import CHECKPOINTS
 from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
 from niah.execution.loading import Bench
 from niah.execution.session_files import Keeper
-from niah.execution.timed_session import Timeline
+from niah.execution.timed_session import NOTHING, Spent
 from niah.runs.store import Row, read_rows
 from niah.sweep.config import Arm, Sweep
 from niah.sweep.planner import make_plan
 from tests.niah.fakes import sweep_of, tiny_materials
+from tests.sessions import spelled
 
 ROOT = Path(__file__).parents[3]
 ALWAYS = 1e-9  # minutes: after every chunk
@@ -150,7 +152,9 @@ def test_a_file_that_does_not_fit_is_left_aside(
     with caplog.at_level(logging.WARNING):
         rows = carry_out(tmp_path / "run", sweep())
     assert answers(rows) == whole
-    (warning,) = [r.getMessage() for r in caplog.records if "left aside" in r.getMessage()]
+    (warning,) = [
+        r.getMessage() for r in caplog.records if "saved session ignored" in r.getMessage()
+    ]
     assert str(kept) in warning
 
 
@@ -177,7 +181,7 @@ def test_a_question_that_failed_is_asked_again_at_its_place(
     assert [row["outcome"] for row in read_rows(tmp_path / "run")].count("error") == 1
     with caplog.at_level(logging.WARNING):
         rows = carry_out(tmp_path / "run", sweep())
-    assert "a question before it is still to be asked" in caplog.text
+    assert "a failed question before it is asked again" in caplog.text
     assert answers(rows) == whole
 
 
@@ -224,19 +228,23 @@ def test_time_spent_before_the_kill_counts(tmp_path: Path) -> None:
     assert isinstance(model, KeepingModel)
     now = [0.0]
     keeper = Keeper(tmp_path / "kept" / "x.safetensors", model, 3.0, clock=lambda: now[0])
-    before = keeper.begin(64, lambda _: None, at_most=3)
-    before.session.extend([1, 2, 3])
-    before.tokens, before.seconds, before.total_seconds = 3, 1.25, 7.5
+    before = keeper.begin(spelled, 64, lambda _: None, at_most=3)
+    before.earlier, before.taken = Spent(4, 7.5), Spent(2, 6.25)
+    before.advance(np.array([1, 2, 3]))
+    spent = before.untaken
+    assert (spent.tokens, before.total.tokens) == (5, 7)
+    assert spent.seconds > 1.25
     now[0] = 179.0
     keeper.after_chunk(before)
     assert not keeper.path.exists()
     now[0] = 180.0
     keeper.after_chunk(before)
     read: list[int] = []
-    after = Keeper(keeper.path, model, 3.0).begin(64, read.append, at_most=3)
-    assert isinstance(after, Timeline)
-    assert (after.session.position, after.tokens, after.seconds) == (3, 3, 1.25)
-    assert after.total_seconds == 7.5
+    after = Keeper(keeper.path, model, 3.0).begin(spelled, 64, read.append, at_most=3)
+    assert after.session.position == 3
+    assert after.total == before.total
+    assert after.take() == spent
+    assert after.untaken == NOTHING
     assert read == [3]
     keeper.forget()
     assert list(tmp_path.iterdir()) == []
@@ -248,7 +256,7 @@ def test_sigkill_in_the_middle_of_a_prefill(tmp_path: Path) -> None:
 
     def run(name: str, minutes: float) -> list[str]:
         config.write_text(yaml.safe_dump(fields | {"checkpoint_minutes": minutes}))
-        return [sys.executable, "-m", "niah.cli", "run", str(config), "--out", str(tmp_path / name)]
+        return [sys.executable, "-m", "niah", "run", str(config), "--out", str(tmp_path / name)]
 
     subprocess.run(run("whole", 0), cwd=ROOT, check=True, capture_output=True)
     process = subprocess.Popen(run("killed", ALWAYS), cwd=ROOT, stdout=-3, stderr=-3)

@@ -1,0 +1,154 @@
+"""One timeline of tokens with the caches of all layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.decoding import greedy, log_probability
+from models.deepseek_v4.cache import LayerCache, total_bytes
+from models.deepseek_v4.config import CSA
+from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.session_files import State, layer_caches, layer_tensors
+from models.deepseek_v4.trace import Watch
+from models.devices import Stopwatch
+from models.protocols import Decoding, Piece, Reply, TokenIds, Trace, Usage
+
+
+class DeepseekV4Session:
+    """Implements `TracedSession`. Any split of the tokens gives the same answers."""
+
+    def __init__(self, model: DeepseekV4, chunk_size: int = 1024) -> None:
+        self._model = model
+        self._chunk_size = chunk_size
+        self._caches = [LayerCache() for _ in model.config.layer_types]
+        self._position = 0
+        self._last: Tensor | None = None  # final state of the newest token, [1, 1, D]
+        self._clock = Stopwatch(model.device)
+        self._failure: str | None = None
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    def extend(self, piece: Piece) -> None:
+        with self._clock.timing("prefill"):
+            self.read(piece.ids)
+
+    def fork(self) -> DeepseekV4Session:
+        self._refuse_broken()
+        child = DeepseekV4Session(self._model, self._chunk_size)
+        child._caches = [cache.fork() for cache in self._caches]
+        child._position = self._position
+        child._last = self._last
+        return child
+
+    def generate(self, decoding: Decoding) -> Reply:
+        self.next_logits()  # refuses an empty session
+        gold_logprob = None
+        if decoding.gold_ids:
+            with self._clock.timing("gold"):
+                gold_logprob = log_probability(self.fork(), decoding.gold_ids)
+        with self._clock.timing("decode"):
+            return greedy(self, decoding)._replace(gold_logprob=gold_logprob)
+
+    def usage(self) -> Usage:
+        clock = self._clock
+        held = total_bytes(self._caches).as_dict()
+        del held["total"]
+        return Usage(clock.prefill, clock.decode, clock.gold, held)
+
+    def read(self, ids: TokenIds) -> None:
+        """Consume token ids."""
+        tokens = self._checked(ids)
+        for chunk in tokens.split(self._chunk_size) if len(tokens) else ():
+            self._last = self._advance(chunk)[:, -1:].clone()
+
+    def step(self, token: int) -> None:
+        """Consume one token."""
+        self.read([token])
+
+    @torch.no_grad()
+    def next_logits(self) -> Tensor:
+        """Logits [V] of the token after the last one."""
+        self._refuse_broken()
+        if self._last is None:
+            raise ValueError("generate: the session is empty, extend it with at least one token")
+        logits: Tensor = self._model.lm_head(self._last)
+        return logits.flatten()
+
+    def score(self, ids: TokenIds) -> Tensor:
+        """Consume `ids`; logits [S, V] after each of them."""
+        chunks = self._checked(ids).split(self._chunk_size)
+        with torch.no_grad():
+            states = torch.cat([self._advance(chunk) for chunk in chunks], dim=1)
+            self._last = states[:, -1:].clone()
+            logits: Tensor = self._model.lm_head(states)
+        return logits[0]
+
+    def extend_traced(self, token_id: int, wanted: int) -> Trace:
+        """Extend by one token, and say how each CSA layer ranked the entries with token `wanted`.
+
+        A layer that has closed no entry with it yet is left out.
+        """
+        config = self._model.config
+        selecting = [i for i, kind in enumerate(config.layer_types) if kind == CSA]
+        watches = [Watch(i, wanted, config.index_topk) for i in selecting]
+        for watch in watches:
+            self._caches[watch.layer].watch = watch
+        self.step(token_id)
+        for watch in watches:
+            self._caches[watch.layer].watch = None
+        seen = tuple(watch.seen for watch in watches if watch.seen)
+        return Trace(self.position - wanted <= config.sliding_window, seen)
+
+    def state(self, notes: Mapping[str, str]) -> State:
+        """What `session_files.save` writes; shares the session's memory."""
+        last = {} if self._last is None else {"last": self._last}
+        return State(self._position, layer_tensors(self._caches) | last, dict(notes))
+
+    @classmethod
+    def restored(cls, model: DeepseekV4, state: State) -> DeepseekV4Session:
+        """The session that `state` was taken of."""
+        session = cls(model)
+        session._caches = layer_caches(state.tensors, len(session._caches))
+        session._position = state.position
+        session._last = state.tensors.get("last")
+        return session
+
+    @torch.no_grad()
+    def _advance(self, chunk: Tensor) -> Tensor:
+        """A failure in here leaves some layers a chunk ahead of others."""
+        with self._breaking():
+            ids = chunk[None].to(self._model.device)
+            states = self._model.hidden(ids, start=self._position, caches=self._caches)
+            self._position += len(chunk)
+        return states
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        self._refuse_broken()
+        try:
+            yield
+        except BaseException as error:
+            self._failure = f"{type(error).__name__}: {error}"
+            raise
+
+    def _refuse_broken(self) -> None:
+        if self._failure is not None:
+            raise ValueError(f"the session failed before and cannot go on: {self._failure}")
+
+    def _checked(self, ids: TokenIds | Sequence[int]) -> Tensor:
+        tokens = torch.from_numpy(np.array(ids, dtype=np.int64))  # a copy: it may be read-only
+        vocab, limit = self._model.config.vocab_size, self._model.config.max_position_embeddings
+        if len(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= vocab):
+            raise ValueError(f"ids: token ids must lie in 0..{vocab - 1}")
+        if self._position + len(tokens) > limit:
+            raise ValueError(
+                f"ids: {self._position} + {len(tokens)} tokens exceed max_position {limit}"
+            )
+        return tokens
