@@ -1,6 +1,6 @@
-"""Owns the sweep's configuration: what a YAML file may say, and the one line on what is wrong.
+"""The sweep's configuration: what a YAML file may say, and one line for what is wrong.
 
-Knows nothing of models, corpora or families beyond their names; `plan.py` checks those.
+Models, corpora and families are names here; `planner` and `execution` check that they exist.
 """
 
 import re

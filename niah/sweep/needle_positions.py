@@ -1,6 +1,6 @@
-"""Owns where the pieces of a fact are wanted in a context, given a depth and a phase.
+"""Computes the token positions of a fact's pieces for a depth and a phase.
 
-Works on integers alone; what else stands in the context is the concern of `pack.py`.
+Other needles of the context are not considered here; `stream_packing` does that.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,7 @@
-"""Owns the way from a sweep to its streams: the grid of cells, their facts, their positions.
-
-Knows texts only by their tokens and length, and no model. Packing itself is `pack.py`.
-"""
+"""Turns a sweep into streams: draws a fact for each cell, places it, packs and places streams."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -14,13 +11,14 @@ from haystacks.corpora.registry import Corpus
 from haystacks.needles.registry import Fact, Family
 from haystacks.tokenizer import Tokenizer
 from niah.errors import PlanError
-from niah.sweep.config import Control, Phase, Sweep, Templates
+from niah.sweep.config import Sweep
+from niah.sweep.grid import Cell, cells
 from niah.sweep.needle_positions import aim
 from niah.sweep.stream_packing import Item, pack
 from niah.sweep.trials import Plan, Stream, Trial, pair_identity, stream_identity
 
 ANSWER_MARGIN = 8  # tokens after the gold answer, so that what follows it can be judged
-MAX_DRAWS = 1000  # of a fact whose key and values are new
+MAX_DRAWS = 100  # of a fact whose key and values are new
 
 
 @dataclass(frozen=True)
@@ -30,19 +28,6 @@ class Materials:
     tokenizer: Tokenizer
     corpora: Mapping[str, Corpus]
     families: Mapping[str, Family]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A place in the grid, before a fact is drawn for it."""
-
-    family: str
-    templates: Templates
-    requested_length: int
-    length: int
-    depth: float | None
-    residue: int = 0
-    control: Control | None = None
 
 
 def make_plan(sweep: Sweep, materials: Materials) -> Plan:
@@ -83,32 +68,6 @@ def plan_repeat(sweep: Sweep, materials: Materials, corpus: str, repeat: int) ->
     groups = stream_groups(trials, sweep) if sweep.layout == "stream" else [isolated(trials, sweep)]
     text = materials.corpora[corpus]
     return [place_stream(sweep, group, text, repeat, index) for index, group in enumerate(groups)]
-
-
-def cells(sweep: Sweep) -> Iterator[Cell]:
-    """Every cell of the grid, then the controls."""
-    kinds = list(product(sweep.families, sweep.templates))
-    lengths = [
-        (requested, length)
-        for requested in sweep.lengths
-        for length in at_residues(requested, sweep.length_phase)
-    ]
-    residues = sweep.needle_phase.residues if sweep.needle_phase else (0,)
-    for (family, templates), (requested, length) in product(kinds, lengths):
-        for depth, residue in product(sweep.depths, residues):
-            yield Cell(family, templates, requested, length, depth, residue)
-        if "no_needle" in sweep.controls:
-            yield Cell(family, templates, requested, length, None, control="no_needle")
-    if "question_only" in sweep.controls:
-        for family, templates in kinds:
-            yield Cell(family, templates, 0, 0, None, control="question_only")
-
-
-def at_residues(length: int, phase: Phase | None) -> list[int]:
-    """The lengths from `length` on, less than a modulus longer, with the wanted residues."""
-    if phase is None:
-        return [length]
-    return [length + (residue - length) % phase.modulus for residue in phase.residues]
 
 
 def draw_fact(

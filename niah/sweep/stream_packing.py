@@ -1,26 +1,26 @@
-"""Owns the stream layout: which questions share a stream, and at which tokens their needles start.
+"""Packs questions into streams: which share one, and at which tokens their needles start.
 
-Works on integers and opaque claims; knows nothing of texts, models or what a needle says.
-
-A question of length L forks its stream at the cut L - (question tokens). In a stream
+Works on integers and opaque claims. A question of length L forks its stream at the cut
+L - (question tokens). In a stream
 
 - no two questions have a claim in common: one would answer the other;
 - the needles before any cut are at most `max_share` of its tokens, a single fact excepted;
 - no needle straddles a cut, so that no prompt ends in half a needle.
 
-A needle whose wanted start is taken slides to the nearest free one of the same phase, but not so
-far that it would stand at another depth: rather it goes to another stream.
+A needle whose wanted start is taken slides to the nearest free start of the same phase. The slide
+is bounded, so that the needle keeps its depth; beyond the bound it goes to another stream.
 """
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from niah.sweep.free_starts import Obstacles, Span, free_start
+from niah.sweep.needle_budget import Budget
+
 MIN_SLIDE = 64  # tokens
 SLIDE_SHARE = 1 / 100  # of the context: far below the step of any depth grid
-
-Span = tuple[int, int]  # tokens [start, end)
 
 
 class Group(NamedTuple):
@@ -69,22 +69,25 @@ class Item:
 
 @dataclass
 class Draft:
-    """A stream being filled: its items (by index) with their starts, its cuts, spans, claims."""
+    """A stream being filled: its items (by index) with their starts, and what they take up.
 
+    `spans` are the planted pieces and `cuts` the items' cuts, each in order.
+    """
+
+    budget: Budget
     placed: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    cuts: list[int] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
-    facts: list[tuple[int, int]] = field(default_factory=list)  # (first start, tokens)
     claims: set[str] = field(default_factory=set)
+    spans: list[Span] = field(default_factory=list)
+    cuts: list[int] = field(default_factory=list)
 
-    def starts_for(self, item: Item, max_share: float) -> tuple[int, ...] | None:
+    def starts_for(self, item: Item) -> tuple[int, ...] | None:
         """Where `item` fits, or None; changes nothing."""
-        if not self.claims.isdisjoint(item.claims):
+        if not self._budget_holds(item):
             return None
-        if any(start < item.cut < end for start, end in self.spans):
+        if not self.claims.isdisjoint(item.claims) or self._straddles(item.cut):
             return None
         starts = self._free_starts(item)
-        if starts is None or not self._share_holds(item, starts, max_share):
+        if starts and not self.budget.allows_fact(min(starts), item.tokens):
             return None
         return starts
 
@@ -94,70 +97,63 @@ class Draft:
         insort(self.cuts, item.cut)
         for start, size in zip(starts, item.sizes, strict=True):
             insort(self.spans, (start, start + size))
-        if starts:
-            self.facts.append((min(starts), item.tokens))
+        self.budget.add(item.cut, min(starts, default=None), item.tokens)
+
+    def _budget_holds(self, item: Item) -> bool:
+        """Whether the needles keep to their share with `item`, as far as its cut says."""
+        if not item.sizes:
+            return self.budget.allows_cut(item.cut)
+        return not self.budget.is_spent(item.cut, item.tokens)
+
+    def _straddles(self, cut: int) -> bool:
+        """Whether a planted piece would be cut in two."""
+        before = bisect_left(self.spans, (cut,))
+        return before > 0 and self.spans[before - 1][1] > cut
 
     def _free_starts(self, item: Item) -> tuple[int, ...] | None:
         # Alone, an item stands as near as its pieces allow: no other stream would have it nearer.
         slide = max_slide(item) if self.placed else item.cut
+        starts: list[int] = []
         taken: list[Span] = []
         for group in item.groups(slide):
-            spans = self._group_spans(group, item.cut, taken)
-            if spans is None:
+            found = self._group_starts(group, item.cut, taken)
+            if found is None:
                 return None
-            taken += spans
-        return tuple(start for start, _ in taken)
+            starts += found
+            for start, size in zip(found, group.sizes, strict=True):
+                insort(taken, (start, start + size))
+        return tuple(starts)
 
-    def _group_spans(self, group: Group, cut: int, taken: Sequence[Span]) -> list[Span] | None:
-        """Where a group fits beside what is `taken` already by its own item."""
-        latest = self._latest(group, cut, taken)
+    def _group_starts(self, group: Group, cut: int, taken: Sequence[Span]) -> list[int] | None:
+        """Where a group fits beside what its own item has `taken` already."""
+        obstacles = Obstacles((self.spans, taken), self.cuts)
+        latest = latest_free(group, cut, obstacles)
         if latest is None:
             return None
-        spans: list[Span] = []
+        starts: list[int] = []
         first = 0
         for size, want, last in zip(group.sizes, group.wanted, latest, strict=True):
-            slides = slid(want, first, last, group.modulus, group.slide)
-            start = next((s for s in slides if self._is_free(s, s + size, taken)), None)
+            start = free_start(obstacles, size, want, first, last, group.modulus, group.slide)
             if start is None:
                 return None
-            spans.append((start, start + size))
+            starts.append(start)
             first = start + size
-        return spans
-
-    def _latest(self, group: Group, cut: int, taken: Sequence[Span]) -> list[int] | None:
-        """The last start of each piece that leaves room for those behind it."""
-        latest: list[int] = []
-        end = cut
-        for size, want in zip(reversed(group.sizes), reversed(group.wanted), strict=True):
-            last = end - size
-            slides = slid(last - (last - want) % group.modulus, 0, last, group.modulus, cut)
-            start = next((s for s in slides if self._is_free(s, s + size, taken)), None)
-            if start is None:
-                return None
-            latest.append(start)
-            end = start
-        return latest[::-1]
-
-    def _is_free(self, start: int, end: int, taken: Sequence[Span]) -> bool:
-        if any(start < other_end and other < end for other, other_end in taken):
-            return False
-        after = bisect_left(self.spans, (start, start))
-        if after < len(self.spans) and self.spans[after][0] < end:
-            return False
-        if after and self.spans[after - 1][1] > start:
-            return False
-        cut = bisect_right(self.cuts, start)
-        return cut == len(self.cuts) or self.cuts[cut] >= end
-
-    def _share_holds(self, item: Item, starts: Sequence[int], max_share: float) -> bool:
-        facts = [*self.facts, (min(starts), item.tokens)] if starts else self.facts
-        return all(share_holds(facts, cut, max_share) for cut in {*self.cuts, item.cut})
+        return starts
 
 
-def share_holds(facts: Sequence[tuple[int, int]], cut: int, max_share: float) -> bool:
-    """Whether the facts that begin before `cut` are one at most, or few enough tokens."""
-    before = [tokens for start, tokens in facts if start < cut]
-    return len(before) <= 1 or sum(before) <= max_share * cut
+def latest_free(group: Group, cut: int, obstacles: Obstacles) -> list[int] | None:
+    """The last start of each piece that leaves room for those behind it."""
+    latest: list[int] = []
+    end = cut
+    for size, want in zip(reversed(group.sizes), reversed(group.wanted), strict=True):
+        last = end - size
+        wanted = last - (last - want) % group.modulus
+        start = free_start(obstacles, size, wanted, 0, last, group.modulus, cut)
+        if start is None:
+            return None
+        latest.append(start)
+        end = start
+    return latest[::-1]
 
 
 def max_slide(item: Item) -> int:
@@ -167,21 +163,6 @@ def max_slide(item: Item) -> int:
     different depths, and a sweep over the phase would show the depth.
     """
     return max(MIN_SLIDE, int(item.cut * SLIDE_SHARE))
-
-
-def slid(wanted: int, first: int, last: int, modulus: int, limit: int) -> Iterator[int]:
-    """Starts within [first, last] of `wanted`'s residue, nearest first, at most `limit` away."""
-    low, high = max(first, wanted - limit), min(last, wanted + limit)
-    # A wanted start outside the range is counted from its nearest neighbour inside.
-    nearest = wanted
-    if wanted > high:
-        nearest -= -(-(wanted - high) // modulus) * modulus
-    if wanted < low:
-        nearest += -(-(low - wanted) // modulus) * modulus
-    for step in range(0, high - low + 1, modulus):
-        for start in (nearest + step, nearest - step) if step else (nearest,):
-            if low <= start <= high:
-                yield start
 
 
 def pack(items: Sequence[Item], max_share: float) -> list[dict[int, tuple[int, ...]]]:
@@ -195,23 +176,27 @@ def pack(items: Sequence[Item], max_share: float) -> list[dict[int, tuple[int, .
     """
     drafts: list[Draft] = []
     for index in sorted(range(len(items)), key=lambda i: (-items[i].length, items[i].cut)):
-        draft, starts = _first_fit(drafts, items[index], max_share)
-        if starts is None:
-            draft = Draft()
+        item = items[index]
+        draft, starts = first_fit(drafts, item) or alone(item, max_share)
+        draft.add(index, item, starts)
+        if len(draft.placed) == 1:
             drafts.append(draft)
-            starts = draft.starts_for(items[index], max_share)
-            if starts is None:
-                need = items[index].tokens
-                raise ValueError(f"{need} needle tokens in a context of {items[index].cut}")
-        draft.add(index, items[index], starts)
     return [draft.placed for draft in drafts]
 
 
-def _first_fit(
-    drafts: Sequence[Draft], item: Item, max_share: float
-) -> tuple[Draft, tuple[int, ...] | None]:
+def first_fit(drafts: Sequence[Draft], item: Item) -> tuple[Draft, tuple[int, ...]] | None:
+    """The first stream that takes `item`, with the starts of its pieces."""
     for draft in drafts:
-        starts = draft.starts_for(item, max_share)
+        starts = draft.starts_for(item)
         if starts is not None:
             return draft, starts
-    return Draft(), None
+    return None
+
+
+def alone(item: Item, max_share: float) -> tuple[Draft, tuple[int, ...]]:
+    """A new stream for `item`, with the starts of its pieces."""
+    draft = Draft(Budget(max_share))
+    starts = draft.starts_for(item)
+    if starts is None:
+        raise ValueError(f"{item.tokens} needle tokens in a context of {item.cut}")
+    return draft, starts

@@ -1,7 +1,4 @@
-"""Owns the planned experiment as immutable values: a question, the stream it is put to, the plan.
-
-Knows nothing of how they were laid out or of any model.
-"""
+"""The planned experiment as immutable values: a question, its stream, the whole plan."""
 
 import hashlib
 import json

@@ -1,5 +1,6 @@
 """From a sweep to prompts: exact lengths, needles where the plan says, nothing twice."""
 
+import time
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -271,6 +272,20 @@ def test_a_heatmap_costs_a_fifteenth_of_its_cells(shortest: int, max_needle_shar
     sweep = sweep_of(lengths=lengths, depths=11, max_needle_share=max_needle_share)
     plan = make_plan(sweep, tiny_materials(lengths[-1] + 10_000))
     assert plan.computed_tokens * 15 <= plan.prompt_tokens
+
+
+def test_many_questions_are_planned_soon() -> None:
+    """1,212 in one repeat took 22 s of a processor that now needs less than 1."""
+    sweep = sweep_of(
+        families=["single_number", "multi_key"],
+        lengths=[1024 << i for i in range(6)],
+        depths=101,
+        repeats=1,
+    )
+    corpus = tiny_materials(40_000)
+    began = time.process_time()
+    assert make_plan(sweep, corpus).questions == 1212
+    assert time.process_time() - began < 4
 
 
 def test_totals_are_the_sums_of_what_is_read() -> None:

@@ -4,9 +4,8 @@ from itertools import pairwise
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
-from niah.sweep.stream_packing import Item, max_slide, pack, slid
+from niah.sweep.stream_packing import Item, max_slide, pack
 from tests.niah.strategies import grids, shares
 
 
@@ -85,22 +84,6 @@ def test_the_rest_keeps_its_order_where_it_has_one(items: list[Item], max_share:
         for index, starts in placed.items():
             rest = starts[items[index].num_ordered :]
             assert not items[index].rest_in_order or list(rest) == sorted(rest)
-
-
-@given(
-    st.integers(-50, 300), st.integers(0, 99), st.integers(100, 200), st.sampled_from((1, 4, 128))
-)
-def test_slides_are_near_first_and_within_bounds(
-    wanted: int, first: int, last: int, modulus: int
-) -> None:
-    starts = list(slid(wanted, first, last, modulus, 64))
-    assert all(first <= start <= last and (start - wanted) % modulus == 0 for start in starts)
-    assert len(set(starts)) == len(starts)
-    assert all(abs(start - wanted) <= 64 for start in starts)
-    in_reach = range(max(first, wanted - 64), min(last, wanted + 64) + 1)
-    assert sorted(starts) == [start for start in in_reach if (start - wanted) % modulus == 0]
-    distances = [abs(start - wanted) for start in starts]
-    assert distances == sorted(distances)
 
 
 def test_a_free_start_is_taken_as_wanted() -> None:
