@@ -129,8 +129,7 @@ def test_the_needle_is_a_family_like_the_others(templates: TemplateSplit) -> Non
     keys: dict[ValueSplit, set[str]] = {"train": set(), "eval": set()}
     for split, seen in keys.items():
         for fact in Locker().make_many(np.random.default_rng(0), 50, split, templates):
-            statement = fact.question.partition("?")[2]
-            assert fact.pieces == (f"{statement} {fact.gold[0]}.",)
+            assert fact.pieces == (f"{fact.statement} {fact.gold[0]}.",)
             assert fact.template.startswith(templates)
             seen.add(fact.key)
     assert keys["train"].isdisjoint(keys["eval"])

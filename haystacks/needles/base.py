@@ -1,8 +1,4 @@
-"""What a planted fact is, and what a family of such facts does.
-
-Owns the shape of a fact and the drawing of many distinct ones. Knows nothing about tokens,
-positions or models: a fact is text.
-"""
+"""Defines a planted fact (text only) and a family of facts, and draws many distinct facts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -32,17 +28,20 @@ class Fact:
     where a line is planted, with a newline) and is complete in itself. `distractor_pieces` are
     planted too, anywhere (at increasing positions if `distractors_in_order`: a chain is a rival
     only where it can be followed), and must not change the answer; `distractor_keys` are the keys
-    they speak of. `question` follows the context: it ends with the statement up to, but excluding,
-    the value and the space before it, so that the right continuation is a space and the gold.
-    `gold` has one value unless `answer_mode` asks for all. A value holds no space. `distractors`
-    are other values in the pieces, which a confused model may give. `template` names the wording,
-    e.g. "trained/3".
+    they speak of. `ask` follows the context: the question alone. `statement` follows `ask`: it
+    repeats the planted sentence up to, but excluding, the value and the space before it, so that
+    the right continuation is a space and the gold (RULER's answer prefix, arXiv:2404.06654). Each
+    begins with a space or a newline; a `statement` may be empty. `gold` has one value unless
+    `answer_mode` asks for all. A value holds no space, except in the families of a user's file.
+    `distractors` are other values in the pieces, which a confused model may give. `template` names
+    the wording, e.g. "trained/3".
     """
 
     family: str
     key: str
     pieces: tuple[str, ...]
-    question: str
+    ask: str
+    statement: str
     gold: tuple[str, ...]
     distractors: tuple[str, ...] = ()
     answer_format: str = "number"
@@ -51,6 +50,11 @@ class Fact:
     distractor_keys: tuple[str, ...] = ()
     distractors_in_order: bool = False
     template: str = ""
+
+    @property
+    def question(self) -> str:
+        """`ask` and `statement`, as a completion prompt ends."""
+        return self.ask + self.statement
 
     @property
     def values(self) -> tuple[str, ...]:

@@ -1,7 +1,4 @@
-"""Facts that lead to one another: variables over hops (RULER), UUIDs that point to UUIDs.
-
-Knows nothing about tokens or positions.
-"""
+"""Facts that lead to one another: variables over hops (RULER), UUIDs that point to UUIDs."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,39 +14,44 @@ from haystacks.needles.base import (
 )
 from haystacks.needles.values import distinct, letters, number, two_words, uuid4
 
-# {names}: the last variable of the chain, or its value.
-ALL_NAMES: dict[TemplateSplit, tuple[str, ...]] = {
+# (question, statement); {value} the chain's number, {name} its last variable.
+ALL_NAMES: dict[TemplateSplit, tuple[tuple[str, str], ...]] = {
     "trained": (
-        "Which variables hold the value {value}? The variables that hold the value {value} are",
-        "Name every variable equal to {value}. The variables equal to {value} are",
+        (
+            "Which variables hold the value {value}?",
+            "The variables that hold the value {value} are",
+        ),
+        ("Name every variable equal to {value}.", "The variables equal to {value} are"),
     ),
-    "unseen": ("Which names stand for {value}? The names that stand for {value} are",),
+    "unseen": (("Which names stand for {value}?", "The names that stand for {value} are"),),
 }
-LAST_VALUE: dict[TemplateSplit, tuple[str, ...]] = {
+LAST_VALUE: dict[TemplateSplit, tuple[tuple[str, str], ...]] = {
     "trained": (
-        "What is the value of {name}? The value of {name} is",
-        "Which number does {name} hold? The number that {name} holds is",
+        ("What is the value of {name}?", "The value of {name} is"),
+        ("Which number does {name} hold?", "The number that {name} holds is"),
     ),
-    "unseen": ("What appears if {name} is printed? If {name} is printed, what appears is",),
+    "unseen": (("What appears if {name} is printed?", "If {name} is printed, what appears is"),),
 }
-POINTERS: dict[TemplateSplit, tuple[tuple[str, str], ...]] = {
+# (link to plant, question, statement)
+POINTERS: dict[TemplateSplit, tuple[tuple[str, str, str], ...]] = {
     "trained": (
         (
             "The record {one} points to the record {next}.",
-            "Starting at the record {first} of {key}, which record is reached after {hops} "
-            "steps? After {hops} steps from {first} one reaches the record",
+            "Starting at the record {first} of {key}, which record is reached after {hops} steps?",
+            "After {hops} steps from {first} one reaches the record",
         ),
         (
             "After the node {one} comes the node {next}.",
-            "Which node comes {hops} places after the node {first} of {key}? The node that "
-            "comes {hops} places after {first} is",
+            "Which node comes {hops} places after the node {first} of {key}?",
+            "The node that comes {hops} places after {first} is",
         ),
     ),
     "unseen": (
         (
             "Whoever finds {one} is sent on to {next}.",
             "Where does somebody who finds {first} of {key} stand after being sent on {hops} "
-            "times? Sent on {hops} times, one stands at",
+            "times?",
+            "Sent on {hops} times, one stands at",
         ),
     ),
 }
@@ -90,13 +92,14 @@ class VariableTracking(Family):
     def make(
         self, rng: np.random.Generator, split: ValueSplit, templates: TemplateSplit = "trained"
     ) -> Fact:
-        wording, name = pick_named(rng, ALL_NAMES, templates)
+        (ask, statement), name = pick_named(rng, ALL_NAMES, templates)
         chains = draw_chains(rng, split, self.hops)
         return Fact(
             family=self.name,
             key=chains.values[0],
             pieces=chains.pieces(0),
-            question=f" {wording.format(value=chains.values[0])}",
+            ask=f" {ask.format(value=chains.values[0])}",
+            statement=f" {statement.format(value=chains.values[0])}",
             gold=chains.names[0],
             distractors=chains.names[1],
             answer_format="word",
@@ -120,14 +123,15 @@ class VariableValue(Family):
     def make(
         self, rng: np.random.Generator, split: ValueSplit, templates: TemplateSplit = "trained"
     ) -> Fact:
-        wording, name = pick_named(rng, LAST_VALUE, templates)
+        (ask, statement), name = pick_named(rng, LAST_VALUE, templates)
         chains = draw_chains(rng, split, self.hops)
         asked = chains.names[0][-1]
         return Fact(
             family=self.name,
             key=asked,
             pieces=chains.pieces(0),
-            question=f" {wording.format(name=asked)}",
+            ask=f" {ask.format(name=asked)}",
+            statement=f" {statement.format(name=asked)}",
             gold=(chains.values[0],),
             distractors=(chains.values[1],),
             distractor_pieces=chains.pieces(1),
@@ -149,10 +153,11 @@ class UuidChain(Family):
     def make(
         self, rng: np.random.Generator, split: ValueSplit, templates: TemplateSplit = "trained"
     ) -> Fact:
-        (piece, question), name = pick_named(rng, POINTERS, templates)
+        (piece, ask, statement), name = pick_named(rng, POINTERS, templates)
         links = [uuid4(rng, split) for _ in range(self.hops + 1)]
         key = two_words(rng, split)
         first = f" The first of {key} is {links[0]}."
+        slots = {"first": links[0], "key": key, "hops": self.hops}
         return Fact(
             family=self.name,
             key=key,
@@ -160,7 +165,8 @@ class UuidChain(Family):
                 first,
                 *(f" {piece.format(one=one, next=next_)}" for one, next_ in pairwise(links)),
             ),
-            question=f" {question.format(first=links[0], key=key, hops=self.hops)}",
+            ask=f" {ask.format_map(slots)}",
+            statement=f" {statement.format_map(slots)}",
             gold=(links[-1],),
             distractors=tuple(links[:-1]),
             answer_format="uuid",

@@ -1,7 +1,4 @@
-"""The same request several times in a chat: which answer came n-th (after MRCR; own wording).
-
-Knows nothing about tokens or positions.
-"""
+"""The same request several times in a chat: which answer came n-th (after MRCR; own wording)."""
 
 from dataclasses import dataclass
 
@@ -70,7 +67,8 @@ class NthAsk(Family):
             family=self.name,
             key=key,
             pieces=tuple(f"{turn} {said}.\n" for said in words),
-            question=f"\nUser: {again}\nAssistant: {recall.format(nth=nth, key=key)}",
+            ask=f"\nUser: {again}",
+            statement=f"\nAssistant: {recall.format(nth=nth, key=key)}",
             gold=(words[asked],),
             distractors=(*words[:asked], *words[asked + 1 :]),
             answer_format="word",

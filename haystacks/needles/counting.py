@@ -1,7 +1,6 @@
 """Aggregation over lists scattered through the text: common and frequent words (RULER).
 
-The lists belong to a key, so that several questions fit into one context. Knows nothing about
-tokens or positions.
+The lists belong to a key, so that several questions fit into one context.
 """
 
 from abc import abstractmethod
@@ -20,23 +19,25 @@ from haystacks.needles.base import (
 )
 from haystacks.needles.values import distinct, two_words, word
 
-WORDINGS: dict[TemplateSplit, tuple[tuple[str, str], ...]] = {
+# (list to plant, question, statement)
+WORDINGS: dict[TemplateSplit, tuple[tuple[str, str, str], ...]] = {
     "trained": (
         (
             "A list of {key}: {words}.",
-            "Which {count} words occur most often in the lists of {key}? The words that occur "
-            "most often in the lists of {key} are",
+            "Which {count} words occur most often in the lists of {key}?",
+            "The words that occur most often in the lists of {key} are",
         ),
         (
             "On this page {key} wrote: {words}.",
-            "Which {count} words did {key} write most often? The words that {key} wrote most "
-            "often are",
+            "Which {count} words did {key} write most often?",
+            "The words that {key} wrote most often are",
         ),
     ),
     "unseen": (
         (
             "Counted today by {key}: {words}.",
-            "Which {count} things did {key} count most? The things that {key} counted most are",
+            "Which {count} things did {key} count most?",
+            "The things that {key} counted most are",
         ),
     ),
 }
@@ -60,16 +61,18 @@ class Counting(Family):
     def make(
         self, rng: np.random.Generator, split: ValueSplit, templates: TemplateSplit = "trained"
     ) -> Fact:
-        (piece, question), name = pick_named(rng, WORDINGS, templates)
+        (piece, ask, statement), name = pick_named(rng, WORDINGS, templates)
         key = two_words(rng, split)
-        asked = question.format(key=key, count=COUNT_WORDS[self.num_gold])
-        lists = self.lists(rng, distinct(word, rng, split, self.num_words, unlike=asked))
+        ask = f" {ask.format(key=key, count=COUNT_WORDS[self.num_gold])}"
+        statement = f" {statement.format(key=key)}"
+        lists = self.lists(rng, distinct(word, rng, split, self.num_words, unlike=ask + statement))
         ranking = by_count(lists)
         return Fact(
             family=self.name,
             key=key,
             pieces=tuple(f" {piece.format(key=key, words=', '.join(ws))}" for ws in lists),
-            question=f" {asked}",
+            ask=ask,
+            statement=statement,
             gold=tuple(ranking[: self.num_gold]),
             distractors=tuple(ranking[self.num_gold : 2 * self.num_gold]),
             answer_format="word",

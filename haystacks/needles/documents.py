@@ -1,6 +1,6 @@
 """Facts in the dress of their haystack: a contract's clause, a declaration in code, a log's line.
 
-Each fact has a twin under a near-identical key as distractor. Knows nothing about tokens.
+Each fact has a twin under a near-identical key as distractor.
 """
 
 from abc import abstractmethod
@@ -44,13 +44,16 @@ class DocumentFact(Family):
         form, name = pick_named(rng, self.forms, templates)
         key = two_words(rng, split)
         (twin,) = near_keys(rng, split, key, 1)
-        question = f"\n{form.ask}{self.joint}{form.before}".format_map(spellings(key, ref=""))
-        value, twin_value = distinct(form.draw, rng, split, 2, unlike=question)
+        slots = spellings(key, ref="")
+        ask = f"\n{form.ask}".format_map(slots)
+        statement = f"{self.joint}{form.before}".format_map(slots)
+        value, twin_value = distinct(form.draw, rng, split, 2, unlike=ask + statement)
         return Fact(
             family=self.name,
             key=key,
             pieces=(self._piece(rng, form, key, value),),
-            question=question,
+            ask=ask,
+            statement=statement,
             gold=(value,),
             distractors=(twin_value,),
             answer_format=form.answer_format,

@@ -1,7 +1,6 @@
 """Facts that share no word with their question: a cue is planted, what it implies is asked for.
 
 After NoLiMa (arXiv:2502.05167), with pairs and names of our own (wordlists/associations_*.txt).
-Knows nothing about tokens or positions.
 """
 
 from functools import cache
@@ -20,13 +19,13 @@ from haystacks.needles.base import (
 )
 
 FOLDER = Path(__file__).parent / "wordlists"
-QUESTIONS: dict[TemplateSplit, tuple[str, ...]] = {
+QUESTIONS: dict[TemplateSplit, tuple[tuple[str, str], ...]] = {
     "trained": (
-        "Which person {implied}? The person meant is",
-        "Who {implied}? The answer is",
-        "Name somebody who {implied}. That is",
+        ("Which person {implied}?", "The person meant is"),
+        ("Who {implied}?", "The answer is"),
+        ("Name somebody who {implied}.", "That is"),
     ),
-    "unseen": ("If one of them {implied}, who is it? It must be",),
+    "unseen": (("If one of them {implied}, who is it?", "It must be"),),
 }
 
 
@@ -59,14 +58,15 @@ class LatentAssociation(Family):
     def make(
         self, rng: np.random.Generator, split: ValueSplit, templates: TemplateSplit = "trained"
     ) -> Fact:
-        wording, name = pick_named(rng, QUESTIONS, templates)
+        (ask, statement), name = pick_named(rng, QUESTIONS, templates)
         pair = pick(rng, associations(split))
         person = pick(rng, person_names(split))
         return Fact(
             family=self.name,
             key=pair.implied,
             pieces=(f" {person} {pair.cue}.",),
-            question=f" {wording.format(implied=pair.implied)}",
+            ask=f" {ask.format(implied=pair.implied)}",
+            statement=f" {statement}",
             gold=(person,),
             answer_format="word",
             template=name,

@@ -1,7 +1,4 @@
-"""Several sentences around one question: similar keys, several values, several keys (RULER).
-
-Knows nothing about tokens or positions.
-"""
+"""Several sentences around one question: similar keys, several values, several keys (RULER)."""
 
 from dataclasses import dataclass
 
@@ -41,12 +38,12 @@ ALL_VALUES: dict[TemplateSplit, tuple[str, ...]] = {
     ),
     "unseen": ("The figures that {key} reported are", "The tickets that {key} holds are"),
 }
-SEVERAL_KEYS: dict[TemplateSplit, tuple[str, ...]] = {
+SEVERAL_KEYS: dict[TemplateSplit, tuple[tuple[str, str], ...]] = {
     "trained": (
-        "What are the codes for {keys}, in this order? The codes for {keys} are",
-        "Give the codes of {keys}, one after the other. The codes of {keys} are",
+        ("What are the codes for {keys}, in this order?", "The codes for {keys} are"),
+        ("Give the codes of {keys}, one after the other.", "The codes of {keys} are"),
     ),
-    "unseen": ("Read out what belongs to {keys}, in turn. To {keys} belong",),
+    "unseen": (("Read out what belongs to {keys}, in turn.", "To {keys} belong"),),
 }
 
 
@@ -70,7 +67,8 @@ class MultiKey(Family):
             family=self.name,
             key=key,
             pieces=(template.piece(key, NOUN, values[0]),),
-            question=template.question(key, NOUN),
+            ask=template.asked(key, NOUN),
+            statement=template.stated(key, NOUN),
             gold=(values[0],),
             distractors=tuple(values[1:]),
             distractor_pieces=tuple(map(lambda k, v: template.piece(k, NOUN, v), keys, values[1:])),
@@ -109,7 +107,8 @@ class MultiValue(Family):
             family=self.name,
             key=key,
             pieces=tuple(template.piece(key, NOUN, value) for value in values),
-            question=asked.question(key, NOUN),
+            ask=asked.asked(key, NOUN),
+            statement=asked.stated(key, NOUN),
             gold=tuple(values),
             answer_mode="all in any order",
             template=name,
@@ -129,7 +128,7 @@ class MultiQuery(Family):
         self, rng: np.random.Generator, split: ValueSplit, templates: TemplateSplit = "trained"
     ) -> Fact:
         template = pick(rng, TEMPLATES[templates])
-        wording, name = pick_named(rng, SEVERAL_KEYS, templates)
+        (ask, statement), name = pick_named(rng, SEVERAL_KEYS, templates)
         words = zip(
             pick_distinct(rng, adjectives(split), self.num_keys),
             pick_distinct(rng, nouns(split), self.num_keys),
@@ -143,7 +142,8 @@ class MultiQuery(Family):
             family=self.name,
             key=keys[0],
             pieces=tuple(template.piece(keys[i], NOUN, values[i]) for i in order),
-            question=f" {wording.format(keys=listed)}",
+            ask=f" {ask.format(keys=listed)}",
+            statement=f" {statement.format(keys=listed)}",
             gold=tuple(values),
             answer_mode="all in order",
             distractor_keys=tuple(keys[1:]),

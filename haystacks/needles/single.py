@@ -1,7 +1,4 @@
-"""One key, one value, one sentence: the classical needle (RULER's single NIAH).
-
-Knows nothing about tokens or positions.
-"""
+"""One key, one value, one sentence: the classical needle (RULER's single NIAH)."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -28,13 +25,14 @@ class Single(Family):
     ) -> Fact:
         template, name = pick_named(rng, TEMPLATES, templates)
         key = two_words(rng, split)
-        question = template.question(key, self.noun)
-        (value,) = distinct(self.value, rng, split, 1, unlike=question)
+        unlike = template.question(key, self.noun)
+        (value,) = distinct(self.value, rng, split, 1, unlike=unlike)
         return Fact(
             family=self.name,
             key=key,
             pieces=(template.piece(key, self.noun, value),),
-            question=question,
+            ask=template.asked(key, self.noun),
+            statement=template.stated(key, self.noun),
             gold=(value,),
             answer_format=self.answer_format,
             template=name,

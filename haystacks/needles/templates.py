@@ -20,9 +20,17 @@ class Template(NamedTuple):
         """The sentence to plant, with one leading space."""
         return f" {self.statement} {{value}}.".format(key=key, noun=noun, value=value)
 
+    def asked(self, key: str, noun: str) -> str:
+        """The interrogative, with one leading space."""
+        return f" {self.ask}".format(key=key, noun=noun)
+
+    def stated(self, key: str, noun: str) -> str:
+        """The statement up to where the value belongs, with one leading space."""
+        return f" {self.statement}".format(key=key, noun=noun)
+
     def question(self, key: str, noun: str) -> str:
-        """The text after the context, with one leading space, up to where the value belongs."""
-        return f" {self.ask} {self.statement}".format(key=key, noun=noun)
+        """The text after the context: `asked`, then `stated`."""
+        return self.asked(key, noun) + self.stated(key, noun)
 
 
 TRAINED = (

@@ -1,5 +1,6 @@
 """What every family promises, and what each family promises beyond that."""
 
+import hashlib
 import re
 from collections import Counter
 
@@ -29,6 +30,26 @@ SEEDS = st.integers(0, 2**32)
 SPLITS: tuple[ValueSplit, ...] = ("train", "eval")
 POOLS: tuple[TemplateSplit, ...] = ("trained", "unseen")
 DIGIT_VALUE = re.compile(r"\d{5}|\d{4}-\d{2}-\d{2}|[0-9a-f]{8}-[0-9a-f-]{27}|[A-Z]{5}")
+
+# Of the facts drawn with seed 7: rows of finished runs pair by their texts.
+DRAWN = {
+    "single_number": "c17abc4287864db4",
+    "single_word": "ab336295b56309d6",
+    "single_uuid": "485b55a81212e98f",
+    "multi_key": "a5c5712715c2b59e",
+    "multi_value": "50240220433022f6",
+    "multi_query": "6a046741a3f36458",
+    "variable_tracking": "589c36c7806c8780",
+    "variable_value": "acf73bc5a7c34054",
+    "uuid_chain": "95f19048ba99f8ec",
+    "common_words": "87814cb98840e6af",
+    "frequent_words": "5b7a987d8f466b33",
+    "latent_association": "1b66572f07403def",
+    "nth_ask": "c8898b9262407ac5",
+    "contract_clause": "36ec5b82a6dc58cf",
+    "code_declaration": "06fe0f54834c2a63",
+    "agent_log_fact": "3f419d6fd5522f75",
+}
 
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 kinds = pytest.mark.parametrize(("split", "pool"), [(s, p) for s in SPLITS for p in POOLS])
@@ -64,8 +85,11 @@ def test_pieces_and_questions_can_be_put_into_text_as_they_are(
         for piece in fact.pieces + fact.distractor_pieces:
             assert re.match(r"[ \n]\S", piece)
             assert piece[-1] in ".\n"
-        assert re.match(r"[ \n]\S", fact.question)
-        assert not fact.question[-1].isspace()
+        for part in (fact.ask, fact.statement):
+            assert re.match(r"[ \n]\S", part)
+            assert not part[-1].isspace()
+        assert fact.ask[-1] in "?." or fact.family in ("nth_ask", "agent_log_fact")
+        assert fact.question == fact.ask + fact.statement
         everything = "".join((*fact.pieces, *fact.distractor_pieces, fact.question))
         assert not re.search(r"\{[a-z_]+\}", everything)
         assert all(" " not in value for value in fact.values)
@@ -77,6 +101,26 @@ def test_the_same_seed_gives_the_same_fact(
     family: Family, split: ValueSplit, pool: TemplateSplit
 ) -> None:
     assert facts(family, split, pool, 5) == facts(family, split, pool, 5)
+
+
+@families
+def test_the_facts_of_a_seed_stay_what_they_are(family: Family) -> None:
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for pool in POOLS:
+            for f in facts(family, split, pool):
+                parts = (f.question, f.pieces, f.gold, f.distractors, f.distractor_pieces)
+                digest.update(repr((*parts, f.template)).encode())
+    assert digest.hexdigest()[:16] == DRAWN[family.name]
+
+
+@pytest.mark.parametrize(
+    "name", ["single_number", "single_word", "multi_key", "contract_clause", "code_declaration"]
+)
+def test_the_statement_is_the_planted_sentence_up_to_the_value(name: str) -> None:
+    for fact in facts(find_family(name), "eval", "trained"):
+        stated = re.sub(r"\A\s", "", fact.statement)
+        assert f"{stated} {fact.gold[0]}" in fact.pieces[0]
 
 
 @families
