@@ -1,21 +1,13 @@
-"""Owns the order of a sweep: every arm, every stream, every row into the store.
+"""Carries out a sweep: every arm, every stream, every row into the store."""
 
-Knows nothing of terminals: progress is reported through a callback.
-"""
-
-import os
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from niah.execution.ask import Runner
+from niah.execution.environment import environment
 from niah.execution.loading import Bench
 from niah.execution.timed_session import NOTHING, Spent
 from niah.runs.store import Row, Store
@@ -23,7 +15,6 @@ from niah.sweep.config import Arm
 from niah.sweep.trials import Plan, Stream, Trial
 
 Progress = Callable[[Arm, int], None]  # prompt tokens computed since the last call
-PACKAGES = ("niah-harness", "torch", "numpy", "tokenizers", "transformers")
 
 
 @dataclass
@@ -122,46 +113,3 @@ def run_jobs(jobs: list[Job], bench: Bench, store: Store, tally: Tally) -> None:
                 tally.add(row, job.runner.restored if number == 0 else NOTHING)
     finally:
         tally.seconds = time.perf_counter() - began
-
-
-def environment() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS"),
-        "versions": {name: found for name in PACKAGES if (found := installed(name))},
-        "commit": commit(),
-    }
-
-
-def installed(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def cpu_name() -> str:
-    """The processor's name where Linux tells it, else the architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def commit() -> str | None:
-    """The commit of a source checkout, read without running git; None elsewhere."""
-    git = Path(__file__).parents[2] / ".git"
-    try:
-        head = (git / "HEAD").read_text(encoding="utf-8").strip()
-        if not head.startswith("ref: "):
-            return head
-        return (git / head.removeprefix("ref: ")).read_text(encoding="utf-8").strip()
-    except OSError:
-        return None

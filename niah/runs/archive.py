@@ -10,11 +10,11 @@ from pathlib import Path
 from haystacks.corpora.registry import load_corpus
 from haystacks.needles.registry import find_family
 from haystacks.tokenizer import load_tokenizer
-from niah.sweep.prompts import Context, build_context
 from niah.errors import StoreError
-from niah.sweep.planner import Materials, make_plan
-from niah.sweep.config import load_sweep
 from niah.runs.store import ENVIRONMENT, SPEC, Row, read_mapping, read_rows
+from niah.sweep.config import load_sweep
+from niah.sweep.planner import Materials, make_plan
+from niah.sweep.prompts import Context, build_context
 from niah.sweep.trials import Stream, Trial
 
 # Fields of a row that a prompt and its answer are told by.

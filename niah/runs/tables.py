@@ -14,8 +14,8 @@ from typing import Any, get_args
 import pandas as pd
 
 from niah.errors import NiahError
-from niah.sweep.config import Role
 from niah.runs.store import ENVIRONMENT, PLANNED, SPEC, Row, parse_rows, read_mapping, read_rows
+from niah.sweep.config import Role
 
 ROLES: tuple[str, ...] = get_args(Role)
 REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {  # field: a check, what passes it
