@@ -1,21 +1,27 @@
 """Names of models, and how each is loaded; torch is imported and files are read on use.
 
 `zoo/NAME/` holds trained checkpoints; `path:FOLDER` names one elsewhere, `hf:NAME` any causal
-language model that transformers can load.
+language model that transformers can load. A package of one's own adds an `Entry` under its name
+by the entry point group `niah.models`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
+from models.deepseek_v4.checkpoint_files import Card, read_config
+from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config, uncompressed
 from models.errors import ModelError, UnknownModelError
 from models.protocols import Model
 
 ZOO = Path(__file__).parent / "zoo"
 BUNDLED_TOKENIZER = "bundled-bpe-2048"
+ENTRY_POINTS = "niah.models"
 
 RANDOM = DeepseekV4Config(
     vocab_size=2048,
@@ -50,6 +56,7 @@ class Entry(NamedTuple):
     description: str
     load: Callable[[str, Mapping[str, object]], Model]
     config: Callable[[str], DeepseekV4Config] = no_config
+    needs_torch: bool = True
 
 
 def load_model(
@@ -67,6 +74,8 @@ def load_model(
         ModelError: an option or a checkpoint that does not fit.
     """
     entry = _find(name)
+    if entry.needs_torch:
+        _require_torch(name)
     if threads is not None:
         _set_threads(threads)
     return entry.load(name, dict(options or {}))
@@ -79,15 +88,46 @@ def configuration(name: str) -> DeepseekV4Config:
 
 def available_models() -> dict[str, str]:
     """What each name is, in one line."""
-    return {name: entry.description for name, entry in REGISTRY.items()}
+    return {name: entry.description for name, entry in _entries().items()}
+
+
+def _entries() -> dict[str, Entry]:
+    return {**_installed(), **REGISTRY}
+
+
+@cache
+def _installed() -> dict[str, Entry]:
+    """Models of other packages. Raises: ModelError where one cannot be imported or is no entry."""
+    found = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            entry = point.load()
+        except Exception as error:
+            raise ModelError(
+                f"entry point {point.name} = {point.value} of {ENTRY_POINTS} cannot be loaded: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(entry, Entry):
+            raise ModelError(
+                f"entry point {point.name} = {point.value} of {ENTRY_POINTS} is "
+                f"{type(entry).__name__}, expected models.registry.Entry"
+            )
+        found[point.name] = entry
+    return found
 
 
 def _find(name: str) -> Entry:
     scheme = name.partition(":")[0]
-    for known, entry in REGISTRY.items():
+    entries = _entries()
+    for known, entry in entries.items():
         if name == known or (":" in name and known.startswith(f"{scheme}:")):
             return entry
-    raise UnknownModelError(f"model: got {name!r}, expected one of {', '.join(REGISTRY)}")
+    raise UnknownModelError(f"model: got {name!r}, expected one of {', '.join(entries)}")
+
+
+def _require_torch(name: str) -> None:
+    if find_spec("torch") is None:
+        raise ModelError(f"model: {name!r} needs torch: pip install 'niah-harness[run]'")
 
 
 def _set_threads(threads: int) -> None:
@@ -110,14 +150,12 @@ def _checkpoint(name: str, options: Mapping[str, object]) -> Model:
 
 
 def _checkpoint_config(name: str) -> DeepseekV4Config:
-    from models.deepseek_v4.loading import read_config
-
     return read_config(_folder(name))
 
 
 def _random(name: str, options: Mapping[str, object]) -> Model:
     from models.deepseek_v4 import weights
-    from models.deepseek_v4.loading import Card, LoadedModel, build, override
+    from models.deepseek_v4.loading import LoadedModel, build, override
 
     trained = _random_config(name)
     config = override(trained, options, others=["seed"])
@@ -131,8 +169,6 @@ def _random(name: str, options: Mapping[str, object]) -> Model:
 
 
 def _random_config(name: str) -> DeepseekV4Config:
-    from models.deepseek_v4.dense import uncompressed
-
     return uncompressed(RANDOM) if name == "random-dense" else RANDOM
 
 

@@ -105,6 +105,17 @@ class DeepseekV4Config:
             raise ConfigError(f"config: {error}") from error
 
 
+def uncompressed(config: DeepseekV4Config) -> DeepseekV4Config:
+    """The twin's configuration: global layers keep everything."""
+    kinds = tuple(FULL if kind in (CSA, HCA) else kind for kind in config.layer_types)
+    return replace(config, layer_types=kinds)
+
+
+def is_uncompressed(config: DeepseekV4Config) -> bool:
+    """Whether any layer keeps every token."""
+    return FULL in config.layer_types
+
+
 def _require(holds: bool, field: str, value: object, expected: str) -> None:
     if not holds:
         raise ConfigError(f"{field}: got {value}, expected {expected}")

@@ -6,15 +6,13 @@ compressed entries, this one holds, and attends to, every token.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from models.deepseek_v4.attention import Attention, SlidingAttention, Step
 from models.deepseek_v4.cache import LayerCache
-from models.deepseek_v4.config import CSA, FULL, HCA, SLIDING, DeepseekV4Config
+from models.deepseek_v4.config import FULL, SLIDING, DeepseekV4Config, uncompressed
 from models.deepseek_v4.fused import attend, merge
 from models.deepseek_v4.model import DeepseekV4
 
@@ -58,12 +56,6 @@ def causal_with_sink(q: Tensor, kv: Tensor, sinks: Tensor) -> Tensor:
     shared = keys.unsqueeze(1).expand(-1, q.shape[1], -1, -1)
     mixed = F.scaled_dot_product_attention(q, shared, shared, is_causal=True, scale=1.0)
     return mixed[:, :, 1:, :dim].transpose(1, 2)
-
-
-def uncompressed(config: DeepseekV4Config) -> DeepseekV4Config:
-    """The twin's configuration: global layers keep everything."""
-    kinds = tuple(FULL if kind in (CSA, HCA) else kind for kind in config.layer_types)
-    return replace(config, layer_types=kinds)
 
 
 class DenseTwin(DeepseekV4):

@@ -5,34 +5,22 @@ The card says which tokenizer the ids belong to.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
 
 from models.deepseek_v4 import session_files, weights
-from models.deepseek_v4.config import FULL, DeepseekV4Config
+from models.deepseek_v4.checkpoint_files import Card, read_card, read_config
+from models.deepseek_v4.config import DeepseekV4Config, is_uncompressed
 from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import DeepseekV4Session
 from models.devices import find_device, find_dtype
 from models.errors import ModelError
 from models.protocols import Forks, Session, TokenizerRef
-
-CARD_FILE = "model.json"
-
-
-class Card(NamedTuple):
-    """What a checkpoint says of itself."""
-
-    tokenizer_name: str
-    tokenizer_fingerprint: str | None = None
-    description: str = ""
-
 
 CACHE_KINDS = {
     "window": "exact keys of the newest tokens",
@@ -96,7 +84,7 @@ class LoadedModel:
         config = self.network.config
         return {
             "description": self.card.description,
-            "architecture": "DeepSeek-V4, uncompressed" if is_dense(config) else "DeepSeek-V4",
+            "architecture": "DeepSeek-V4" + ", uncompressed" * is_uncompressed(config),
             "parameters": weights.parameter_count(self.network),
             "layers": {kind: config.layer_types.count(kind) for kind in config.layer_types},
             "options": dict(self.options),
@@ -105,14 +93,9 @@ class LoadedModel:
         }
 
 
-def is_dense(config: DeepseekV4Config) -> bool:
-    """Whether any layer keeps every token."""
-    return FULL in config.layer_types
-
-
 def build(config: DeepseekV4Config) -> DeepseekV4:
     """The class that the layer types ask for, weights not yet set."""
-    return DenseTwin(config) if is_dense(config) else DeepseekV4(config)
+    return DenseTwin(config) if is_uncompressed(config) else DeepseekV4(config)
 
 
 def load_folder(name: str, folder: Path, options: Mapping[str, object]) -> LoadedModel:
@@ -131,35 +114,6 @@ def load_folder(name: str, folder: Path, options: Mapping[str, object]) -> Loade
     return LoadedModel(name, network, card, trained, options)
 
 
-def read_config(folder: Path) -> DeepseekV4Config:
-    """Raises ModelError if the folder holds no valid configuration."""
-    try:
-        return weights.load_config(folder)
-    except OSError:
-        raise ModelError(f"model: {folder} holds no config.json: no checkpoint there") from None
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"model: {folder / 'config.json'}: {error}") from None
-
-
-def read_card(folder: Path) -> Card:
-    """Raises ModelError if `model.json` does not say which tokenizer the ids are of."""
-    path = folder / CARD_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return Card(**{key: values[key] for key in Card._fields if key in values})
-    except OSError:
-        raise ModelError(f"model: {path} is missing: it names the tokenizer") from None
-    except (ValueError, TypeError) as error:
-        expected = '{"tokenizer_name": ..., "tokenizer_fingerprint": ..., "description": ...}'
-        raise ModelError(f"model: {path}: {error}; expected {expected}") from None
-
-
-def write_card(folder: Path, card: Card) -> None:
-    """Write `model.json` beside a session_files."""
-    text = json.dumps(card._asdict(), indent=2) + "\n"
-    (folder / CARD_FILE).write_text(text, encoding="utf-8")
-
-
 def override(
     config: DeepseekV4Config, options: Mapping[str, object], others: Collection[str] = ()
 ) -> DeepseekV4Config:
@@ -172,7 +126,7 @@ def override(
     """
     others = (*others, *PLACEMENT)
     choices = ["sliding_window", "max_position_embeddings", *others]
-    if not is_dense(config):
+    if not is_uncompressed(config):
         choices.insert(0, "index_topk")
     fields = {name: value for name, value in options.items() if name not in others}
     for name, value in fields.items():

@@ -114,13 +114,6 @@ def save(model: DeepseekV4, folder: Path) -> None:
     temporary.replace(folder / "model.safetensors")
 
 
-def load_config(folder: Path) -> DeepseekV4Config:
-    """Raises FileNotFoundError, or ConfigError for a file that describes no model."""
-    return DeepseekV4Config.from_dict(
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    )
-
-
 def load_weights(model: DeepseekV4, folder: Path) -> None:
     """Strict: raises RuntimeError if a tensor is missing, unknown or of another shape."""
     model.load_state_dict(load_file(folder / "model.safetensors"))

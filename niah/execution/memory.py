@@ -15,8 +15,6 @@ from typing import NamedTuple
 
 import psutil
 
-from models import devices
-
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # see proc_pid_clear_refs(5)
@@ -66,6 +64,8 @@ def measured_growth(device: str) -> Iterator[Growth]:
 def reset_peak(device: str) -> int | None:
     """Begin a new measurement; what is held now. None where the system cannot tell."""
     if device != "cpu":
+        from models import devices
+
         devices.reset_peak(device)
         return devices.peak_bytes(device)
     try:
@@ -78,6 +78,8 @@ def reset_peak(device: str) -> int | None:
 def peak_bytes(device: str) -> int | None:
     """The most that was held since `reset_peak`."""
     if device != "cpu":
+        from models import devices
+
         return devices.peak_bytes(device)
     try:
         lines = STATUS.read_text(encoding="utf-8").splitlines()
@@ -90,6 +92,8 @@ def peak_bytes(device: str) -> int | None:
 def free_bytes(device: str = "cpu", root: Path = Path("/")) -> int:
     """What a device has left; of the CPU, the machine or this process's container, the lesser."""
     if device != "cpu":
+        from models import devices
+
         found = devices.free_bytes(device)
         if found is not None:
             return found

@@ -26,9 +26,9 @@ from haystacks.corpora.registry import load_corpus
 from haystacks.tokenizer import load_tokenizer
 from models.deepseek_v4 import weights
 from models.deepseek_v4.attention import IndexerTraining
+from models.deepseek_v4.checkpoint_files import Card, write_card
 from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.dense import DenseTwin
-from models.deepseek_v4.loading import Card, write_card
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DeepseekV4
 from niah.training.batches import Batch, Mixture

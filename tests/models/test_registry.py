@@ -12,8 +12,9 @@ import torch
 
 from models import registry
 from models.deepseek_v4 import weights
+from models.deepseek_v4.checkpoint_files import Card, write_card
 from models.deepseek_v4.dense import DenseTwin
-from models.deepseek_v4.loading import Card, build, write_card
+from models.deepseek_v4.loading import build
 from models.deepseek_v4.model import DeepseekV4
 from models.errors import ModelError, UnknownModelError
 from models.protocols import Model, Session, TokenizerRef

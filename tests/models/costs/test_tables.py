@@ -9,8 +9,8 @@ import torch
 
 from models.costs.flops import PUBLISHED, Flops, active_parameters, prefill_flops, token_flops
 from models.costs.tables import held_bytes, own_table, table
-from models.deepseek_v4.config import PRESETS, V4_FLASH, V4_PRO, DeepseekV4Config
-from models.deepseek_v4.dense import DenseTwin, uncompressed
+from models.deepseek_v4.config import PRESETS, V4_FLASH, V4_PRO, DeepseekV4Config, uncompressed
+from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import DeepseekV4Session
 from tests.models.small import GATHERED, REAL, random_ids

@@ -9,8 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from models.deepseek_v4.config import V4_FLASH
-from models.deepseek_v4.dense import uncompressed
+from models.deepseek_v4.config import V4_FLASH, uncompressed
 from niah.cli.cost_tables import cache_table, compute_table, published_table
 from niah.text_format import length_text
 
