@@ -1,60 +1,133 @@
-"""Text to token ids and back, with a fingerprint that says which tokenizer it was.
+"""Text to token ids and back, with a fingerprint that covers all that decides the ids.
 
-Owns the bundled byte-level BPE and its training. Never adds special tokens: what is planted is
-exactly what was written. Knows nothing about corpora or needles.
+Holds the bundled byte-level BPE and its training. `encode` never adds a special token and never
+reads one out of a text: what is planted is exactly what was written.
 """
 
 import hashlib
-from collections.abc import Iterable
-from functools import lru_cache
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from haystacks.chat_template import ChatTemplate, TokenizerError
+
+__all__ = [
+    "BUNDLED_NAME",
+    "FastTokenizer",
+    "Tokenizer",
+    "TokenizerError",
+    "load_tokenizer",
+    "tokenises_back",
+    "train_bpe",
+]
 
 BUNDLED_NAME = "bundled-bpe-2048"
 BUNDLED_FILE = Path(__file__).parent / "bpe2048.json"
 BUNDLED_VOCAB_SIZE = 2048
-
-
-class TokenizerError(ValueError):
-    """A tokenizer that does not exist or cannot be loaded; the message says what would be right."""
+# Raise it when the same definition comes to give other ids for a text.
+CONTROL_RULE = "control tokens are text, v1"
+BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class Tokenizer(Protocol):
-    """What haystacks need of a tokenizer; `fingerprint` is 16 hex digits of its definition."""
+    """What haystacks and sweeps need of a tokenizer.
+
+    `fingerprint`: 16 hex digits of what decides ids. `special_ids`: ids that no text gives, but
+    for the one of unknown characters. `start_ids`: what the tokenizer itself puts before a text
+    (most often one token, BOS); `bos_id`: the first of them, None if there is none. `eos_ids`:
+    what ends a text or a turn of a chat. `starts_character`: [vocabulary] bool, False for a token
+    whose first byte continues a character of UTF-8.
+    """
 
     name: str
     fingerprint: str
     vocab_size: int
+    special_ids: frozenset[int]
+    start_ids: tuple[int, ...]
+    eos_ids: tuple[int, ...]
+
+    @property
+    def bos_id(self) -> int | None: ...
+
+    @property
+    def starts_character(self) -> NDArray[np.bool_]: ...
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`, no special token added."""
+        """Token ids of `text`; a control token spelled in it stays text, and none is added.
+
+        Raises TokenizerError where the vocabulary leaves no other token for such a spelling.
+        """
+
+    def encode_template(self, text: str) -> list[int]:
+        """Token ids of a chat template's text, in which control tokens are what they spell."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; special tokens, if any are among them, are kept."""
+        """The text of `ids`; special tokens, if any are among them, are kept.
+
+        Where `ids` begin or end inside a character, its bytes come out as U+FFFD.
+        """
+
+    def chat_texts(self, system: str, user: str, answer_prefix: str) -> tuple[str, str] | None:
+        """`ChatTemplate.texts` of the tokenizer's own template; None if it has none."""
 
 
 class FastTokenizer:
     """A Hugging Face `tokenizers` tokenizer, bundled or taken from a transformers tokenizer.
 
-    `special_ids` are the ids that no ordinary text should contain (empty for the bundled one).
+    Special are the tokens that its definition calls so, and those that its chat template spells.
     """
 
-    def __init__(self, name: str, rust: RustTokenizer) -> None:
+    def __init__(
+        self,
+        name: str,
+        rust: RustTokenizer,
+        *,
+        eos_ids: Sequence[int] = (),
+        template: ChatTemplate | None = None,
+    ) -> None:
         rust.no_padding()
         rust.no_truncation()
         self.name = name
-        self.fingerprint = hashlib.sha256(rust.to_str().encode()).hexdigest()[:16]
-        self.vocab_size = rust.get_vocab_size(with_added_tokens=True)
-        added = rust.get_added_tokens_decoder()
-        self.special_ids = frozenset(i for i, token in added.items() if token.special)
+        self.start_ids = _start_ids(rust)
+        self.eos_ids = tuple(dict.fromkeys(eos_ids))
+        self.vocab_size: int = rust.get_vocab_size(with_added_tokens=True)
+        self._template = template
+        rust.post_processor = None  # adds special tokens only, which nobody asks it for
+        rust = _with_controls(rust, template)
+        self._definition = rust.to_str()
+        self.special_ids = frozenset(
+            i for i, token in rust.get_added_tokens_decoder().items() if token.special
+        )
+        self.fingerprint = self._fingerprint()
+        rust.encode_special_tokens = True
         self._rust = rust
+        unknown = _unknown_id(json.loads(self._definition)["model"], rust)
+        self._controls = self.special_ids - {unknown}
+
+    @property
+    def bos_id(self) -> int | None:
+        return self.start_ids[0] if self.start_ids else None
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._rust.encode(text, add_special_tokens=False).ids
+        if not self._controls.isdisjoint(ids):
+            spelled = self._rust.id_to_token(next(i for i in ids if i in self._controls))
+            raise TokenizerError(
+                f"tokenizer: {self.name!r} can only read {spelled!r} in a text as its control "
+                "token; take it out of the text, or use another tokenizer"
+            )
+        return ids
+
+    def encode_template(self, text: str) -> list[int]:
+        ids: list[int] = self._with_specials.encode(text, add_special_tokens=False).ids
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -62,37 +135,145 @@ class FastTokenizer:
         text: str = self._rust.decode(plain, skip_special_tokens=False)
         return text
 
+    def chat_texts(self, system: str, user: str, answer_prefix: str) -> tuple[str, str] | None:
+        return self._template.texts(system, user, answer_prefix) if self._template else None
+
+    @cached_property
+    def starts_character(self) -> NDArray[np.bool_]:
+        vocabulary = self._rust.get_vocab(with_added_tokens=True)
+        added = self._rust.get_added_tokens_decoder()
+        kinds = _decoder_kinds(json.loads(self._definition)["decoder"])
+        letters = _byte_letters() if "ByteLevel" in kinds else {}
+        starts = np.ones(max(vocabulary.values(), default=-1) + 1, dtype=np.bool_)
+        for token, index in vocabulary.items():
+            if index not in added and _continues(token, letters, "ByteFallback" in kinds):
+                starts[index] = False
+        return starts
+
+    @cached_property
+    def _with_specials(self) -> RustTokenizer:
+        return RustTokenizer.from_str(self._definition)
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(self._definition.encode())
+        if self.special_ids:
+            digest.update(CONTROL_RULE.encode())
+        return digest.hexdigest()[:16]
+
+
+def tokenises_back(tokenizer: Tokenizer, ids: NDArray[Any]) -> bool:
+    """Whether the text of `ids` has these very ids again.
+
+    False where a needle or a question meets the text so that tokens of both would join, or where
+    the tokenizer does not give text back as it was.
+    """
+    again: list[int] = tokenizer.encode(tokenizer.decode(ids))
+    return again == [int(i) for i in ids]
+
+
+def load_tokenizer(name: str, revision: str | None = None) -> FastTokenizer:
+    """The tokenizer called `name`: "bundled-bpe-2048", "hf:PATH_OR_NAME" or "hf:NAME@REVISION".
+
+    `revision`: a branch, tag or commit of the hub, if the name has none; the loaded tokenizer's
+    name then says it. Raises TokenizerError for an unknown name, or where the hf extra or its
+    files are missing.
+    """
+    return _load(f"{name}@{revision}" if revision and "@" not in name else name)
+
 
 @lru_cache(maxsize=8)
-def load_tokenizer(name: str) -> FastTokenizer:
-    """The tokenizer called `name`: "bundled-bpe-2048", or "hf:PATH_OR_NAME".
-
-    Raises TokenizerError for an unknown name, or where the hf extra or its files are missing.
-    """
+def _load(name: str) -> FastTokenizer:
     if name == BUNDLED_NAME:
         return FastTokenizer(name, RustTokenizer.from_file(str(BUNDLED_FILE)))
     kind, _, location = name.partition(":")
-    if kind == "hf" and location:
-        return FastTokenizer(name, _huggingface(location))
-    raise TokenizerError(f"tokenizer: {name!r} is not {BUNDLED_NAME!r} or 'hf:PATH_OR_NAME'")
+    if kind != "hf" or not location:
+        raise TokenizerError(f"tokenizer: {name!r} is not {BUNDLED_NAME!r} or 'hf:PATH_OR_NAME'")
+    loaded = _transformers_tokenizer(location)
+    rust = RustTokenizer.from_str(loaded.backend_tokenizer.to_str())
+    template = ChatTemplate(name, loaded) if loaded.chat_template else None
+    ends = [] if loaded.eos_token_id is None else [int(loaded.eos_token_id)]
+    tokenizer = FastTokenizer(name, rust, eos_ids=ends, template=template)
+    if template is not None:
+        following = tokenizer.encode_template(template.after_answer())[:1]
+        tokenizer.eos_ids += tuple(
+            i for i in following if i in tokenizer.special_ids and i not in ends
+        )
+    return tokenizer
 
 
-def _huggingface(location: str) -> RustTokenizer:
+def _transformers_tokenizer(location: str) -> Any:
     try:
         from transformers import AutoTokenizer
     except ImportError:
         raise TokenizerError(
             f"tokenizer: 'hf:{location}' needs transformers: in a checkout, pip install '.[hf]'"
         ) from None
+    place, revision = location, ""
+    if "@" in location and not Path(location).exists():
+        place, _, revision = location.rpartition("@")
     try:
-        loaded = AutoTokenizer.from_pretrained(location)
+        loaded = AutoTokenizer.from_pretrained(
+            place, revision=revision or "main", trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).strip().partition("\n")[0]
         raise TokenizerError(f"tokenizer: 'hf:{location}' cannot be loaded: {reason}") from None
-    rust = getattr(loaded, "backend_tokenizer", None)
-    if rust is None:
+    if getattr(loaded, "backend_tokenizer", None) is None:
         raise TokenizerError(f"tokenizer: 'hf:{location}' has no fast (tokenizers) version")
-    return RustTokenizer.from_str(rust.to_str())
+    return loaded
+
+
+def _start_ids(rust: RustTokenizer) -> tuple[int, ...]:
+    """The ids that the tokenizer's own rule puts before a text."""
+    whole: list[int] = rust.encode("a", add_special_tokens=True).ids
+    text: list[int] = rust.encode("a", add_special_tokens=False).ids
+    found = (n for n in range(len(whole)) if text and whole[n : n + len(text)] == text)
+    return tuple(whole[: next(found, 0)])
+
+
+def _with_controls(rust: RustTokenizer, template: ChatTemplate | None) -> RustTokenizer:
+    """`rust` with every added token marked special that its chat template spells, as <think>."""
+    spelled = template.source if template else ""
+    definition = json.loads(rust.to_str())
+    controls = [
+        token
+        for token in definition["added_tokens"]
+        if not token["special"] and token["content"].strip() and token["content"] in spelled
+    ]
+    if not controls:
+        return rust
+    for token in controls:
+        token["special"] = True
+    return RustTokenizer.from_str(json.dumps(definition, ensure_ascii=False))
+
+
+def _unknown_id(model: Mapping[str, Any], rust: RustTokenizer) -> int | None:
+    token = model.get("unk_token")
+    index: int | None = rust.token_to_id(token) if token else model.get("unk_id")
+    return index
+
+
+def _continues(token: str, letters: Mapping[str, int], byte_tokens: bool) -> bool:
+    """Whether the first byte of a token's text continues a character of UTF-8."""
+    found = BYTE_TOKEN.fullmatch(token) if byte_tokens else None
+    byte = int(found[1], 16) if found else letters.get(token[:1], 0)
+    return 0x80 <= byte < 0xC0
+
+
+def _decoder_kinds(decoder: Mapping[str, Any] | None) -> set[str]:
+    parts = [decoder, *decoder.get("decoders", [])] if decoder else []
+    return {part["type"] for part in parts}
+
+
+def _byte_letters() -> dict[str, int]:
+    """The byte for which each letter stands in a byte-level vocabulary.
+
+    Printable bytes of Latin-1 stand for themselves, the others for the letters from U+0100 on.
+    """
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in own]
+    letters = {chr(byte): byte for byte in own}
+    return letters | {chr(0x100 + n): byte for n, byte in enumerate(others)}
 
 
 def train_bpe(lines: Iterable[str], vocab_size: int = BUNDLED_VOCAB_SIZE) -> RustTokenizer:

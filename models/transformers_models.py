@@ -150,7 +150,8 @@ class HuggingFaceModel:
 
     def __init__(self, name: str, model: Any, options: Mapping[str, object]) -> None:
         self.name = name
-        self.tokenizer = TokenizerRef(name)
+        revision = options.get("revision")
+        self.tokenizer = TokenizerRef(f"{name}@{revision}" if revision else name)
         self.forks: Forks = "copy"
         self.cache_kinds = CACHE_KINDS
         self.device = str(model.device)

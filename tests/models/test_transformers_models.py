@@ -97,6 +97,8 @@ def test_loading_a_folder(tmp_path: Path) -> None:
     model: Model = load_model(f"hf:{tmp_path}", {"dtype": "float32"})
     assert (model.vocab_size, model.max_position) == (97, 128)
     assert model.tokenizer == TokenizerRef(f"hf:{tmp_path}")
+    at_main = load_model(f"hf:{tmp_path}", {"revision": "main"})
+    assert at_main.tokenizer == TokenizerRef(f"hf:{tmp_path}@main")
     session = model.session()
     session.read(IDS.numpy())
     assert greedy_ids(session, 4) == greedy(saved, IDS, 4)
