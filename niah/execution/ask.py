@@ -32,6 +32,7 @@ from niah.runs.store import Row
 from niah.scoring.answer_values import Case
 from niah.scoring.outcomes import judge
 from niah.sweep.config import Arm, Sweep
+from niah.sweep.prompt_format import gold_text, stop_texts
 from niah.sweep.prompts import Context, build_context
 from niah.sweep.trials import Stream, Trial, digest, key_identity
 
@@ -130,14 +131,17 @@ class Runner:
     def decoding(self, trial: Trial) -> Decoding:
         """How the question is answered."""
         return Decoding(
-            trial.max_new_tokens, self.tokenizer.decode, stop_texts(trial), self.gold_ids(trial)
+            trial.max_new_tokens,
+            self.tokenizer.decode,
+            stop_texts(self.sweep.prompt, trial.fact),
+            self.gold_ids(trial),
         )
 
     def gold_ids(self, trial: Trial) -> tuple[int, ...]:
         """The right continuation of the question; empty where there is more than one."""
         if trial.fact.answer_mode != "one" or not trial.starts:
             return ()
-        return tuple(self.tokenizer.encode(f" {trial.fact.gold[0]}"))
+        return tuple(self.tokenizer.encode(gold_text(self.sweep.prompt, trial.fact)))
 
     def timeline(self, session: Session) -> Timeline:
         return Timeline(session, self.tokenizer.decode, self.sweep.chunk_tokens, self.progress)
@@ -174,7 +178,8 @@ class Runner:
             "length_mod_4": trial.length % 4,
             "length_mod_128": trial.length % 128,
             "depth": trial.depth,
-            "actual_depth": None if start is None else start / trial.cut,
+            "actual_depth": trial.actual_depth,
+            "prefix_tokens": len(trial.prefix_ids),
             "needle_start": start,
             "needle_end": end,
             "spans": trial.spans,
@@ -284,15 +289,6 @@ class Runner:
         reader = Timeline(session, self.tokenizer.decode, self.sweep.chunk_tokens, lambda _: None)
         reader.advance(ids[:-1])
         return session.extend_traced(int(ids[-1]), deviation.wanted)
-
-
-def stop_texts(trial: Trial) -> tuple[str, ...]:
-    """Texts that end an answer: a line's end, and a full stop where the planted sentence has it
-    right after its value. What a model writes in the sentence after is no part of the answer, and
-    digits there would make a decimal fraction of a number that was right."""
-    fact = trial.fact
-    ends = any(f" {fact.gold[0]}." in piece for piece in fact.pieces)
-    return ("\n", ".") if fact.answer_mode == "one" and ends else ("\n",)
 
 
 def with_total(held: Mapping[str, int] | None) -> dict[str, int] | None:

@@ -66,6 +66,25 @@ class Decoding(Strict):
     max_new_tokens: int | None = Field(default=None, ge=1)
 
 
+class PromptFormat(Strict):
+    """What stands around the haystack: a plain text that goes on, or a user's turn of a chat.
+
+    `answer_prefix`: the answer begins with the planted statement up to its value, which measures
+    what the cache holds rather than how a model obeys (RULER's answer prefix, arXiv:2404.06654).
+    """
+
+    kind: Literal["completion", "chat"] = "completion"
+    instruction: str = ""
+    system: str = ""
+    answer_prefix: bool = True
+
+    @model_validator(mode="after")
+    def system_needs_a_chat(self) -> "PromptFormat":
+        if self.system and self.kind != "chat":
+            raise ValueError("system should be left out unless kind is chat")
+        return self
+
+
 class Phase(Strict):
     """Residues to visit: a length or a needle's start modulo `modulus` takes each of them."""
 
@@ -117,6 +136,7 @@ class Sweep(Strict):
     needle_phase: Phase | None = None
     controls: Annotated[tuple[Control, ...], BeforeValidator(as_list)] = ()
     decoding: Decoding = Field(default_factory=Decoding)
+    prompt: PromptFormat = Field(default_factory=PromptFormat)
     threads: int | None = Field(default=None, ge=1, strict=True)
     chunk_tokens: int = Field(default=2048, ge=1, strict=True)
     max_memory_gb: float | None = Field(default=None, gt=0)

@@ -14,10 +14,12 @@ from niah.errors import PlanError
 from niah.sweep.config import Sweep
 from niah.sweep.grid import Cell, cells
 from niah.sweep.needle_positions import aim
+from niah.sweep.prompt_format import Frame, answer_start, frame, question_text
 from niah.sweep.stream_packing import Item, pack
 from niah.sweep.trials import Plan, Stream, Trial, pair_identity, stream_identity
 
 ANSWER_MARGIN = 8  # tokens after the gold answer, so that what follows it can be judged
+FREE_MARGIN = 64  # where the answer does not begin with the planted statement
 MAX_DRAWS = 100  # of a fact whose key and values are new
 
 
@@ -61,10 +63,11 @@ def plan_repeat(sweep: Sweep, materials: Materials, corpus: str, repeat: int) ->
     # their facts would not be the independent samples as which intervals count them.
     rng = seeded(sweep.seed, "facts", corpus, repeat)
     seen: set[str] = set()
+    around = frame(sweep.prompt, materials.tokenizer)
     trials = []
     for cell in cells(sweep):
         fact = draw_fact(materials.families[cell.family], cell, sweep, rng, seen)
-        trials.append(make_trial(cell, fact, materials.tokenizer, sweep, rng))
+        trials.append(make_trial(cell, fact, materials.tokenizer, sweep, around, rng))
     groups = stream_groups(trials, sweep) if sweep.layout == "stream" else [isolated(trials, sweep)]
     text = materials.corpora[corpus]
     return [place_stream(sweep, group, text, repeat, index) for index, group in enumerate(groups)]
@@ -89,25 +92,35 @@ def draw_fact(
 
 
 def make_trial(
-    cell: Cell, fact: Fact, tokenizer: Tokenizer, sweep: Sweep, rng: np.random.Generator
+    cell: Cell,
+    fact: Fact,
+    tokenizer: Tokenizer,
+    sweep: Sweep,
+    around: Frame,
+    rng: np.random.Generator,
 ) -> Trial:
-    """The cell's question, its needle not placed yet: `starts` are where it is wanted.
+    """The cell's question, its needle not placed yet.
+
+    `starts` are where the needle is wanted, and `fork_at` where the question begins, both in
+    tokens of the haystack: `place_stream` adds the prefix.
 
     Raises: PlanError where needle and question do not fit into the length.
     """
-    question_ids = tuple(tokenizer.encode(fact.question))
+    question_ids = tuple(tokenizer.encode(question_text(sweep.prompt, fact)))
+    suffix_ids = (*around.suffix_ids, *tokenizer.encode(answer_start(sweep.prompt, fact)))
+    fixed = len(around.prefix_ids) + len(question_ids) + len(suffix_ids)
     pieces = () if cell.control else fact.pieces + fact.distractor_pieces
     piece_ids = tuple(tuple(tokenizer.encode(piece)) for piece in pieces)
-    length = cell.length or len(question_ids)
+    length = cell.length or fixed
     needle_tokens = sum(map(len, piece_ids))
-    cut = length - len(question_ids)
+    cut = length - fixed
     if cut < needle_tokens:
         raise PlanError(
             f"lengths = {cell.requested_length}: family {cell.family} needs {needle_tokens} tokens "
-            f"for a needle and {len(question_ids)} for its question; choose a longer length"
+            f"for a needle and {fixed} for its question; choose a longer length"
         )
     sizes = [len(ids) for ids in piece_ids]
-    wanted = wanted_starts(cell, cut, sizes[: len(fact.pieces)], sweep)
+    wanted = wanted_starts(cell, cut, sizes[: len(fact.pieces)], sweep, len(around.prefix_ids))
     anywhere = [int(rng.integers(cut - size + 1)) for size in sizes[len(fact.pieces) :]]
     if fact.distractors_in_order:
         anywhere.sort()
@@ -123,27 +136,34 @@ def make_trial(
         question_ids=question_ids,
         starts=(*wanted, *anywhere),
         fork_at=cut,
-        max_new_tokens=sweep.decoding.max_new_tokens or answer_budget(fact, tokenizer),
+        max_new_tokens=sweep.decoding.max_new_tokens
+        or answer_budget(fact, tokenizer, sweep.prompt.answer_prefix),
+        prefix_ids=around.prefix_ids,
+        suffix_ids=suffix_ids,
     )
 
 
-def answer_budget(fact: Fact, tokenizer: Tokenizer) -> int:
+def answer_budget(fact: Fact, tokenizer: Tokenizer, prefixed: bool) -> int:
     """Tokens enough for every gold value, a separator after each, and a margin."""
-    return sum(len(tokenizer.encode(f" {gold}")) + 1 for gold in fact.gold) + ANSWER_MARGIN
+    margin = ANSWER_MARGIN if prefixed else FREE_MARGIN
+    return sum(len(tokenizer.encode(f" {gold}")) + 1 for gold in fact.gold) + margin
 
 
-def wanted_starts(cell: Cell, cut: int, sizes: Sequence[int], sweep: Sweep) -> tuple[int, ...]:
-    """Where each of the fact's pieces should start, in tokens of a context of `cut`."""
+def wanted_starts(
+    cell: Cell, cut: int, sizes: Sequence[int], sweep: Sweep, prefix_tokens: int
+) -> tuple[int, ...]:
+    """Where each of the fact's pieces should start, in tokens of a haystack of `cut`."""
     if cell.depth is None or not sizes:
         return ()
     modulus = sweep.needle_phase.modulus if sweep.needle_phase else 1
-    return aim(cell.depth, cut, sizes, sweep.spread, modulus, cell.residue)
+    residue = (cell.residue - prefix_tokens) % modulus
+    return aim(cell.depth, cut, sizes, sweep.spread, modulus, residue)
 
 
 def as_item(trial: Trial, sweep: Sweep) -> Item:
     return Item(
         length=trial.length,
-        cut=trial.cut,
+        cut=trial.haystack_tokens,
         sizes=tuple(map(len, trial.piece_ids)),
         wanted=trial.starts,
         num_ordered=len(trial.fact.pieces) if trial.starts else 0,
@@ -170,7 +190,7 @@ def isolated(trials: Sequence[Trial], sweep: Sweep) -> list[Trial]:
     placed = []
     for trial in trials:
         starts = try_pack([trial], sweep)[0][0]
-        fork_at = min(starts, default=trial.cut)
+        fork_at = min(starts, default=trial.haystack_tokens)
         placed.append(replace(trial, starts=starts, fork_at=fork_at))
     return placed
 
@@ -190,16 +210,26 @@ def place_stream(
     sweep: Sweep, trials: Sequence[Trial], corpus: Corpus, repeat: int, index: int
 ) -> Stream:
     """Choose the stream's place in the corpus and give each question its pair hash."""
-    if not sweep.reuse:  # every fork is of an empty session: each prompt is read by itself
-        trials = [replace(trial, fork_at=0) for trial in trials]
+    trials = [behind_prefix(trial, sweep.reuse) for trial in trials]
     length = max(trial.cut for trial in trials)
     rng = seeded(sweep.seed, "offset", corpus.name, repeat, index)
-    offset = int(rng.integers(corpus.num_tokens - length + 1))
+    offset = int(rng.integers(corpus.num_tokens - max(t.haystack_tokens for t in trials) + 1))
     stream = Stream(corpus.name, repeat, index, offset, length, tuple(trials))
     identity = stream_identity(stream, corpus, sweep.layout)
     return replace(
         stream,
         trials=tuple(replace(t, pair=pair_identity(t, stream, identity)) for t in trials),
+    )
+
+
+def behind_prefix(trial: Trial, reuse: bool) -> Trial:
+    """The trial in tokens of the prompt. Without `reuse` each prompt is read by itself: every fork
+    is of an empty session."""
+    shift = len(trial.prefix_ids)
+    return replace(
+        trial,
+        starts=tuple(start + shift for start in trial.starts),
+        fork_at=trial.fork_at + shift if reuse else 0,
     )
 
 

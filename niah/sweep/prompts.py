@@ -1,6 +1,6 @@
-"""Owns the way from a planned stream to token ids: its trunk, and what each question adds.
+"""Turns a planned stream into token ids: its trunk, and what each question adds.
 
-Knows nothing of models or sweeps; tokens are planted as they are and never encoded again.
+Tokens are planted as they are and never encoded again.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ Ids = NDArray[np.integer]
 class Context:
     """A stream's tokens.
 
-    `trunk` is what every fork of the stream has read a part of: the planted text in the stream
-    layout, the clean text in the isolated one.
+    `trunk` is what every fork of the stream has read a part of: the prompts' prefix, and the
+    planted text in the stream layout, the clean text in the isolated one.
     """
 
     stream: Stream
@@ -29,8 +29,8 @@ class Context:
     trunk: Ids
 
     def own_ids(self, trial: Trial) -> Ids:
-        """What is read after the fork: the rest of the context, and the question."""
-        question = np.asarray(trial.question_ids, dtype=np.int64)
+        """What is read after the fork: the rest of the context, the question, the suffix."""
+        question = np.asarray(trial.question_ids + trial.suffix_ids, dtype=np.int64)
         return np.concatenate([self._context_ids(trial)[trial.fork_at :], question])
 
     def prompt(self, trial: Trial) -> Ids:
@@ -38,7 +38,7 @@ class Context:
         return np.concatenate([self.trunk[: trial.fork_at], self.own_ids(trial)])
 
     def text_ids(self, trial: Trial) -> Ids:
-        """The prompt without its question; in the stream layout a view of the trunk, no copy."""
+        """The prompt up to its question; in the stream layout a view of the trunk, no copy."""
         return self._context_ids(trial)
 
     def rivals(self, trial: Trial) -> tuple[str, ...]:
@@ -66,7 +66,9 @@ def insertions(trial: Trial) -> list[Insertion]:
 
 def build_context(stream: Stream, corpus: Corpus, layout: Layout) -> Context:
     """Read the stream's stretch of the corpus and, in the stream layout, plant every needle."""
-    clean = corpus.read(stream.offset, stream.length)
+    prefix = np.asarray(stream.prefix_ids, dtype=np.int64)
+    text = corpus.read(stream.offset, stream.length - len(prefix))
+    clean = np.concatenate([prefix, text]) if len(prefix) else text
     if layout == "isolated":
         return Context(stream, layout, np.asarray(clean, dtype=np.int64))
     planted = [insertion for trial in stream.trials for insertion in insertions(trial)]

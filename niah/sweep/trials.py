@@ -14,10 +14,11 @@ from niah.sweep.config import Control, Layout, Sweep, Templates
 class Trial:
     """One question about one context.
 
-    The prompt is the context's first `cut` tokens and the question: `length` tokens in all.
-    A session that has consumed the stream's first `fork_at` tokens may be forked for it.
-    `piece_ids` are the fact's pieces, then its distractor pieces, planted at `starts`.
-    `depth` is the one asked for; the actual one is `needle[0] / cut`. Controls have no depth.
+    The prompt is the context's first `cut` tokens (`prefix_ids` and the haystack), the question
+    and `suffix_ids`: `length` tokens in all. A session that has consumed the stream's first
+    `fork_at` tokens may be forked for it. `piece_ids` are the fact's pieces, then its distractor
+    pieces, planted at `starts`. `depth` is the one asked for, `actual_depth` the one that came of
+    it, both as shares of the haystack. Controls have no depth.
     """
 
     family: str
@@ -32,11 +33,25 @@ class Trial:
     starts: tuple[int, ...]
     fork_at: int
     max_new_tokens: int
+    prefix_ids: tuple[int, ...] = ()
+    suffix_ids: tuple[int, ...] = ()
     pair: str = ""
 
     @property
     def cut(self) -> int:
-        return self.length - len(self.question_ids)
+        """Index of the question's first token."""
+        return self.length - len(self.question_ids) - len(self.suffix_ids)
+
+    @property
+    def haystack_tokens(self) -> int:
+        return self.cut - len(self.prefix_ids)
+
+    @property
+    def actual_depth(self) -> float | None:
+        """Where the needle begins; None in a control."""
+        if self.needle is None:
+            return None
+        return (self.needle[0] - len(self.prefix_ids)) / self.haystack_tokens
 
     @property
     def spans(self) -> tuple[tuple[int, int], ...]:
@@ -57,7 +72,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Stream:
-    """A stretch of one corpus from `offset`, `length` tokens once planted, and its questions."""
+    """A stretch of one corpus from `offset`, and its questions.
+
+    `length` counts the prompts' prefix and the stretch once needles are planted in it.
+    """
 
     corpus: str
     repeat: int
@@ -65,6 +83,11 @@ class Stream:
     offset: int
     length: int
     trials: tuple[Trial, ...]
+
+    @property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """What every prompt of the stream begins with."""
+        return self.trials[0].prefix_ids
 
     @property
     def trunk_tokens(self) -> int:
@@ -126,6 +149,7 @@ def stream_identity(stream: Stream, corpus: Corpus, layout: Layout) -> str:
 
 def pair_identity(trial: Trial, stream: Stream, identity: str) -> str:
     """Hash of everything that decides an answer but the model: rows of two arms pair by it."""
+    framed = [trial.prefix_ids, trial.suffix_ids]
     return digest(
         [
             identity,
@@ -133,6 +157,7 @@ def pair_identity(trial: Trial, stream: Stream, identity: str) -> str:
             [trial.family, trial.templates, trial.control, trial.requested_length, trial.depth],
             [trial.length, trial.starts, trial.piece_ids, trial.question_ids],
             [trial.fact.gold, trial.max_new_tokens],
+            *([framed] if any(framed) else []),
         ]
     )
 
