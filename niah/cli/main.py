@@ -6,11 +6,15 @@ Every command imports what it needs when it is called, so that `--help` costs no
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from niah.execution.loading import Bench
+    from niah.sweep.config import Arm, Sweep
 
 app = typer.Typer(
     name="niah",
@@ -67,30 +71,48 @@ def plan(config: Config) -> None:
 def run(
     config: Config,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder. Default: results/NAME of the sweep.")
+        Path | None, typer.Option(help="The run's folder. Default: runs/NAME of the sweep.")
     ] = None,
 ) -> None:
     """Run a sweep; the same command again resumes an interrupted one.
 
+    A sweep that adds repeats, lengths, depths, corpora, families or arms to those of the folder
+    is asked what is new.
+
     Exit code 1: some questions ended in an error (they are asked again on resume); 130: Ctrl-C.
     """
+    from niah.execution.loading import load_bench
+    from niah.runs.history import earlier_sweeps
+    from niah.runs.store import is_finished
+    from niah.sweep.config import load_sweep
+
+    sweep = load_sweep(config)
+    folder = out or Path("runs") / sweep.name
+    before = earlier_sweeps(folder, sweep)  # refuses a changed sweep before any model is loaded
+    bench = load_bench(sweep)
+    if is_finished(folder, sweep.model_dump(mode="json"), bench.identity()):
+        typer.echo(f"nothing is left to ask: {folder} holds an answer to every question")
+        show_run(folder, sweep)
+    else:
+        ask(folder, sweep, bench, before)
+
+
+def ask(folder: Path, sweep: "Sweep", bench: "Bench", before: "Sequence[Sweep]") -> None:
+    """Ask what is left and say what came of it. Raises: typer.Exit, as `run` tells."""
     from rich.console import Console
 
     from niah.cli.printing import Bar, print_plan, print_summary
     from niah.execution.interrupts import Interrupts
     from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
-    from niah.execution.prepare import prepare
-    from niah.report.terminal import terminal_report
+    from niah.execution.prepare import lay_out
     from niah.runs.store import latest_rows
-    from niah.sweep.config import Arm
 
     console = Console()
-    bench, planned, estimates = prepare(config)
+    _, planned, estimates = lay_out(sweep, bench, before)
     print_plan(console, planned, estimates)
-    folder = out or Path("results") / planned.sweep.name
     bar, tally, interrupts = Bar(), Tally(), Interrupts()
 
-    def progress(arm: Arm, tokens: int) -> None:
+    def progress(arm: "Arm", tokens: int) -> None:
         interrupts.check()
         bar.advance(arm, tokens)
 
@@ -104,8 +126,7 @@ def run(
         finally:
             bar.close()
         rows = list(latest_rows(store.rows).values())
-    if {arm.role for arm in planned.sweep.arms} == {"baseline", "compressed"}:
-        terminal_report(folder, console)
+    show_run(folder, sweep)
     print_summary(console, tally, rows)
     console.print(f"rows: {folder / 'rows.jsonl'}", soft_wrap=True)
     failures = [row for row in rows if row["error"] is not None]
@@ -116,6 +137,14 @@ def run(
             err=True,
         )
         raise typer.Exit(1)
+
+
+def show_run(folder: Path, sweep: "Sweep") -> None:
+    """The heatmaps of a run that has arms to compare."""
+    from niah.report.terminal import terminal_report
+
+    if {arm.role for arm in sweep.arms} == {"baseline", "compressed"}:
+        terminal_report(folder)
 
 
 def interrupted(folder: Path, rows: int) -> int:

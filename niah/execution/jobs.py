@@ -58,7 +58,8 @@ def open_store(folder: Path, plan: Plan, bench: Bench) -> Store:
     models = {arm: model.describe() for arm, model in bench.models.items()}
     facts = environment() | {"models": models}
     sweep = plan.sweep.model_dump(mode="json")
-    return Store(folder, sweep, bench.identity(), facts, planned_questions(plan))
+    before = [earlier.model_dump(mode="json") for earlier in plan.before]
+    return Store(folder, sweep, bench.identity(), facts, planned_questions(plan), before)
 
 
 def planned_questions(plan: Plan) -> Iterator[Row]:

@@ -1,11 +1,12 @@
 """Prepares a sweep: loads its models and texts, plans it, estimates its cost, refuses it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from niah.execution.estimate import Estimate, check_memory, check_models, estimate_arm
 from niah.execution.loading import Bench, load_bench
-from niah.sweep.config import load_sweep
+from niah.sweep.config import Sweep, load_sweep
 from niah.sweep.planner import make_plan
 from niah.sweep.trials import Plan
 
@@ -21,8 +22,15 @@ class Prepared(NamedTuple):
 def prepare(config: Path) -> Prepared:
     """Raises: NiahError (and other ValueErrors) where the sweep cannot be carried out here."""
     sweep = load_sweep(config)
-    bench = load_bench(sweep)
-    plan = make_plan(sweep, bench.materials)
+    return lay_out(sweep, load_bench(sweep))
+
+
+def lay_out(sweep: Sweep, bench: Bench, before: Sequence[Sweep] = ()) -> Prepared:
+    """Plan and estimate `sweep`; `before` are the sweeps that a growing run was asked already.
+
+    Raises: PlanError where the models, the texts or the memory do not suffice.
+    """
+    plan = make_plan(sweep, bench.materials, before)
     check_models(plan, bench.models)
     estimates = {arm: estimate_arm(plan, model) for arm, model in bench.models.items()}
     check_memory(estimates, sweep.max_memory_gb)

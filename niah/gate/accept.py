@@ -14,7 +14,8 @@ import pandas as pd
 from niah.errors import NiahError
 from niah.gate.pairing import arm_identity, run_identity
 from niah.gate.reference_files import check_target, put_back, write_reference
-from niah.runs.store import ROWS, differences
+from niah.runs.history import differences
+from niah.runs.store import ROWS
 from niah.runs.tables import Run, load_run, pair_arms, questions
 from niah.statistics.intervals import Tax, estimate_recall, tax_of
 from niah.text_format import points

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from niah.errors import NiahError
-from niah.runs.store import FREE_FIELDS, differences
+from niah.runs.history import FREE_FIELDS, differences
 from niah.runs.tables import Run, pair_arms
 from niah.statistics.comparisons import Comparison
 

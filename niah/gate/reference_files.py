@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from niah.errors import NiahError
-from niah.runs.store import ENVIRONMENT, LOCK, PLANNED, ROWS, SPEC, read_rows
+from niah.runs.history import ENVIRONMENT, SPEC
+from niah.runs.store import OWN_FILES, ROWS, read_rows
 from niah.runs.tables import REQUIRED
 
 KEPT = (
     *("key", *REQUIRED, "layout", "template_split", "stream", "repeat", "control"),
     *("requested_length", "needle_start", "outcome", "error"),
 )
-OWN = (ROWS, PLANNED, SPEC, ENVIRONMENT, LOCK)
 
 
 class TargetError(NiahError):
@@ -45,7 +45,7 @@ def check_target(reference: Path) -> None:
 
 
 def is_own(path: Path) -> bool:
-    return path.name in OWN and path.is_file() and not path.is_symlink()
+    return path.name in OWN_FILES and path.is_file() and not path.is_symlink()
 
 
 def write_reference(folder: Path, reference: Path) -> None:
@@ -76,7 +76,7 @@ def beside(reference: Path, which: str) -> Path:
 def remove(folder: Path) -> None:
     """A folder of a reference's files; anything else in it is left there, and is an OSError."""
     if folder.exists():
-        for name in OWN:
+        for name in OWN_FILES:
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
 

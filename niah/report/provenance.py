@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from niah.runs.store import SPEC
+from niah.runs.history import SPEC
 from niah.runs.tables import Run
 
 

@@ -1,33 +1,32 @@
-"""Owns looking back at one question: its prompt around the needle, and every arm's answer.
+"""Looks back at a run: its prompts rebuilt from its own configuration, every arm's answers."""
 
-Rebuilds the prompt from the run's own configuration; knows nothing of models.
-"""
-
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from haystacks.corpora.registry import load_corpus
+from haystacks.corpora.registry import Corpus, load_corpus
 from haystacks.needles.registry import find_family
-from haystacks.tokenizer import load_tokenizer
-from niah.errors import StoreError
-from niah.runs.store import ENVIRONMENT, SPEC, Row, read_mapping, read_rows
-from niah.sweep.config import load_sweep
-from niah.sweep.planner import Materials, make_plan
+from haystacks.tokenizer import Tokenizer, load_tokenizer
+from niah.errors import FileError, StoreError
+from niah.runs.history import ENVIRONMENT, SPEC, asked_sweeps, read_history
+from niah.runs.store import Row, read_rows
+from niah.sweep.config import Sweep, parse_sweep
+from niah.sweep.planner import Materials, make_plan, plan_repeat
 from niah.sweep.prompts import Context, build_context
 from niah.sweep.trials import Stream, Trial
 
 # Fields of a row that a prompt and its answer are told by.
 NEEDED = (
-    *("key", "pair", "arm", "model", "family", "corpus", "layout", "depth", "needle_start"),
-    *("answer", "correct", "outcome", "error"),
+    *("key", "pair", "arm", "model", "family", "corpus", "layout", "repeat", "depth"),
+    *("needle_start", "answer", "correct", "outcome", "error"),
 )
 AROUND = 48  # tokens shown on either side of a needle
+LOCAL = "file:"
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A run's rows and the prompts they answer, rebuilt."""
+    """Rows of a run and the prompts that they answer, rebuilt."""
 
     rows: list[Row]
     materials: Materials
@@ -39,7 +38,43 @@ class Archive:
 
 
 def open_archive(folder: Path) -> Archive:
-    """Raises: StoreError where there is no run, or its prompts cannot be rebuilt as they were."""
+    """A whole run. Raises: StoreError where its prompts cannot be rebuilt as they were."""
+    rows = answered_rows(folder)
+    *before, sweep = run_sweeps(folder)
+    materials = run_materials(folder, sweep, sweep.corpora)
+    streams = make_plan(sweep, materials, before).streams
+    return archive(folder, rows, materials, streams)
+
+
+def open_repeat(folder: Path, key: str) -> Archive:
+    """The repeat of one question, in its corpus; `key` is as in `find_row`.
+
+    Raises: StoreError where there is no such question, or its prompt cannot be rebuilt as it was.
+    """
+    rows = answered_rows(folder)
+    corpus, repeat = (find_row(rows, key)[field] for field in ("corpus", "repeat"))
+    *before, sweep = run_sweeps(folder)
+    materials = run_materials(folder, sweep, [corpus])
+    streams = plan_repeat(sweep, materials, corpus, repeat, before)
+    beside = [row for row in rows if (row["corpus"], row["repeat"]) == (corpus, repeat)]
+    return archive(folder, beside, materials, streams)
+
+
+def archive(
+    folder: Path, rows: list[Row], materials: Materials, streams: Sequence[Stream]
+) -> Archive:
+    """Raises: StoreError where a row answers none of the questions of `streams`."""
+    places = {trial.pair: (stream, trial) for stream in streams for trial in stream.trials}
+    if any(row["pair"] not in places for row in rows):
+        raise StoreError(
+            f"{folder}: was made from other texts, families or another tokenizer than are "
+            "installed now; its prompts cannot be rebuilt"
+        )
+    return Archive(rows, materials, places)
+
+
+def answered_rows(folder: Path) -> list[Row]:
+    """Raises: StoreError where there is no run, or only a reference without answers."""
     rows = read_rows(folder)
     if not rows:
         raise StoreError(f"{folder}: holds no rows yet")
@@ -49,41 +84,63 @@ def open_archive(folder: Path) -> Archive:
             f"{folder}: its rows lack {', '.join(missing)}; a reference of `niah accept` keeps "
             "what the gate reads and no answers: give the run that it was made from"
         )
-    sweep = load_sweep(folder / SPEC)
+    return rows
+
+
+def run_sweeps(folder: Path) -> list[Sweep]:
+    """What the run was asked, the oldest first. Raises: StoreError, SpecError."""
+    asked = asked_sweeps(folder)
+    if not asked:
+        raise StoreError(f"{folder}: holds no {SPEC}")
+    return [parse_sweep(fields, str(folder / SPEC)) for fields in asked]
+
+
+def run_materials(folder: Path, sweep: Sweep, names: Sequence[str]) -> Materials:
+    """The run's tokenizer, its families, and the corpora called `names`."""
     tokenizer = load_tokenizer(tokenizer_name(folder))
-    corpora = {name: load_corpus(name, tokenizer) for name in sweep.corpora}
-    families = {name: find_family(name) for name in sweep.families}
-    materials = Materials(tokenizer, corpora, families)
-    places = {trial.pair: (stream, trial) for stream, trial in make_plan(sweep, materials).trials()}
-    if any(row["pair"] not in places for row in rows):
-        raise StoreError(
-            f"{folder}: was made from other texts, families or another tokenizer than are "
-            "installed now; its prompts cannot be rebuilt"
-        )
-    return Archive(rows, materials, places)
+    corpora = {name: run_corpus(folder, name, tokenizer) for name in names}
+    return Materials(tokenizer, corpora, {name: find_family(name) for name in sweep.families})
+
+
+def run_corpus(folder: Path, name: str, tokenizer: Tokenizer) -> Corpus:
+    """A corpus of the run; a relative path is found from where the run was made, too."""
+    path = Path(name.removeprefix(LOCAL)).expanduser()
+    if not name.startswith(LOCAL) or path.exists() or path.is_absolute():
+        return load_corpus(name, tokenizer)
+    history = read_history(folder)
+    made = [str(run.get("working_folder", "")) for run in (history.runs if history else ())]
+    there = [folder / place / path for place in made if (folder / place / path).exists()]
+    if not there:
+        return load_corpus(name, tokenizer)
+    return replace(load_corpus(f"{LOCAL}{there[0]}", tokenizer), name=name)
 
 
 def tokenizer_name(folder: Path) -> str:
     """Raises: StoreError where the run's environment does not tell it."""
     try:
-        return str(read_mapping(folder / ENVIRONMENT)["identity"]["tokenizer_name"])
-    except (OSError, StoreError, KeyError, TypeError):
-        raise StoreError(f"{folder / ENVIRONMENT}: does not tell the run's tokenizer") from None
+        history = read_history(folder)
+    except FileError:
+        history = None
+    name = history.identity.get("tokenizer_name") if history else None
+    if not isinstance(name, str):
+        raise StoreError(f"{folder / ENVIRONMENT}: does not tell the run's tokenizer")
+    return name
 
 
 def find_row(rows: list[Row], key: str) -> Row:
     """The row whose key (or pair) begins with `key`. Raises: StoreError unless it is one."""
     found = [row for row in rows if row["key"].startswith(key)]
     found = found or [row for row in rows if row["pair"].startswith(key)]
-    if not found or len({row["pair"] for row in found}) > 1:
-        count = len(found) or "no"
-        raise StoreError(f"key {key}: {count} rows begin so; keys are in rows.jsonl, 16 hex digits")
+    if not found:
+        raise StoreError(f"key: no row key starts with {key}; keys are in rows.jsonl")
+    if len({row["pair"] for row in found}) > 1:
+        raise StoreError(f"key: {len(found)} row keys start with {key!r}; give more digits")
     return found[0]
 
 
 def show_lines(folder: Path, key: str) -> Iterator[str]:
-    """The question as a page of text: where it stands, its needle in place, what each arm said."""
-    archive = open_archive(folder)
+    """The question as a page of text: its place, its needle in the text, every arm's answer."""
+    archive = open_repeat(folder, key)
     row = find_row(archive.rows, key)
     stream, trial = archive.places[row["pair"]]
     yield (

@@ -1,15 +1,15 @@
-"""Owns a run's folder: rows appended one at a time, the configuration and environment beside them.
+"""A run's folder: rows appended one at a time, the configuration and environment beside them.
 
 Survives SIGKILL at any byte: a row counts once its whole line is in the file, and a torn last
 line is cut off before the next is written. A power cut loses a second's rows at most, which are
-asked again. Knows nothing of what a row means.
+asked again.
 """
 
 import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,25 +18,39 @@ from typing import Any, Self
 import yaml
 
 from niah.errors import BusyError, ChangedError, StoreError
+from niah.files import read_mapping, write_atomically
+from niah.runs.history import (
+    ENVIRONMENT,
+    SPEC,
+    History,
+    added_to,
+    asked_sweeps,
+    complete,
+    identity_changes,
+    is_same,
+    read_history,
+    refuse,
+    sweep_changes,
+)
+from niah.sweep.trials import key_identity
 
 SYNC_SECONDS = 1.0
 ROWS, PLANNED, LOCK = "rows.jsonl", "planned.jsonl", ".lock"
-SPEC, ENVIRONMENT = "spec.yaml", "environment.json"
+OWN_FILES = (ROWS, PLANNED, SPEC, ENVIRONMENT, LOCK)
 
 Row = dict[str, Any]
-
-# Fields of a sweep that decide how fast it runs, not what it asks.
-FREE_FIELDS = frozenset({"threads", "max_memory_gb", "checkpoint_minutes"})
 
 
 class Store:
     """A run's folder, opened for writing by one process at a time.
 
-    `identity` holds what the answers depend on beyond the sweep (fingerprints); it is kept in
-    environment.json and, like the sweep, must be the same when a run is resumed. `planned` holds
-    the questions put to every arm, as far as a row tells them before it is answered; they are
-    kept in planned.jsonl before the first row, so that an interrupted run shows what it lacks.
-    Raises: BusyError, ChangedError, StoreError.
+    `sweep` may add to what the folder was asked (see `history`). `identity` holds what the answers
+    depend on beyond the sweep (fingerprints) and must stay the same. `environment` says what this
+    process runs on, and under `models` what each model says of itself. `planned` holds the
+    questions put to every arm, as far as a row tells them before it is answered; they are kept in
+    planned.jsonl before the first row, so that an interrupted run shows what it lacks. `before`
+    are the sweeps on which `planned` is built, where the folder has grown.
+    Raises: BusyError, ChangedError, StoreError, FileError.
     """
 
     def __init__(
@@ -46,20 +60,26 @@ class Store:
         identity: Mapping[str, Any],
         environment: Mapping[str, Any],
         planned: Iterable[Row] = (),
+        before: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.folder = folder
         self._synced = time.monotonic()
-        beside = {**environment, "identity": identity}
+        self._facts: Row | None = {n: environment[n] for n in environment if n != "models"}
         with ExitStack() as undo:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._lock = lock(folder)
                 undo.callback(os.close, self._lock)
-                refuse_changes(folder, sweep, identity)
+                kept = refuse_changes(folder, sweep, identity, before)
                 self.rows = cut_torn_line(folder / ROWS)
-                write_once(folder / SPEC, yaml.safe_dump(dict(sweep), sort_keys=False))
-                write_once(folder / ENVIRONMENT, json.dumps(beside, indent=2) + "\n")
-                write_once(folder / PLANNED, "".join(json.dumps(row) + "\n" for row in planned))
+                sweeps = [*map(dict, before), dict(sweep)] if before else []
+                self._history = kept.grown_by(
+                    dict(identity), dict(environment.get("models", {})), sweeps
+                )
+                write_plan(folder, list(planned))
+                if self._history != kept or not (folder / ENVIRONMENT).exists():
+                    self._history.write(folder)
+                write_spec(folder, sweep)
                 self._file = (folder / ROWS).open("ab", buffering=0)
             except OSError as error:
                 raise StoreError(f"{folder}: cannot be written: {error.strerror}") from None
@@ -75,6 +95,7 @@ class Store:
         line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         end = self._file.tell()
         try:
+            self._say_who_writes()
             written = self._file.write(line)
             if written != len(line):
                 raise OSError(None, "the disk is full")
@@ -93,6 +114,15 @@ class Store:
         self._sync()
         self._file.close()
         os.close(self._lock)
+
+    def _say_who_writes(self) -> None:
+        """Before the first row of this process: its entry in environment.json."""
+        if self._facts is not None:
+            place = os.path.relpath(Path.cwd(), self.folder.resolve())
+            facts = {**self._facts, "working_folder": Path(place).as_posix()}
+            self._history = self._history.with_run(facts, from_row=len(self.rows))
+            self._history.write(self.folder)
+            self._facts = None
 
     def _sync(self) -> None:
         os.fsync(self._file.fileno())
@@ -123,44 +153,69 @@ def lock(folder: Path) -> int:
     return handle
 
 
-def refuse_changes(folder: Path, sweep: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
-    """Raises: ChangedError saying what a resumed run would change."""
-    if not (folder / SPEC).exists():
+def refuse_changes(
+    folder: Path,
+    sweep: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    before: Sequence[Mapping[str, Any]],
+) -> History:
+    """The folder's history, of which nothing is changed.
+
+    Raises: ChangedError saying what a resumed run would change; FileError.
+    """
+    added = added_to(folder, sweep)
+    kept = read_history(folder)
+    if kept:
+        refuse(folder, identity_changes(kept.identity, identity))
+    if [complete(fields) for fields in before] != added:
+        raise ChangedError(f"{folder}: has grown meanwhile; run the same command again")
+    return kept or History({}, {})
+
+
+def write_plan(folder: Path, planned: Sequence[Row]) -> None:
+    """Keep the planned questions, unless the folder has them already, or they are not known."""
+    path = folder / PLANNED
+    if path.exists() and not planned:
         return
-    changed = differences(read_mapping(folder / SPEC), sweep, ignore=FREE_FIELDS)
-    if (folder / ENVIRONMENT).exists():
-        beside = read_mapping(folder / ENVIRONMENT)
-        changed += differences(beside.get("identity", {}), identity)
-    if changed:
-        raise ChangedError(
-            f"{folder}: was started with {'; '.join(changed)}; "
-            "choose another --out, or restore the configuration to resume"
-        )
+    known = {row["pair"] for row in read_planned(folder)} if path.exists() else None
+    if known != {row["pair"] for row in planned}:
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in planned))
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML or JSON file (which is YAML) that holds names and values. Raises: StoreError."""
+def write_spec(folder: Path, sweep: Mapping[str, Any]) -> None:
+    """Keep the sweep, unless the folder has one that asks the same."""
+    path = folder / SPEC
+    if not path.exists() or not is_same(complete(read_mapping(path)), complete(sweep)):
+        write_atomically(path, yaml.safe_dump(dict(sweep), sort_keys=False))
+
+
+def is_finished(folder: Path, sweep: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    """Whether `folder` was asked `sweep` of the models of `identity`, and has every answer.
+
+    Raises: ChangedError where it was asked something else; StoreError, FileError.
+    """
+    asked, kept = asked_sweeps(folder), read_history(folder)
+    if not asked or not kept or not (folder / PLANNED).exists() or not (folder / ROWS).exists():
+        return False
+    refuse(folder, sweep_changes(asked[-1], sweep))
+    refuse(folder, identity_changes(kept.identity, identity))
+    if not is_same(asked[-1], sweep) or identity_changes(identity, kept.identity):
+        return False
+    answered = {row["key"] for row in read_rows(folder) if row.get("error") is None}
+    planned = [row["pair"] for row in read_planned(folder)]
+    models = identity["models"]
+    return all(
+        key_identity(pair, arm, models[arm]) in answered for pair in planned for arm in models
+    )
+
+
+def read_planned(folder: Path) -> list[Row]:
+    """The questions put to every arm. Raises: StoreError."""
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(value, dict):
-        raise StoreError(f"{path}: should hold names and values, holds {value!r:.40}")
-    return value
-
-
-def differences(
-    before: Mapping[str, Any], now: Mapping[str, Any], ignore: frozenset[str] = frozenset()
-) -> list[str]:
-    """`field = old, now new` for each field that differs, at the depth where it does."""
-    found = []
-    for field in sorted((before.keys() | now.keys()) - ignore):
-        old, new = before.get(field), now.get(field)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += [f"{field}.{change}" for change in differences(old, new)]
-        elif old != new:
-            found.append(f"{field} = {json.dumps(old)}, now {json.dumps(new)}")
-    return found
+        content = (folder / PLANNED).read_bytes()
+    except OSError as error:
+        raise StoreError(f"{folder / PLANNED}: cannot be read: {error.strerror}") from None
+    return parse_rows(content, folder / PLANNED, "pair")
 
 
 def cut_torn_line(path: Path) -> list[Row]:
@@ -210,12 +265,3 @@ def read_rows(folder: Path) -> list[Row]:
         why = f"{ROWS}: {error.strerror}" if folder.is_dir() else "there is no such folder"
         raise StoreError(f"{folder}: holds no run ({why})") from None
     return list(latest_rows(parse_rows(content[: content.rfind(b"\n") + 1], path)).values())
-
-
-def write_once(path: Path, text: str) -> None:
-    """Write a file whole or not at all, unless it is there already."""
-    if path.exists():
-        return
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -14,7 +14,9 @@ from typing import Any, get_args
 import pandas as pd
 
 from niah.errors import NiahError
-from niah.runs.store import ENVIRONMENT, PLANNED, SPEC, Row, parse_rows, read_mapping, read_rows
+from niah.files import read_mapping
+from niah.runs.history import SPEC, read_environment
+from niah.runs.store import PLANNED, Row, read_planned, read_rows
 from niah.sweep.config import Role
 
 ROLES: tuple[str, ...] = get_args(Role)
@@ -140,8 +142,8 @@ def load_run(folder: Path) -> Run:
         name=folder.resolve().name,
         rows=rows_frame(records, str(folder), spec),
         spec=spec,
-        environment=_mapping(folder / ENVIRONMENT),
-        planned=_planned(folder / PLANNED, spec),
+        environment=read_environment(folder),
+        planned=_planned(folder, spec),
     )
 
 
@@ -241,10 +243,10 @@ def _with_bytes(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=["cache_bytes"], errors="ignore")
 
 
-def _planned(path: Path, spec: Mapping[str, object]) -> pd.DataFrame:
-    if not path.is_file():
+def _planned(folder: Path, spec: Mapping[str, object]) -> pd.DataFrame:
+    if not (folder / PLANNED).is_file():
         return pd.DataFrame()
-    frame = pd.DataFrame.from_records(parse_rows(path.read_bytes(), path, "pair"))
+    frame = pd.DataFrame.from_records(read_planned(folder))
     return frame if frame.empty else with_places(frame, spec)
 
 

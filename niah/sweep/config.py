@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from niah.errors import SpecError
+from niah.errors import FileError, SpecError
+from niah.files import read_yaml
 
 Role = Literal["baseline", "compressed"]
 Layout = Literal["stream", "isolated"]
@@ -181,11 +182,9 @@ def parse_sweep(data: object, origin: str) -> Sweep:
 def load_sweep(path: Path) -> Sweep:
     """Read a sweep's YAML. Raises: SpecError where it cannot be read or is not a sweep."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
+        data = read_yaml(path)
+    except FileError as error:
+        raise SpecError(str(error)) from None
     return parse_sweep(data, str(path))
 
 

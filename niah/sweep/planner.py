@@ -1,7 +1,7 @@
 """Turns a sweep into streams: draws a fact for each cell, places it, packs and places streams."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -32,8 +32,11 @@ class Materials:
     families: Mapping[str, Family]
 
 
-def make_plan(sweep: Sweep, materials: Materials) -> Plan:
+def make_plan(sweep: Sweep, materials: Materials, before: Sequence[Sweep] = ()) -> Plan:
     """Lay out every question of `sweep`; the same sweep and materials give the same plan.
+
+    `before` are the sweeps that a run was asked already and that `sweep` adds to, the oldest
+    first: their questions and streams stay as they were, and what is new gets further streams.
 
     Raises: PlanError where a length is too short for a needle or longer than a corpus.
     """
@@ -41,9 +44,9 @@ def make_plan(sweep: Sweep, materials: Materials) -> Plan:
     streams = [
         stream
         for corpus, repeat in product(sweep.corpora, range(sweep.repeats))
-        for stream in plan_repeat(sweep, materials, corpus, repeat)
+        for stream in plan_repeat(sweep, materials, corpus, repeat, before)
     ]
-    return Plan(sweep, tuple(streams))
+    return Plan(sweep, tuple(streams), tuple(before))
 
 
 def check_lengths(sweep: Sweep, materials: Materials) -> None:
@@ -57,20 +60,44 @@ def check_lengths(sweep: Sweep, materials: Materials) -> None:
             )
 
 
-def plan_repeat(sweep: Sweep, materials: Materials, corpus: str, repeat: int) -> list[Stream]:
-    """The streams of one repeat: fresh facts, fresh places in the corpus."""
-    # Other facts in every corpus: a fact may be hard wherever it stands, so streams that share
-    # their facts would not be the independent samples as which intervals count them.
-    rng = seeded(sweep.seed, "facts", corpus, repeat)
+def plan_repeat(
+    sweep: Sweep,
+    materials: Materials,
+    corpus: str,
+    repeat: int,
+    before: Sequence[Sweep] = (),
+) -> list[Stream]:
+    """The streams of one repeat: fresh facts, fresh places in the corpus.
+
+    The cells that each sweep added to those before it have streams of their own.
+    """
     seen: set[str] = set()
     around = frame(sweep.prompt, materials.tokenizer)
-    trials = []
-    for cell in cells(sweep):
-        fact = draw_fact(materials.families[cell.family], cell, sweep, rng, seen)
-        trials.append(make_trial(cell, fact, materials.tokenizer, sweep, around, rng))
-    groups = stream_groups(trials, sweep) if sweep.layout == "stream" else [isolated(trials, sweep)]
-    text = materials.corpora[corpus]
-    return [place_stream(sweep, group, text, repeat, index) for index, group in enumerate(groups)]
+    streams: list[Stream] = []
+    for added, new in enumerate(added_cells([*before, sweep], corpus, repeat)):
+        # Other facts in every corpus: a fact may be hard wherever it stands, so streams that share
+        # their facts would not be the independent samples as which intervals count them.
+        rng = seeded(sweep.seed, "facts", corpus, repeat, *(["added", added] if added else []))
+        trials = []
+        for cell in new:
+            fact = draw_fact(materials.families[cell.family], cell, sweep, rng, seen)
+            trials.append(make_trial(cell, fact, materials.tokenizer, sweep, around, rng))
+        grouped = stream_groups if sweep.layout == "stream" else isolated
+        for group in grouped(trials, sweep):
+            text = materials.corpora[corpus]
+            streams.append(place_stream(sweep, group, text, repeat, len(streams)))
+    return streams
+
+
+def added_cells(sweeps: Sequence[Sweep], corpus: str, repeat: int) -> Iterator[list[Cell]]:
+    """The cells that each of `sweeps` asks of a corpus and repeat, and none before it asked."""
+    asked: set[Cell] = set()
+    for sweep in sweeps:
+        if corpus in sweep.corpora and repeat < sweep.repeats:
+            new = [cell for cell in cells(sweep) if cell not in asked]
+            asked.update(new)
+            if new:
+                yield new
 
 
 def draw_fact(
@@ -181,18 +208,21 @@ def stream_groups(trials: Sequence[Trial], sweep: Sweep) -> list[list[Trial]]:
         [replace(in_context[i], starts=starts) for i, starts in sorted(placed.items())]
         for placed in packed
     ]
-    groups[0] += [trial for trial in trials if trial.control == "question_only"]
+    alone = [trial for trial in trials if trial.control == "question_only"]
+    if not groups:
+        return [alone]
+    groups[0] += alone
     return groups
 
 
-def isolated(trials: Sequence[Trial], sweep: Sweep) -> list[Trial]:
-    """Every question has a context of its own; the text before its needle is shared by forking."""
+def isolated(trials: Sequence[Trial], sweep: Sweep) -> list[list[Trial]]:
+    """One group: every question has a context of its own, and shares the text before its needle."""
     placed = []
     for trial in trials:
         starts = try_pack([trial], sweep)[0][0]
         fork_at = min(starts, default=trial.haystack_tokens)
         placed.append(replace(trial, starts=starts, fork_at=fork_at))
-    return placed
+    return [placed]
 
 
 def try_pack(trials: Sequence[Trial], sweep: Sweep) -> list[dict[int, tuple[int, ...]]]:

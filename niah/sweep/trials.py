@@ -106,10 +106,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every stream of a sweep; each arm runs them all."""
+    """Every stream of a sweep; each arm runs them all.
+
+    `before`: the sweeps that the run was asked already, where it has grown.
+    """
 
     sweep: Sweep
     streams: tuple[Stream, ...]
+    before: tuple[Sweep, ...] = ()
 
     def trials(self) -> Iterator[tuple[Stream, Trial]]:
         return ((stream, trial) for stream in self.streams for trial in stream.trials)

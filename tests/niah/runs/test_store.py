@@ -30,7 +30,8 @@ def test_rows_are_read_back_as_written(tmp_path: Path) -> None:
         store.append(row("b"))
     assert read_rows(tmp_path / "run") == [row("a"), row("b")]
     assert (tmp_path / "run" / "spec.yaml").exists()
-    assert json.loads((tmp_path / "run" / "environment.json").read_text())["cpu"] == "any"
+    (entry,) = json.loads((tmp_path / "run" / "environment.json").read_text())["runs"]
+    assert (entry["cpu"], entry["from_row"]) == ("any", 0)
 
 
 def test_any_torn_last_line_is_cut_off_and_asked_again(tmp_path: Path) -> None:
@@ -165,8 +166,9 @@ def test_a_row_after_a_failed_one_is_whole_and_may_fail_too(tmp_path: Path) -> N
 
 def test_the_plan_is_kept_before_the_first_row(tmp_path: Path) -> None:
     planned = [{"pair": "p1"}, {"pair": "p2"}]
-    Store(tmp_path, SWEEP, IDENTITY, {}, planned).close()
     Store(tmp_path, SWEEP, IDENTITY, {}, planned[:1]).close()
+    Store(tmp_path, SWEEP, IDENTITY, {}, planned).close()
+    opened(tmp_path).close()
     lines = (tmp_path / "planned.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == planned
 

@@ -69,7 +69,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
 def test_binary_and_absent_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SpecError, match="is not YAML"):
+    with pytest.raises(SpecError, match="is not UTF-8 text"):
         load_sweep(path)
     with pytest.raises(SpecError, match="No such file"):
         load_sweep(tmp_path / "none.yaml")
