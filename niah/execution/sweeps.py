@@ -4,7 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from niah.execution.jobs import Progress, Tally, jobs_left, open_store, run_jobs
-from niah.execution.prepare import Prepared, prepare
+from niah.execution.loading import load_bench
+from niah.execution.prepare import Prepared, lay_out
+from niah.runs.history import earlier_sweeps
+from niah.runs.store import is_finished
+from niah.sweep.config import load_sweep
 
 
 def no_progress(arm: object, tokens: int) -> None:
@@ -23,16 +27,22 @@ def run_sweep(
         config: the sweep's YAML file.
         out: the run's folder; `runs/NAME` of the sweep if None.
         progress: called with the arm and the prompt tokens computed since its last call.
-        prepared: called once with the plan and its estimates, before the first question.
+        prepared: called once with the plan and its estimates, before the first question; not
+            called where nothing is left to ask.
 
     Raises:
-        NiahError: the sweep cannot be carried out here, or the folder belongs to another sweep.
+        NiahError: the sweep cannot be carried out here, or lacks what the folder was asked.
             A question that fails is a row with an error, not an exception.
     """
-    found = prepare(config)
-    prepared(found)
-    folder = out or Path("runs") / found.plan.sweep.name
+    sweep = load_sweep(config)
+    folder = out or Path("runs") / sweep.name
+    before = earlier_sweeps(folder, sweep)  # refuses a changed sweep before any model is loaded
+    bench = load_bench(sweep)
     tally = Tally()
-    with open_store(folder, found.plan, found.bench) as store:
-        run_jobs(jobs_left(found.plan, found.bench, store, progress), found.bench, store, tally)
+    if is_finished(folder, sweep.model_dump(mode="json"), bench.identity()):
+        return tally
+    found = lay_out(sweep, bench, before)
+    prepared(found)
+    with open_store(folder, found.plan, bench) as store:
+        run_jobs(jobs_left(found.plan, bench, store, progress), bench, store, tally)
     return tally
