@@ -102,6 +102,7 @@ def ask(folder: Path, sweep: "Sweep", bench: "Bench", before: "Sequence[Sweep]")
     from rich.console import Console
 
     from niah.cli.printing import Bar, print_plan, print_summary
+    from niah.execution.executors.local import LocalExecutor
     from niah.execution.interrupts import Interrupts
     from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
     from niah.execution.prepare import lay_out
@@ -117,10 +118,10 @@ def ask(folder: Path, sweep: "Sweep", bench: "Bench", before: "Sequence[Sweep]")
         bar.advance(arm, tokens)
 
     with open_store(folder, planned, bench) as store, interrupts:
-        jobs = jobs_left(planned, bench, store, progress)
+        jobs = jobs_left(planned, bench, store)
         try:
             bar.start(jobs)
-            run_jobs(jobs, bench, store, tally)
+            run_jobs(jobs, LocalExecutor(planned, bench, folder, progress), store, tally)
         except KeyboardInterrupt:
             raise typer.Exit(interrupted(folder, tally.rows)) from None
         finally:

@@ -5,7 +5,7 @@ Haystack, model and scorer meet here only.
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -53,7 +53,7 @@ class Reading(NamedTuple):
 
 
 @dataclass
-class Runner:
+class Asker:
     """An arm at work."""
 
     sweep: Sweep
@@ -67,17 +67,13 @@ class Runner:
     def key(self, trial: Trial) -> str:
         return key_identity(trial.pair, self.arm.name, self.model.fingerprint)
 
-    def left(self, stream: Stream, answered: Collection[str]) -> list[Trial]:
-        """The stream's questions still to ask, nearest fork first."""
-        left = [trial for trial in stream.trials if self.key(trial) not in answered]
-        return sorted(left, key=lambda trial: trial.fork_at)
-
     def rows(self, stream: Stream, corpus: Corpus, trials: list[Trial]) -> Iterator[Row]:
-        """One row for each of `trials`, in their order."""
+        """One row for each of `trials`, in the order of their forks."""
+        trials = sorted(trials, key=lambda trial: trial.fork_at)
         context = build_context(stream, corpus, self.sweep.layout)
         ratios = self.compression_ratios(context, trials)
         keeper = self.keeper(stream)
-        first = min(trial.fork_at for trial in trials)
+        first = trials[0].fork_at
         trunk = (
             keeper.begin(
                 self.tokenizer.decode, self.sweep.chunk_tokens, self.progress, at_most=first

@@ -1,18 +1,18 @@
-"""Carries out a sweep: every arm, every stream, every row into the store."""
+"""The jobs of a sweep, an arm and a stream each, and the way of their rows into the store."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from niah.execution.ask import Runner
 from niah.execution.environment import environment
 from niah.execution.loading import Bench
 from niah.execution.timed_session import NOTHING, Spent
 from niah.runs.store import Row, Store
 from niah.sweep.config import Arm
-from niah.sweep.trials import Plan, Stream, Trial
+from niah.sweep.trials import Plan, key_identity
 
 Progress = Callable[[Arm, int], None]  # prompt tokens computed since the last call
 
@@ -40,17 +40,30 @@ class Tally:
 
 @dataclass(frozen=True)
 class Job:
-    """What is left of a stream for one arm."""
+    """What is left of a stream for one arm: a value that any executor can carry out.
 
-    runner: Runner
-    stream: Stream
-    trials: list[Trial]
+    `stream` is an index into the plan's streams, `pairs` name the questions, `tokens` are the
+    prompt tokens to compute.
+    """
 
-    @property
-    def tokens(self) -> int:
-        """Prompt tokens to compute."""
-        trunk = max(trial.fork_at for trial in self.trials)
-        return trunk + sum(trial.own_tokens for trial in self.trials)
+    arm: str
+    stream: int
+    pairs: tuple[str, ...]
+    tokens: int
+
+
+class Finished(NamedTuple):
+    """A row, and what a process that was interrupted had spent on it."""
+
+    row: Row
+    before: Spent = NOTHING
+
+
+class Executor(Protocol):
+    """Carries out jobs, wherever; rows come back to one writer."""
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Finished]:
+        """The rows of all jobs; a job's rows come in the order of their forks."""
 
 
 def open_store(folder: Path, plan: Plan, bench: Bench) -> Store:
@@ -81,36 +94,29 @@ def planned_questions(plan: Plan) -> Iterator[Row]:
         }
 
 
-def jobs_left(plan: Plan, bench: Bench, store: Store, progress: Progress) -> list[Job]:
+def jobs_left(plan: Plan, bench: Bench, store: Store) -> list[Job]:
     """What the store has no answer to, stream by stream, so that an interrupted run has pairs."""
-    runners = [
-        Runner(
-            plan.sweep,
-            arm,
-            bench.models[arm.name],
-            bench.materials.tokenizer,
-            partial(progress, arm),
-            store.folder,
-        )
-        for arm in plan.sweep.arms
-    ]
     answered = store.answered
-    jobs = [
-        Job(runner, stream, runner.left(stream, answered))
-        for stream in plan.streams
-        for runner in runners
-    ]
-    return [job for job in jobs if job.trials]
+    jobs = []
+    for (index, stream), arm in product(enumerate(plan.streams), plan.sweep.arms):
+        fingerprint = bench.models[arm.name].fingerprint
+        left = [
+            trial
+            for trial in stream.trials
+            if key_identity(trial.pair, arm.name, fingerprint) not in answered
+        ]
+        if left:
+            tokens = max(t.fork_at for t in left) + sum(t.own_tokens for t in left)
+            jobs.append(Job(arm.name, index, tuple(trial.pair for trial in left), tokens))
+    return jobs
 
 
-def run_jobs(jobs: list[Job], bench: Bench, store: Store, tally: Tally) -> None:
+def run_jobs(jobs: Iterable[Job], executor: Executor, store: Store, tally: Tally) -> None:
     """Ask everything that is left; `tally` is kept up to date for whoever interrupts."""
     began = time.perf_counter()
     try:
-        for job in jobs:
-            corpus = bench.materials.corpora[job.stream.corpus]
-            for number, row in enumerate(job.runner.rows(job.stream, corpus, job.trials)):
-                store.append(row)
-                tally.add(row, job.runner.restored if number == 0 else NOTHING)
+        for row, before in executor.run(jobs):
+            store.append(row)
+            tally.add(row, before)
     finally:
         tally.seconds = time.perf_counter() - began

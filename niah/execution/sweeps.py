@@ -3,12 +3,22 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from niah.execution.executors.local import LocalExecutor
 from niah.execution.jobs import Progress, Tally, jobs_left, open_store, run_jobs
-from niah.execution.loading import load_bench
+from niah.execution.loading import Bench, load_bench
 from niah.execution.prepare import Prepared, lay_out
 from niah.runs.history import earlier_sweeps
-from niah.runs.store import is_finished
+from niah.runs.store import Store, is_finished
 from niah.sweep.config import load_sweep
+from niah.sweep.trials import Plan
+
+
+def ask_what_is_left(
+    plan: Plan, bench: Bench, store: Store, progress: Progress, tally: Tally
+) -> None:
+    """Ask in this process what `store` has no answer to."""
+    executor = LocalExecutor(plan, bench, store.folder, progress)
+    run_jobs(jobs_left(plan, bench, store), executor, store, tally)
 
 
 def no_progress(arm: object, tokens: int) -> None:
@@ -44,5 +54,5 @@ def run_sweep(
     found = lay_out(sweep, bench, before)
     prepared(found)
     with open_store(folder, found.plan, bench) as store:
-        run_jobs(jobs_left(found.plan, bench, store, progress), bench, store, tally)
+        ask_what_is_left(found.plan, bench, store, progress, tally)
     return tally

@@ -31,7 +31,7 @@ from models.deepseek_v4.attention import (
 from models.deepseek_v4.cache import LayerCache, visible_prefix
 from models.deepseek_v4.loading import LoadedModel
 from models.deepseek_v4.model import DeepseekV4
-from niah.execution.ask import Runner
+from niah.execution.ask import Asker
 from niah.execution.loading import load_bench
 from niah.sweep.config import load_sweep
 from niah.sweep.planner import make_plan
@@ -117,11 +117,12 @@ def main() -> None:
     bench = load_bench(sweep)
     plan = make_plan(sweep, bench.materials)
     (model,) = bench.models.values()
-    runner = Runner(sweep, sweep.arms[0], model, bench.materials.tokenizer, lambda tokens: None)
+    asker = Asker(sweep, sweep.arms[0], model, bench.materials.tokenizer, lambda tokens: None)
     right: Right = defaultdict(dict)
     for stream in plan.streams:
-        asked = [trial for trial in runner.left(stream, ()) if is_wanted(trial, options.lengths)]
-        answers(runner, stream, bench.materials.corpora[stream.corpus], asked, right)
+        ordered = sorted(stream.trials, key=lambda trial: trial.fork_at)
+        asked = [trial for trial in ordered if is_wanted(trial, options.lengths)]
+        answers(asker, stream, bench.materials.corpora[stream.corpus], asked, right)
     table(right)
 
 
@@ -130,17 +131,17 @@ def is_wanted(trial: Trial, lengths: list[int] | None) -> bool:
 
 
 def answers(
-    runner: Runner, stream: Stream, corpus: Corpus, trials: list[Trial], right: Right
+    asker: Asker, stream: Stream, corpus: Corpus, trials: list[Trial], right: Right
 ) -> None:
     """Read the stream once; ask at its forks under every change."""
-    assert isinstance(runner.model, LoadedModel)
-    context = build_context(stream, corpus, runner.sweep.layout)
-    trunk = runner.timeline(runner.model.session())
+    assert isinstance(asker.model, LoadedModel)
+    context = build_context(stream, corpus, asker.sweep.layout)
+    trunk = asker.timeline(asker.model.session())
     for trial in trials:
-        runner.read(trunk, context, trial.fork_at)
+        asker.read(trunk, context, trial.fork_at)
         for name, change in CHANGES.items():
-            with change(runner.model.network):
-                row = runner.judged(trial, context, runner.ask(trial, context, trunk))
+            with change(asker.model.network):
+                row = asker.judged(trial, context, asker.ask(trial, context, trunk))
             right[trial.length, name][trial.pair] = row["correct"]
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from models.protocols import Decoding, Model, Piece, Reply, Trace, Usage
-from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
+from niah.execution.jobs import Tally, open_store
 from niah.execution.loading import load_arm, load_bench
+from niah.execution.sweeps import ask_what_is_left
 from niah.sweep.planner import make_plan
 from tests.niah.fakes import sweep_of
 from tests.sessions import piece
@@ -95,8 +96,7 @@ def test_the_harness_takes_at_most_a_fiftieth_of_a_run(tmp_path: Path) -> None:
         model.session().extend(piece(range(256)))  # the first call of all sets up its libraries
     clock.seconds = 0.0
     with open_store(tmp_path, plan, bench) as store:
-        jobs = jobs_left(plan, bench, store, lambda arm, tokens: None)
-        run_jobs(jobs, bench, store, tally)
+        ask_what_is_left(plan, bench, store, lambda arm, tokens: None, tally)
     assert tally.rows == 2 * plan.questions
     assert not tally.errors
     outside = 1 - clock.seconds / tally.seconds

@@ -6,6 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
+
+pytest.importorskip("transformers.models.deepseek_v4", reason="an older transformers")
+
 from transformers import DeepseekV4Config as HFConfig
 from transformers import DeepseekV4ForCausalLM
 

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
+from niah.execution.jobs import Tally, open_store
+from niah.execution.sweeps import ask_what_is_left
 from niah.sweep.planner import make_plan
 from tests.niah.fakes import fake_bench, sweep_of, tiny_materials
 
@@ -13,7 +14,7 @@ def main(folder: Path, seconds_per_answer: float) -> None:
     bench = fake_bench(sweep, tiny_materials(), seconds_per_answer=seconds_per_answer)
     plan = make_plan(sweep, bench.materials)
     with open_store(folder, plan, bench) as store:
-        run_jobs(jobs_left(plan, bench, store, lambda arm, tokens: None), bench, store, Tally())
+        ask_what_is_left(plan, bench, store, lambda arm, tokens: None, Tally())
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from haystacks.tokenizer import BUNDLED_FILE, BUNDLED_NAME
 from models.protocols import Decoding, Piece, TokenizerRef
 from niah.errors import NiahError
 from niah.execution.ask import with_total
-from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
+from niah.execution.jobs import Tally, open_store
 from niah.execution.loading import Bench, load_bench
+from niah.execution.sweeps import ask_what_is_left
 from niah.runs.store import Row, read_rows
 from niah.sweep.config import Arm, Sweep
 from niah.sweep.planner import Materials, make_plan
@@ -38,7 +39,7 @@ def run_sweep(folder: Path, sweep: Sweep, bench: Bench | None = None) -> list[Ro
     bench = bench or fake_bench(sweep, materials())
     plan = make_plan(sweep, bench.materials)
     with open_store(folder, plan, bench) as store:
-        run_jobs(jobs_left(plan, bench, store, lambda arm, tokens: None), bench, store, Tally())
+        ask_what_is_left(plan, bench, store, lambda arm, tokens: None, Tally())
     return read_rows(folder)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from haystacks.tokenizer import BUNDLED_NAME, load_tokenizer
 from models.protocols import Decoding, Reply, Selection, Session, Trace
-from niah.execution.ask import Runner
+from niah.execution.ask import Asker
 from niah.execution.needle_loss import find_deviation, lost_by, value_start
 from niah.sweep.planner import make_plan
 from niah.sweep.trials import Trial
@@ -98,11 +98,11 @@ class BlindModel(RecallModel):
 def test_rows_of_wrong_answers_say_where_the_needle_was_lost(layout: str) -> None:
     sweep, materials = sweep_of(layout=layout), tiny_materials()
     plan = make_plan(sweep, materials)
-    runner = Runner(sweep, sweep.arms[1], BlindModel(), TOKENIZER, lambda _: None)
+    runner = Asker(sweep, sweep.arms[1], BlindModel(), TOKENIZER, lambda _: None)
     asked.clear()
     rows: list[tuple[Trial, dict[str, Any]]] = []
     for stream in plan.streams:
-        left = runner.left(stream, ())
+        left = sorted(stream.trials, key=lambda trial: trial.fork_at)
         rows += zip(left, runner.rows(stream, materials.corpora["tiny"], left), strict=True)
     assert rows
     for (trial, row), (position, wanted) in zip(rows, asked, strict=True):

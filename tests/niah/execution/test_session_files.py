@@ -18,9 +18,10 @@ from models.deepseek_v4.session import DeepseekV4Session
 from models.protocols import KeepingModel
 from models.registry import load_model
 from niah.execution.ask import CHECKPOINTS
-from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
+from niah.execution.jobs import Tally, open_store
 from niah.execution.loading import Bench
 from niah.execution.session_files import Keeper
+from niah.execution.sweeps import ask_what_is_left
 from niah.execution.timed_session import NOTHING, Spent
 from niah.runs.store import Row, read_rows
 from niah.sweep.config import Arm, Sweep
@@ -60,7 +61,7 @@ def carry_out(
 ) -> list[Row]:
     plan = make_plan(wanted, bench().materials)
     with open_store(folder, plan, bench()) as store:
-        run_jobs(jobs_left(plan, bench(), store, progress), bench(), store, Tally())
+        ask_what_is_left(plan, bench(), store, progress, Tally())
     return read_rows(folder)
 
 
@@ -131,7 +132,7 @@ def test_a_resumed_run_counts_what_it_did_itself(tmp_path: Path) -> None:
         carry_out(tmp_path, sweep(), kill)
     plan, tally = make_plan(sweep(), bench().materials), Tally()
     with open_store(tmp_path, plan, bench()) as store:
-        run_jobs(jobs_left(plan, bench(), store, lambda *_: None), bench(), store, tally)
+        ask_what_is_left(plan, bench(), store, lambda *_: None, tally)
     assert tally.computed_tokens == 2 * plan.computed_tokens - sum(read[:-1])
     assert tally.model_seconds <= tally.seconds
 

@@ -9,7 +9,8 @@ import pytest
 
 from haystacks.corpora.registry import Corpus
 from niah.errors import ChangedError, NiahError
-from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
+from niah.execution.jobs import Tally, open_store
+from niah.execution.sweeps import ask_what_is_left
 from niah.runs.archive import open_archive, show_lines
 from niah.runs.history import asked_sweeps, earlier_sweeps, read_environment, read_history
 from niah.runs.store import is_finished, read_planned, read_rows
@@ -57,7 +58,7 @@ def run(folder: Path, sweep: Sweep) -> int:
     plan = make_plan(sweep, used, earlier_sweeps(folder, sweep))
     tally = Tally()
     with open_store(folder, plan, bench) as store:
-        run_jobs(jobs_left(plan, bench, store, lambda arm, tokens: None), bench, store, tally)
+        ask_what_is_left(plan, bench, store, lambda arm, tokens: None, tally)
     assert is_finished(folder, sweep.model_dump(mode="json"), bench.identity())
     return tally.rows
 
@@ -246,8 +247,7 @@ def test_a_local_text_is_found_from_where_the_run_was_made(
     for _ in range(2):  # the second time it resumes
         plan = make_plan(sweep, used, earlier_sweeps(Path("run"), sweep))
         with open_store(Path("run"), plan, bench) as store:
-            jobs = jobs_left(plan, bench, store, lambda arm, tokens: None)
-            run_jobs(jobs, bench, store, Tally())
+            ask_what_is_left(plan, bench, store, lambda arm, tokens: None, Tally())
     monkeypatch.chdir(tmp_path)
     row = read_rows(made / "run")[0]
     shown = "\n".join(show_lines(made / "run", row["key"]))

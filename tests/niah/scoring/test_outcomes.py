@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haystacks.needles.registry import FAMILIES, Fact, TemplateSplit
-from niah.execution.ask import Reading, Runner
+from models.protocols import Reply, Usage
+from niah.execution.ask import Asker, Reading
 from niah.scoring.answer_values import Case
 from niah.scoring.outcomes import is_near, judge, slips
 from niah.sweep.planner import make_plan
@@ -429,9 +430,9 @@ def test_a_run_s_answers_are_judged_beside_their_question() -> None:
     sweep = sweep_of(families="single_word", decoding={"max_new_tokens": 64})
     (stream, *_) = make_plan(sweep, materials).streams
     trial = stream.trials[0]
-    runner = Runner(sweep, sweep.arms[0], RecallModel(), materials.tokenizer, lambda _: None)
+    runner = Asker(sweep, sweep.arms[0], RecallModel(), materials.tokenizer, lambda _: None)
     answer = f" {statement(trial.fact)} {trial.fact.gold[0]}."
-    reading = Reading(materials.tokenizer.encode(answer), 0, 0.0, 0.0, 0.0, {})
+    reading = Reading(Reply(answer), 0, 0.0, 0.0, Usage())
     context = build_context(stream, materials.corpora["tiny"], sweep.layout)
     assert runner.judged(trial, context, reading)["outcome"] == "exact"
 

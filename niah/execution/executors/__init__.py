@@ -1,0 +1,1 @@
+"""Executors: they carry out jobs and give rows back."""
