@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from models.deepseek_v4.config import DeepseekV4Config
 from models.errors import ModelError
+from models.files import replacing
 
 CONFIG_FILE = "config.json"
 CARD_FILE = "model.json"
@@ -49,6 +50,7 @@ def read_card(folder: Path) -> Card:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Write `model.json` beside a session_files."""
+    """Write `model.json` beside a checkpoint's weights."""
     text = json.dumps(card._asdict(), indent=2) + "\n"
-    (folder / CARD_FILE).write_text(text, encoding="utf-8")
+    with replacing(folder / CARD_FILE) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -7,7 +7,6 @@ belongs to. A restored session goes on bit for bit like the one that was saved.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 
 from models.deepseek_v4.cache import LayerCache, Tensors, below
 from models.errors import ModelError
+from models.files import replacing
 
 FORMAT = "1"
 
@@ -32,18 +32,12 @@ class State(NamedTuple):
 def save(path: Path, fingerprint: str, state: State) -> None:
     """Write a whole file or none. Raises: OSError."""
     metadata = {"format": FORMAT, "fingerprint": fingerprint, "position": str(state.position)}
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+    tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+    with replacing(path) as partial:
         try:
             save_file(tensors, partial, {**metadata, "notes": json.dumps(state.notes)})
         except SafetensorError as error:  # a full disk, say
             raise OSError(str(error)) from None
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load(path: Path, fingerprint: str) -> State:

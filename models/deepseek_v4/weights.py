@@ -21,6 +21,7 @@ from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.moe import Router
+from models.files import replacing
 
 HEAD_SCALE = 0.05
 COPY_GAIN = 0.5
@@ -107,11 +108,11 @@ def save(model: DeepseekV4, folder: Path) -> None:
     """Write `config.json` and `model.safetensors` (fp32)."""
     folder.mkdir(parents=True, exist_ok=True)
     config = json.dumps(model.config.as_dict(), indent=2) + "\n"
-    (folder / "config.json").write_text(config, encoding="utf-8")
+    with replacing(folder / "config.json") as partial:
+        partial.write_text(config, encoding="utf-8")
     tensors = {name: t.contiguous() for name, t in model.state_dict().items()}
-    temporary = folder / "model.safetensors.part"
-    save_file(tensors, temporary)
-    temporary.replace(folder / "model.safetensors")
+    with replacing(folder / "model.safetensors") as partial:
+        save_file(tensors, partial)
 
 
 def load_weights(model: DeepseekV4, folder: Path) -> None:

@@ -9,7 +9,7 @@ from haystacks.needles.registry import find_family
 from haystacks.tokenizer import Tokenizer, load_tokenizer
 from models.protocols import Model
 from niah.errors import PlanError
-from niah.sweep.config import Arm, Sweep
+from niah.sweep.config import Arm, Sweep, check_threads
 from niah.sweep.planner import Materials
 
 LoadModel = Callable[[Arm, Sweep], Model]
@@ -42,6 +42,7 @@ def load_arm(arm: Arm, sweep: Sweep) -> Model:
 
 def load_bench(sweep: Sweep, load: LoadModel = load_arm) -> Bench:
     """Load what `sweep` names. Raises: ValueError naming what does not exist or does not match."""
+    check_threads(sweep.threads)
     families = {name: find_family(name) for name in sweep.families}
     models = {arm.name: load(arm, sweep) for arm in sweep.arms}
     tokenizer = shared_tokenizer(models)

@@ -12,13 +12,15 @@ from typing import Literal
 import pandas as pd
 
 from niah.errors import NiahError
+from niah.files import write_atomically
 from niah.report.charts import Plate, make_plates
 from niah.report.drawing.heatmap import draw_heatmaps
 from niah.report.drawing.theme import file_bytes, style
 from niah.report.heatmap import make_heatmap
 from niah.report.markdown import markdown
 from niah.report.notices import notices
-from niah.runs.tables import load_run
+from niah.runs.store import refuse_run_file
+from niah.runs.tables import load_runs
 from niah.statistics.comparisons import Comparison, load_comparisons, slice_rows
 from niah.statistics.intervals import BASELINE_FLOOR, Recall
 
@@ -41,7 +43,7 @@ def write_files(
         raise NiahError(f"format is {file_format!r}; it should be html, {', '.join(FORMATS)}")
     if out.suffix == ".html" or out.is_file():
         raise NiahError(f"out is {out}; {file_format} files need a folder")
-    loaded = [load_run(run) for run in runs]
+    loaded = load_runs(runs)
     rows, comparisons = load_comparisons(loaded, floor)
     plates = make_plates(rows, comparisons)
 
@@ -57,8 +59,9 @@ def write_files(
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, content in writers[file_format]():
+        refuse_run_file(out / name)
         written.append(out / name)
-        written[-1].write_bytes(content)
+        write_atomically(written[-1], content)
     return written
 
 

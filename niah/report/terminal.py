@@ -21,7 +21,7 @@ from niah.report.drawing.palette import RECALL_MAP, TAX_MAP
 from niah.report.headline import headline
 from niah.report.heatmap import Cell, Heatmap, make_heatmap
 from niah.report.notices import notices
-from niah.runs.tables import load_run
+from niah.runs.tables import load_runs
 from niah.statistics.comparisons import Comparison, load_comparisons
 from niah.statistics.intervals import BASELINE_FLOOR
 from niah.text_format import whole_points
@@ -37,7 +37,7 @@ def terminal_report(
     """
     console = console or Console()
     paths = [runs] if isinstance(runs, Path) else runs
-    loaded = [load_run(run) for run in paths]
+    loaded = load_runs(paths)
     rows, comparisons = load_comparisons(loaded, floor)
     if not comparisons:
         console.print("No two arms were asked the same questions: there is no tax to show.")

@@ -6,14 +6,14 @@ logged samples. Knows nothing of models.
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from niah.errors import StoreError
+from niah.files import replacing
 from niah.runs.archive import Archive, open_archive
-from niah.runs.store import Row
+from niah.runs.store import Row, refuse_run_file
 from niah.sweep.trials import Trial
 
 Shape = Literal["ruler", "lm-eval"]
@@ -30,18 +30,15 @@ def export(
     """
     if out.exists() and not out.is_file():  # a device, say, which a finished file would replace
         raise StoreError(f"{out}: is no regular file")
+    refuse_run_file(out)
     archive = of_arm(open_archive(folder), arm)
     writer = {"jsonl": write_jsonl, "parquet": write_parquet}[file_format]
-    partial = out.with_name(f"{out.name}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        writer(records(archive, SHAPES[shape]), partial)
-        partial.replace(out)
+        with replacing(out) as partial:
+            writer(records(archive, SHAPES[shape]), partial)
     except OSError as error:
         raise StoreError(f"{out}: cannot be written: {error.strerror}") from None
-    finally:  # whatever went wrong, Ctrl-C too: nothing half-written
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     return len(archive.rows)
 
 

@@ -35,6 +35,7 @@ from niah.runs.history import (
 from niah.sweep.trials import key_identity
 
 SYNC_SECONDS = 1.0
+CHECKPOINTS = "checkpoints"  # sessions of models that can be kept, while they are read
 ROWS, PLANNED, LOCK = "rows.jsonl", "planned.jsonl", ".lock"
 OWN_FILES = (ROWS, PLANNED, SPEC, ENVIRONMENT, LOCK)
 
@@ -209,6 +210,16 @@ def is_finished(folder: Path, sweep: Mapping[str, Any], identity: Mapping[str, A
     )
 
 
+def refuse_run_file(path: Path) -> None:
+    """Raises: StoreError where `path` is a file of a run, which an output must not replace."""
+    target = path.resolve()
+    kept = target.parent.name == CHECKPOINTS
+    folder = target.parent.parent if kept else target.parent
+    is_run = (folder / ROWS).exists() or (folder / SPEC).exists()
+    if is_run and (kept or target.name in OWN_FILES):
+        raise StoreError(f"{path}: belongs to the run in {folder}; name another file")
+
+
 def read_planned(folder: Path) -> list[Row]:
     """The questions put to every arm. Raises: StoreError."""
     try:
@@ -238,7 +249,7 @@ def parse_rows(content: bytes, path: Path, key: str = "key") -> list[Row]:
     rows = []
     for number, line in enumerate(content.splitlines(), start=1):
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_constant=refuse_constant)
             row[key]
         except ValueError as error:
             raise StoreError(f"{path}: line {number} is no JSON: {error}") from None
@@ -246,6 +257,11 @@ def parse_rows(content: bytes, path: Path, key: str = "key") -> list[Row]:
             raise StoreError(f"{path}: line {number} is not a row: it has no {key!r}") from None
         rows.append(row)
     return rows
+
+
+def refuse_constant(name: str) -> None:
+    """Raises: ValueError; Python would read NaN and Infinity, which JSON does not have."""
+    raise ValueError(f"it holds {name}; null is what is not known")
 
 
 def latest_rows(rows: list[Row]) -> dict[str, Row]:

@@ -6,8 +6,8 @@ or how a row came to be, and computes no statistic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -147,6 +147,36 @@ def load_run(folder: Path) -> Run:
     )
 
 
+def load_runs(folders: Sequence[Path]) -> list[Run]:
+    """Runs to be compared, under names that differ: with their parent folders where needed.
+
+    Raises:
+        NiahError: as `load_run`, or one folder given twice.
+    """
+    names = distinct_names([folder.resolve() for folder in folders])
+    return [
+        replace(load_run(folder), name=name) for folder, name in zip(folders, names, strict=True)
+    ]
+
+
+def distinct_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' names, each with as many of its parents as tell it from the others.
+
+    Raises: ResultsError where one folder is given twice.
+    """
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ResultsError(f"{folder}: is given twice; compare different runs")
+    names = [folder.name for folder in folders]
+    for number, folder in enumerate(folders):
+        alike = [other for other in folders if other.name == folder.name and other != folder]
+        parts = 1
+        while any(other.parts[-parts:] == folder.parts[-parts:] for other in alike):
+            parts += 1
+        names[number] = "/".join(folder.parts[-parts:])
+    return names
+
+
 def rows_frame(
     records: list[Row], source: str = "rows", spec: Mapping[str, object] | None = None
 ) -> pd.DataFrame:
@@ -171,6 +201,10 @@ def _check(record: Row, where: str) -> None:
     for name, (passes, right) in REQUIRED.items():
         if not passes(record[name]):
             raise ResultsError(f"{where}: {name} is {record[name]!r}, should be {right}")
+    if record["depth"] is None and record.get("control") is None:
+        raise ResultsError(
+            f"{where}: depth is None, should be a number from 0 to 1: only a control has no needle"
+        )
 
 
 def with_places(frame: pd.DataFrame, spec: Mapping[str, object]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 Models, corpora and families are names here; `planner` and `execution` check that they exist.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -12,19 +13,25 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from niah.errors import FileError, SpecError
 from niah.files import read_yaml
+from niah.text_format import counted
 
 Role = Literal["baseline", "compressed"]
 Layout = Literal["stream", "isolated"]
 Templates = Literal["trained", "unseen"]
 Control = Literal["no_needle", "question_only"]
 
+THREADS_PER_CORE = 4
 UNITS = {"": 1, "K": 1024, "M": 1024**2}
 
 
 def parse_length(value: object) -> object:
-    """`32K` -> 32768; anything else is left to pydantic."""
-    found = re.fullmatch(r"(\d+)([KM]?)", value) if isinstance(value, str) else None
-    return int(found[1]) * UNITS[found[2]] if found else value
+    """`32K` or `32k` -> 32768; anything but text is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+)([KM]?)", value.strip().upper())
+    if not found:
+        raise ValueError("should be a count of tokens, such as 4096 or 4K (K = 1024, M = 1024 K)")
+    return int(found[1]) * UNITS[found[2]]
 
 
 def as_list(value: object) -> object:
@@ -128,7 +135,7 @@ class Sweep(Strict):
     templates: Annotated[tuple[Templates, ...], BeforeValidator(as_list)] = ("trained",)
     layout: Layout = "stream"
     reuse: bool = True
-    lengths: tuple[Length, ...] = Field(min_length=1)
+    lengths: Annotated[tuple[Length, ...], BeforeValidator(as_list)] = Field(min_length=1)
     depths: Annotated[tuple[Depth, ...], BeforeValidator(spread_depths)] = Field(min_length=1)
     repeats: int = Field(default=4, ge=1, strict=True)
     spread: float = Field(default=0.1, ge=0, le=1)
@@ -153,6 +160,16 @@ class Sweep(Strict):
         for field in ("corpora", "families", "templates", "lengths", "depths", "controls"):
             unique(self, field)
         return self
+
+
+def check_threads(threads: int | None) -> None:
+    """Raises: SpecError where torch would start far more threads than this machine has cores."""
+    cores = os.cpu_count() or 1
+    if threads is not None and threads > THREADS_PER_CORE * cores:
+        raise SpecError(
+            f"threads = {threads}: this machine has {counted(cores, 'core')}; "
+            f"choose {THREADS_PER_CORE * cores} at most, or null"
+        )
 
 
 def one_line(error: ValidationError) -> str:

@@ -241,9 +241,11 @@ def place_stream(
 ) -> Stream:
     """Choose the stream's place in the corpus and give each question its pair hash."""
     trials = [behind_prefix(trial, sweep.reuse) for trial in trials]
-    length = max(trial.cut for trial in trials)
+    # Where no question has a context, some text all the same: a row tells how dense it is.
+    text = max(trial.haystack_tokens for trial in trials) or max(trial.length for trial in trials)
+    length = len(trials[0].prefix_ids) + text
     rng = seeded(sweep.seed, "offset", corpus.name, repeat, index)
-    offset = int(rng.integers(corpus.num_tokens - max(t.haystack_tokens for t in trials) + 1))
+    offset = int(rng.integers(corpus.num_tokens - text + 1))
     stream = Stream(corpus.name, repeat, index, offset, length, tuple(trials))
     identity = stream_identity(stream, corpus, sweep.layout)
     return replace(

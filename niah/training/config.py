@@ -9,13 +9,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from niah.errors import FileError, NiahError
+from niah.files import read_yaml
 from niah.training.batches import TRAINABLE, MixtureSettings
 
 
-class TrainingError(ValueError):
+class TrainingError(NiahError):
     """A training configuration or folder that cannot be used; the message says why."""
 
 
@@ -120,9 +121,9 @@ class TrainConfig(_Strict):
 def load_train_config(path: Path) -> TrainConfig:
     """Raises TrainingError with one line that names the field."""
     try:
-        return TrainConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
-        raise TrainingError(f"{path}: {error}") from error
+        return TrainConfig.model_validate(read_yaml(path))
+    except FileError as error:
+        raise TrainingError(str(error)) from None
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

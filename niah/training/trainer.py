@@ -31,6 +31,8 @@ from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DeepseekV4
+from niah.files import replacing, write_atomically
+from niah.sweep.config import check_threads
 from niah.training.batches import Batch, Mixture
 from niah.training.config import TrainConfig, load_train_config
 from niah.training.optimizer import build_optimizers
@@ -196,8 +198,8 @@ class Trainer:
         progress = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
         metadata = {"progress": json.dumps(progress)}
         everything = {**moments, **{f"w.{k}": v for k, v in self.model.state_dict().items()}}
-        save_file(everything, self.folder / "state.part", metadata=metadata)
-        (self.folder / "state.part").replace(self.folder / "state.safetensors")
+        with replacing(self.folder / "state.safetensors") as partial:
+            save_file(everything, partial, metadata=metadata)
 
     def _resume(self) -> None:
         path = self.folder / "state.safetensors"
@@ -224,7 +226,7 @@ class Trainer:
         if path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if json.loads(line)["step"] <= self.step]
-            path.write_text("".join(kept), encoding="utf-8")
+            write_atomically(path, "".join(kept))
 
 
 def keep_large_buffers() -> None:
@@ -251,8 +253,10 @@ def train(config_path: Path, arm: Arm, out: Path) -> Path:
 
     Raises:
         TrainingError: the configuration is not usable.
+        SpecError: more threads than this machine can run.
     """
     config = load_train_config(config_path)
+    check_threads(config.threads)
     torch.set_num_threads(config.threads)
     keep_large_buffers()
     if config.compile:

@@ -18,6 +18,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from niah.files import write_atomically
 from niah.report import glossary
 from niah.report.charts import Plate, make_plates, text_table
 from niah.report.headline import headline, of_two_runs, saving
@@ -31,7 +32,8 @@ from niah.report.notices import notices
 from niah.report.page_heading import overall
 from niah.report.provenance import described
 from niah.report.tables import controls
-from niah.runs.tables import Run, load_run
+from niah.runs.store import refuse_run_file
+from niah.runs.tables import Run, load_runs
 from niah.statistics.comparisons import Comparison, load_comparisons, slice_rows
 from niah.statistics.intervals import BASELINE_FLOOR
 from niah.text_format import counted, points, whole_points
@@ -49,14 +51,14 @@ def write_report(runs: Sequence[Path], out: Path, floor: float = BASELINE_FLOOR)
         floor: baseline recall below which a tax is undefined.
 
     Raises:
-        NiahError: a folder that holds no readable run, or two folders of one name.
+        NiahError: a folder that holds no readable run, or is given twice.
     """
-    page = render_page([load_run(run) for run in runs], floor)
     target = out if out.suffix == ".html" else out / "index.html"
+    refuse_run_file(target)
+    page = render_page(load_runs(runs), floor)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.partial")
-    partial.write_bytes(page.encode("utf-8", "replace"))
-    return partial.replace(target)
+    write_atomically(target, page.encode("utf-8", "replace"))
+    return target
 
 
 def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:

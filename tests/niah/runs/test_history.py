@@ -32,6 +32,7 @@ GROWN: dict[str, dict[str, object]] = {
     "corpora": {"corpora": ["tiny", "other"]},
     "wordings": {"templates": ["trained", "unseen"]},
     "controls": {"controls": ["no_needle", "question_only"]},
+    "questions alone": {"controls": ["question_only"]},
     "arms": {"arms": [*ARMS, THIRD]},
     "all": {
         "repeats": 3,

@@ -1,12 +1,13 @@
 """What a sweep's YAML may say, and the one line that says what is wrong."""
 
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
 from niah.errors import SpecError
-from niah.sweep.config import dump_sweep, load_sweep, parse_sweep
+from niah.sweep.config import check_threads, dump_sweep, load_sweep, parse_sweep
 from tests.niah.fakes import sweep_of
 
 ROOT = Path(__file__).parents[3]
@@ -15,7 +16,8 @@ ARM = {"name": "dense", "role": "baseline", "model": "perfect"}
 INVALID: dict[str, tuple[dict[str, object], str]] = {
     "unknown field": ({"lenghts": [1024]}, "lenghts: no such field"),
     "a negative length": ({"lengths": [1024, -1]}, "lengths.1 = -1: "),
-    "a length in words": ({"lengths": ["short"]}, "lengths.0 = 'short': "),
+    "a length in words": ({"lengths": ["short"]}, "lengths.0 = 'short': should be a count of tok"),
+    "a length of no unit": ({"lengths": "4KB"}, "lengths.0 = '4KB': should be a count of tokens"),
     "a fractional length": ({"lengths": [1024.5]}, "lengths.0 = 1024.5: "),
     "no length": ({"lengths": []}, "lengths = []: "),
     "a length twice": ({"lengths": ["1K", 1024]}, "lengths should not repeat 1024"),
@@ -75,7 +77,23 @@ def test_binary_and_absent_files_are_refused(tmp_path: Path) -> None:
         load_sweep(tmp_path / "none.yaml")
 
 
+def test_a_field_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text("name: a\nrepeats: 2\nlengths: [1K]\nrepeats: 4\n", encoding="utf-8")
+    with pytest.raises(SpecError, match="line 4: 'repeats' is given in line 2 already"):
+        load_sweep(path)
+
+
+def test_no_more_threads_than_a_few_for_each_core() -> None:
+    check_threads(None)
+    check_threads(os.cpu_count())
+    with pytest.raises(SpecError, match=r"^threads = 100000: this machine has \d+ core"):
+        check_threads(100_000)
+
+
 def test_short_forms_are_resolved() -> None:
+    assert sweep_of(lengths="1K").lengths == sweep_of(lengths=1024).lengths == (1024,)
+    assert sweep_of(lengths=["1k", " 2m"]).lengths == (1024, 2 * 1024**2)
     sweep = sweep_of(lengths=["1K", "2M", 100], depths=5, length_phase={"modulus": 4})
     assert sweep.lengths == (1024, 2 * 1024**2, 100)
     assert sweep.depths == (0, 0.25, 0.5, 0.75, 1)
