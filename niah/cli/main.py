@@ -3,21 +3,44 @@
 Every command imports what it needs when it is called, so that `--help` costs nothing.
 """
 
+import errno
+import io
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from niah.execution.loading import Bench
     from niah.sweep.config import Arm, Sweep
 
+
+class ReaderGoneError(Exception):
+    """Whoever read standard output went away, as `head` does."""
+
+
+class Commands(TyperGroup):
+    """The commands. Without this typer ends with 1 where the reader went away, as a gate fails."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            raise ReaderGoneError from None
+
+
 app = typer.Typer(
     name="niah",
+    cls=Commands,
     help="Measure what a compressed KV cache forgets.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,6 +49,11 @@ app = typer.Typer(
 # As in niah.stats and niah.power, which take long to import.
 FLOOR = 0.5
 ALPHA = 0.05
+
+# Exit codes beside the gate's 0, 1 and 3, and 2 for what a user can mend.
+DEFECT = 70
+INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def number(text: str) -> float:
@@ -155,7 +183,7 @@ def interrupted(folder: Path, rows: int) -> int:
         "the same command goes on from there",
         err=True,
     )
-    return 130
+    return INTERRUPTED
 
 
 @app.command()
@@ -177,8 +205,11 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about a run or several, or its figures and tables."""
     if terminal and (out is not None or file_format != "html"):
-        raise ValueError("--terminal writes nothing; leave out --out and --format")
-    folder = out or Path("reports") / "-".join(run.resolve().name for run in runs)
+        raise typer.BadParameter("--terminal writes nothing; leave out --out and --format")
+    from niah.runs.tables import distinct_names
+
+    names = distinct_names([run.resolve() for run in runs])
+    folder = out or Path("reports") / "-".join(name.replace("/", "-") for name in names)
     if terminal:
         from niah.report.terminal import terminal_report
 
@@ -229,9 +260,19 @@ def gate(
     Exit codes: 0 it is shown to be; 1 it is shown to exceed it, or recall regressed; 3
     inconclusive; 2 wrong usage or results that cannot be read or do not pair.
     """
+    from niah.files import write_atomically
     from niah.gate import formats
     from niah.gate.verdict import DEFAULT_SLICES, run_gate
+    from niah.runs.store import refuse_run_file
 
+    forms = (
+        (json_out, formats.as_json),
+        (junit_out, formats.as_junit),
+        (markdown_out, formats.as_markdown),
+    )
+    for path, _ in forms:
+        if path:
+            refuse_run_file(path)
     result = run_gate(
         folder,
         against,
@@ -244,15 +285,10 @@ def gate(
         floor=floor,
     )
     typer.echo(formats.as_text(result))
-    forms = (
-        (json_out, formats.as_json),
-        (junit_out, formats.as_junit),
-        (markdown_out, formats.as_markdown),
-    )
     for path, form in forms:
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(form(result), encoding="utf-8")
+            write_atomically(path, form(result))
     raise typer.Exit(result.exit_code)
 
 
@@ -312,7 +348,7 @@ def cost(
         list[str] | None, typer.Argument(help="Models of this repository to add, see `models`.")
     ] = None,
     length: Annotated[
-        list[int] | None, typer.Option(help="Tokens, as often as wanted. Default: 4K to 1M.")
+        list[int] | None, typer.Option(min=1, help="Tokens, as often as wanted. Default: 4K to 1M.")
     ] = None,
 ) -> None:
     """Cache bytes and FLOPs by length: published models, and models of this repository."""
@@ -374,21 +410,58 @@ def print_names(names: Mapping[str, str]) -> None:
 
 
 def main() -> None:
-    """The console script: what a user can mend is one line and exit code 2."""
+    """The console script.
+
+    What a user can mend is one line and exit code 2; a defect of the program is a traceback and
+    exit code 70.
+    """
     # Threads that wait should sleep soon: where another process wants the cores, spinning ones make
     # a run tens of times slower (tests/benchmarks/parallel.py). GNU's OpenMP reads this once, when
     # torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a sign shows "?"
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="niah", standalone_mode=False)
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "niah"
         refuse(f"{error.format_message().rstrip('.')}; see {command} --help")
-    except (ValueError, OSError) as error:
+    except ReaderGoneError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+    except (KeyboardInterrupt, typer.Abort):
+        typer.echo("niah: stopped", err=True)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if not can_be_mended(error):
+            traceback.print_exc()
+            sys.exit(DEFECT)
         logging.getLogger(__name__).debug("where it came from", exc_info=True)
-        refuse(str(error))
+        refuse(told(error))
     sys.exit(code)
+
+
+def can_be_mended(error: Exception) -> bool:
+    """Whether a user caused `error`: by what was asked, or by a file or a full disk."""
+    from haystacks.chat_template import TokenizerError
+    from haystacks.corpora.texts import CorpusError
+    from haystacks.corpora.token_cache import StoreError as TokenCacheError
+    from haystacks.needles.base import FamilyError
+    from models.errors import ModelError
+    from niah.errors import NiahError
+
+    ours = NiahError, ModelError, CorpusError, FamilyError, TokenizerError, TokenCacheError
+    if isinstance(error, OSError):
+        return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, ours)
+
+
+def told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def refuse(reason: str) -> NoReturn:

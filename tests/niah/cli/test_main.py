@@ -7,11 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
@@ -19,12 +17,14 @@ import pytest
 import yaml
 
 from niah.cli import main as cli
+from niah.errors import NiahError
 from niah.execution.interrupts import Interrupts
 from niah.gate import verdict
 from niah.runs import export
 from niah.runs.store import read_rows
 from niah.statistics import intervals
 from niah.statistics.power import smallest_detectable_tax
+from tests.niah.cli.conftest import Call
 from tests.synthetic_rows import Synthetic, write_run
 
 ROOT = Path(__file__).parents[3]
@@ -49,29 +49,6 @@ SWEEP = {
     "controls": ["no_needle"],
 }
 QUESTIONS = 2 * 2 + 2
-
-
-class Called(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Called]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """`niah ARGUMENTS` in this process."""
-
-    def called(*arguments: object) -> Called:
-        monkeypatch.setattr(sys, "argv", ["niah", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return Called(code if isinstance(code, int) else 0, *capsys.readouterr())
-
-    return called
 
 
 def written(folder: Path, **changes: object) -> Path:
@@ -178,6 +155,7 @@ def test_a_plan_says_what_each_length_can_show_and_what_one_stream_cannot(
         ),
         ({"max_memory_gb": 1e-6}, "more than the 0.00 GB of max_memory_gb"),
         ({"depth": 3}, "depth: no such field"),
+        ({"threads": 2048}, "threads = 2048: this machine has"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_writes_nothing(
@@ -245,7 +223,7 @@ def test_an_export_that_fails_halfway_leaves_nothing(
 
     def fails_at_third(index: int, *rest: object) -> dict[str, object]:
         if index == 2:
-            raise ValueError("no such field")
+            raise NiahError("no such field")
         return shapes["ruler"](index, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setitem(export.SHAPES, "ruler", fails_at_third)
