@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from niah.execution.loading import Bench
     from niah.sweep.config import Arm, Sweep
+    from niah.sweep.trials import Plan
 
 
 class ReaderGoneError(Exception):
@@ -93,6 +94,7 @@ def plan(config: Config) -> None:
 
     prepared = prepare(config)
     print_plan(Console(), prepared.plan, prepared.estimates)
+    print_residues(prepared.plan, prepared.bench)
 
 
 @app.command()
@@ -125,6 +127,14 @@ def run(
         ask(folder, sweep, bench, before)
 
 
+def print_residues(plan: "Plan", bench: "Bench") -> None:
+    """Which blocks of the models the lengths meet at one place only."""
+    from niah.sweep.residues import residue_notes
+
+    for note in residue_notes(plan, {arm: found.describe() for arm, found in bench.models.items()}):
+        typer.echo(f"note: {note}")
+
+
 def ask(folder: Path, sweep: "Sweep", bench: "Bench", before: "Sequence[Sweep]") -> None:
     """Ask what is left and say what came of it. Raises: typer.Exit, as `run` tells."""
     from rich.console import Console
@@ -139,6 +149,7 @@ def ask(folder: Path, sweep: "Sweep", bench: "Bench", before: "Sequence[Sweep]")
     console = Console()
     _, planned, estimates = lay_out(sweep, bench, before)
     print_plan(console, planned, estimates)
+    print_residues(planned, bench)
     bar, tally, interrupts = Bar(), Tally(), Interrupts()
 
     def progress(arm: "Arm", tokens: int) -> None:
