@@ -1,11 +1,20 @@
-"""How numbers and names are written for a reader, the same in every report.
-
-Knows nothing of what they mean.
-"""
+"""Writes numbers and names for a reader, the same in every report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Ranked(Protocol):
+    """A layer that ranked the entries that hold the token that was missed."""
+
+    @property
+    def layer(self) -> int: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def entries(self) -> int: ...
 
 
 def points(value: float) -> str:
@@ -55,11 +64,11 @@ def slice_text(column: str, value: object) -> str:
     return str(value) or "–"
 
 
-def loss_text(lost_by: object, selection: Sequence[Mapping[str, int]]) -> str:
+def loss_text(lost_by: object, selection: Sequence[Ranked]) -> str:
     """Where a needle was lost, in the words of the figure and the glossary, with the ranks of the
     entries that hold it; empty if not known."""
     ranks = ", ".join(
-        f"rank {layer['rank'] + 1:,} of {layer['entries']:,} in layer {layer['layer']}"
+        f"rank {layer.rank + 1:,} of {layer.entries:,} in layer {layer.layer}"
         for layer in selection
     )
     verdicts = {

@@ -169,11 +169,11 @@ def ask(folder: Path, sweep: "Sweep", bench: "Bench", before: "Sequence[Sweep]")
     show_run(folder, sweep)
     print_summary(console, tally, rows)
     console.print(f"rows: {folder / 'rows.jsonl'}", soft_wrap=True)
-    failures = [row for row in rows if row["error"] is not None]
+    failures = [row for row in rows if row.error is not None]
     if failures:
         typer.echo(
             f"{len(failures)} questions ended in an error, the first with "
-            f"{failures[0]['error']!r}; the same command asks them again",
+            f"{failures[0].error!r}; the same command asks them again",
             err=True,
         )
         raise typer.Exit(1)

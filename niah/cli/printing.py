@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from niah.execution.estimate import Estimate
 from niah.execution.jobs import Job, Tally
-from niah.runs.store import Row
+from niah.runs.row import Row
 from niah.statistics.power import smallest_detectable_tax
 from niah.sweep.config import Arm
 from niah.sweep.trials import Plan
@@ -119,7 +119,7 @@ class Bar:
 
 def print_summary(console: Console, tally: Tally, rows: Sequence[Row]) -> None:
     """Right answers by length, then what this run did."""
-    asked = [row for row in rows if row["control"] is None]
+    asked = [row for row in rows if row.control is None]
     if asked:
         console.print(recall_table(asked))
     reused = tally.reused_tokens / max(1, tally.computed_tokens + tally.reused_tokens)
@@ -133,16 +133,16 @@ def print_summary(console: Console, tally: Tally, rows: Sequence[Row]) -> None:
 
 def recall_table(rows: Sequence[Row]) -> Table:
     """Right answers over questions by length, one column an arm; an error is not a right answer."""
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    arms = list(dict.fromkeys(row.arm for row in rows))
     cells: dict[tuple[int, str], list[Row]] = defaultdict(list)
     for row in rows:
-        cells[row["requested_length"], row["arm"]].append(row)
+        cells[row.requested_length or row.length, row.arm].append(row)
     table = Table(title="right answers / questions", box=None, header_style="dim")
     table.add_column("length", style="dim", justify="right")
     for arm in arms:
         table.add_column(arm, justify="right")
     for length in sorted({length for length, _ in cells}):
         found = [cells.get((length, arm), []) for arm in arms]
-        counts = [f"{sum(row['correct'] is True for row in some)}/{len(some)}" for some in found]
+        counts = [f"{sum(row.correct is True for row in some)}/{len(some)}" for some in found]
         table.add_row(length_text(length), *counts)
     return table

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,19 +25,20 @@ from models.protocols import (
     TracedSession,
     Usage,
 )
-from niah.execution.needle_loss import as_rows, find_deviation, lost_by
+from niah.execution.needle_loss import find_deviation, lost_by, ranked
 from niah.execution.session_files import Keeper
 from niah.execution.timed_session import NOTHING, Progress, Spent, Timeline
-from niah.runs.store import Row
+from niah.runs.row import Row
 from niah.scoring.answer_values import Case
 from niah.scoring.outcomes import judge
 from niah.sweep.config import Arm, Sweep
-from niah.sweep.prompt_format import gold_text, stop_texts
+from niah.sweep.prompt_format import gold_text, question_text, stop_texts
 from niah.sweep.prompts import Context, build_context
 from niah.sweep.trials import Stream, Trial, digest, key_identity
 
 log = logging.getLogger(__name__)
 
+Fields = dict[str, Any]  # of a row
 CHECKPOINTS = "checkpoints"
 EXCERPT_TOKENS = 24  # of the prompt, kept in a row on either side of its needle
 
@@ -89,18 +90,19 @@ class Asker:
             except Exception as error:
                 log.debug("stream %s cannot go on", stream.index, exc_info=True)
                 for lost in trials[number:]:
-                    yield self.describe(lost, stream, ratios) | failed(error)
+                    yield Row(**self.describe(lost, context, ratios), **failed(error))
                 return
+            asked = self.describe(trial, context, ratios)
             try:
                 reading = self.ask(trial, context, trunk)
-                row = self.judged(trial, context, reading)
+                answered = self.judged(trial, context, reading)
             except Exception as error:
                 log.debug("question %s failed", trial.pair, exc_info=True)
-                yield self.describe(trial, stream, ratios) | failed(error)
+                yield Row(**asked, **failed(error))
             else:
-                if not row["correct"]:
-                    row |= self.traced(trial, context, trunk.session, reading.reply.ids)
-                yield self.describe(trial, stream, ratios) | row
+                if not answered["correct"]:
+                    answered |= self.traced(trial, context, trunk.session, reading.reply.ids)
+                yield Row(**asked, **answered)
         if keeper:
             keeper.forget()
 
@@ -149,9 +151,9 @@ class Asker:
             for length in {trial.length for trial in trials}
         }
 
-    def describe(self, trial: Trial, stream: Stream, ratios: Mapping[int, float]) -> Row:
+    def describe(self, trial: Trial, context: Context, ratios: Mapping[int, float]) -> Fields:
         """Everything about a row that is known before its question is asked."""
-        needle = trial.needle
+        stream, needle = context.stream, trial.needle
         start, end = needle if needle else (None, None)
         return {
             "key": self.key(trial),
@@ -171,19 +173,15 @@ class Asker:
             "control": trial.control,
             "requested_length": trial.requested_length,
             "length": trial.length,
-            "length_mod_4": trial.length % 4,
-            "length_mod_128": trial.length % 128,
             "depth": trial.depth,
             "actual_depth": trial.actual_depth,
             "prefix_tokens": len(trial.prefix_ids),
             "needle_start": start,
             "needle_end": end,
             "spans": trial.spans,
-            "needle_mod_4": None if start is None else start % 4,
-            "needle_mod_128": None if start is None else start % 128,
-            "question": trial.fact.question,
-            "gold": list(trial.fact.gold),
-            "prompt_tokens": trial.length,
+            "question": question_text(self.sweep.prompt, trial.fact),
+            "gold": trial.fact.gold,
+            "rivals": len(context.rivals(trial)),
         }
 
     def ask(self, trial: Trial, context: Context, trunk: Timeline) -> Reading:
@@ -205,7 +203,7 @@ class Asker:
             usage=usage,
         )
 
-    def judged(self, trial: Trial, context: Context, reading: Reading) -> Row:
+    def judged(self, trial: Trial, context: Context, reading: Reading) -> Fields:
         """The answer, what it is worth, and what it took."""
         reply, usage = reading.reply, reading.usage
         outcome = judge(
@@ -222,22 +220,18 @@ class Asker:
         )
         return {
             "answer": reply.text,
-            "answer_ids": list(reply.ids),
+            "answer_ids": reply.ids,
             "answer_tokens": len(reply.ids),
             "finish": reply.finish,
             "gold_logprob": reply.gold_logprob,
             "correct": outcome == "exact",
             "outcome": outcome,
-            "error": None,
-            "lost_by": None,
-            "selection": [],
             "computed_tokens": reading.computed_tokens,
             "reused_tokens": trial.length - reading.computed_tokens,
             "prefill_seconds": reading.prefill_seconds,
             "cold_prefill_seconds": reading.cold_prefill_seconds,
             "decode_seconds": usage.decode_seconds,
             "gold_seconds": usage.gold_seconds,
-            "trace_seconds": 0.0,
             "cache_bytes": with_total(usage.cache_bytes),
             "server_prompt_tokens": usage.prompt_tokens,
             "cached_tokens": usage.cached_tokens,
@@ -258,7 +252,7 @@ class Asker:
 
     def traced(
         self, trial: Trial, context: Context, trunk: Session, answer_ids: Sequence[int]
-    ) -> Row:
+    ) -> Fields:
         """Where a wrong answer's needle was lost, for models that can tell.
 
         The question is read once more: the session that answered it has moved on. What fails here
@@ -270,8 +264,10 @@ class Asker:
         except Exception:
             log.warning("question %s: not traced", trial.pair, exc_info=True)
             trace = None
-        found = {"lost_by": lost_by(trace), "selection": as_rows(trace.selections)} if trace else {}
-        return found | {"trace_seconds": time.perf_counter() - began}
+        found: Fields = {"trace_seconds": time.perf_counter() - began}
+        if trace:
+            found |= {"lost_by": lost_by(trace), "selection": ranked(trace.selections)}
+        return found
 
     def trace(
         self, trial: Trial, context: Context, trunk: Session, answer_ids: Sequence[int]
@@ -292,28 +288,7 @@ def with_total(held: Mapping[str, int] | None) -> dict[str, int] | None:
     return None if held is None else {**held, "total": sum(held.values())}
 
 
-def failed(error: Exception) -> Row:
+def failed(error: Exception) -> Fields:
     """What a row holds in place of an answer."""
-    return {
-        "answer": None,
-        "answer_ids": [],
-        "answer_tokens": 0,
-        "finish": None,
-        "gold_logprob": None,
-        "correct": None,
-        "outcome": "error",
-        "error": f"{type(error).__name__}: {error}",
-        "lost_by": None,
-        "selection": [],
-        "computed_tokens": 0,
-        "reused_tokens": 0,
-        "prefill_seconds": 0.0,
-        "cold_prefill_seconds": 0.0,
-        "decode_seconds": 0.0,
-        "gold_seconds": 0.0,
-        "trace_seconds": 0.0,
-        "cache_bytes": None,
-        "server_prompt_tokens": None,
-        "cached_tokens": None,
-        "excerpt": None,
-    }
+    reason = f"{type(error).__name__}: {error}"
+    return {"correct": None, "outcome": "error", "error": reason}

@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol
 from niah.execution.environment import environment
 from niah.execution.loading import Bench
 from niah.execution.timed_session import NOTHING, Spent
-from niah.runs.store import Row, Store
+from niah.runs.row import Row
+from niah.runs.store import Question, Store
 from niah.sweep.config import Arm
 from niah.sweep.trials import Plan, key_identity
 
@@ -31,11 +32,11 @@ class Tally:
     def add(self, row: Row, before: Spent = NOTHING) -> None:
         """Count a row, without what was spent on it `before` this process took over."""
         self.rows += 1
-        self.errors += row["error"] is not None
-        self.computed_tokens += row["computed_tokens"] - before.tokens
-        self.reused_tokens += row["reused_tokens"]
-        spent = (f"{name}_seconds" for name in ("prefill", "decode", "gold", "trace"))
-        self.model_seconds += sum(row[name] for name in spent) - before.seconds
+        self.errors += row.error is not None
+        self.computed_tokens += (row.computed_tokens or 0) - before.tokens
+        self.reused_tokens += row.reused_tokens or 0
+        spent = (row.prefill_seconds, row.decode_seconds, row.gold_seconds, row.trace_seconds)
+        self.model_seconds += sum(seconds or 0.0 for seconds in spent) - before.seconds
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def open_store(folder: Path, plan: Plan, bench: Bench) -> Store:
     return Store(folder, sweep, bench.identity(), facts, planned_questions(plan), before)
 
 
-def planned_questions(plan: Plan) -> Iterator[Row]:
+def planned_questions(plan: Plan) -> Iterator[Question]:
     """The fields of a row by which questions are paired, grouped and clustered."""
     for stream, trial in plan.trials():
         yield {

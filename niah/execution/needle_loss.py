@@ -1,18 +1,17 @@
-"""Owns where a needle was lost: before an entry was selected, or after.
+"""Says where a needle was lost: before an entry was selected, or after.
 
 An answer goes wrong at its first token that the planted sentence does not have there. The query
 that should have found that token is put once more, and every layer that selects is asked for the
-rank of the entries which hold it. Knows nothing of how a layer ranks.
+rank of the entries that hold it.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from haystacks.tokenizer import Tokenizer
 from models.protocols import Selection, Trace
+from niah.runs.row import LostBy, RankedLayer
 from niah.sweep.trials import Trial
-
-LostBy = Literal["selection", "compression", "window"]
 
 
 class Deviation(NamedTuple):
@@ -60,6 +59,6 @@ def lost_by(trace: Trace) -> LostBy | None:
     return "compression" if any(s.selected for s in trace.selections) else "selection"
 
 
-def as_rows(selections: Sequence[Selection]) -> list[dict[str, int | bool]]:
-    """For JSON."""
-    return [selection._asdict() for selection in selections]
+def ranked(selections: Sequence[Selection]) -> tuple[RankedLayer, ...]:
+    """For a row."""
+    return tuple(RankedLayer(**selection._asdict()) for selection in selections)

@@ -1,24 +1,23 @@
-"""Owns how a reference lies on disk: small, in a folder of its own, replaced but never lost.
+"""Writes a reference: the fields of a run's rows that the gate reads, kilobytes of megabytes.
 
-A reference holds the rows' fields that the gate reads, and the run's configuration and
-environment: kilobytes where a run has megabytes. Knows nothing of what the rows say.
+A reference has a folder of its own, which is replaced as a whole and never lost.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 from niah.errors import NiahError
 from niah.runs.history import ENVIRONMENT, SPEC
+from niah.runs.row import Row
 from niah.runs.store import OWN_FILES, ROWS, read_rows
-from niah.runs.tables import REQUIRED
 
-KEPT = (
-    *("key", *REQUIRED, "layout", "template_split", "stream", "repeat", "control"),
-    *("requested_length", "needle_start", "outcome", "error"),
+KEPT = frozenset(
+    """
+    schema_ key pair arm role model family corpus length depth correct layout template_split stream
+    repeat control requested_length needle_start outcome error
+    """.split()  # noqa: SIM905
 )
 
 
@@ -37,11 +36,16 @@ def check_target(reference: Path) -> None:
         raise TargetError(
             f"{reference}: holds {other[0]}, which is no part of a reference; name another folder"
         )
-    if (reference / ROWS).exists() and any(set(row) - set(KEPT) for row in read_rows(reference)):
+    if (reference / ROWS).exists() and any(map(holds_more, read_rows(reference))):
         raise TargetError(
             f"{reference}: holds a whole run, of which little would be left; name another folder, "
             "or move it away"
         )
+
+
+def holds_more(row: Row) -> bool:
+    """Whether a row is one of a whole run."""
+    return bool(row.model_fields_set - KEPT)
 
 
 def is_own(path: Path) -> bool:
@@ -83,12 +87,8 @@ def remove(folder: Path) -> None:
 
 def write_small(folder: Path, target: Path) -> None:
     target.mkdir(parents=True)
-    rows = "".join(json.dumps(small(row), ensure_ascii=False) + "\n" for row in read_rows(folder))
-    (target / ROWS).write_text(rows, encoding="utf-8")
+    kept = (row.model_dump_json(by_alias=True, include=set(KEPT)) for row in read_rows(folder))
+    (target / ROWS).write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
     for name in (SPEC, ENVIRONMENT):
         if (folder / name).exists():
             shutil.copyfile(folder / name, target / name)
-
-
-def small(row: Mapping[str, object]) -> dict[str, object]:
-    return {field: row[field] for field in KEPT if field in row}

@@ -11,8 +11,8 @@ from typing import get_args
 
 import pandas as pd
 
-from niah.execution.needle_loss import LostBy
-from niah.runs.tables import CACHE_KINDS, MAX_RESIDUES, questions
+from niah.runs.row import LostBy
+from niah.runs.tables import BYTES, MAX_RESIDUES, cache_kinds, questions
 from niah.scoring.outcomes import Outcome
 from niah.statistics.comparisons import Comparison
 from niah.statistics.intervals import Tax, estimate_recall
@@ -80,10 +80,10 @@ def tax_by_family(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 def bytes_by_length(rows: pd.DataFrame) -> pd.DataFrame:
     """arm, length, mean bytes held by kind and in total when the question was asked."""
     held = rows[(rows["bytes_total"] > 0) & rows["control"].isna()]
-    columns = [f"bytes_{kind}" for kind in (*CACHE_KINDS, "total")]
+    columns = [f"{BYTES}{kind}" for kind in (*cache_kinds(held), "total")]
     found = held.groupby(["arm", "at_length"], sort=False)[columns].mean().reset_index()
     found = found.rename(columns={"at_length": "length"})
-    return _sorted(found.rename(columns=lambda name: name.removeprefix("bytes_")), rows)
+    return _sorted(found.rename(columns=lambda name: name.removeprefix(BYTES)), rows)
 
 
 def seconds_by_length(rows: pd.DataFrame) -> pd.DataFrame:

@@ -9,17 +9,15 @@ from haystacks.needles.registry import find_family
 from haystacks.tokenizer import Tokenizer, load_tokenizer
 from niah.errors import FileError, StoreError
 from niah.runs.history import ENVIRONMENT, SPEC, asked_sweeps, read_history
-from niah.runs.store import Row, read_rows
+from niah.runs.row import Row
+from niah.runs.store import read_rows
 from niah.sweep.config import Sweep, parse_sweep
 from niah.sweep.planner import Materials, make_plan, plan_repeat
 from niah.sweep.prompts import Context, build_context
 from niah.sweep.trials import Stream, Trial
 
 # Fields of a row that a prompt and its answer are told by.
-NEEDED = (
-    *("key", "pair", "arm", "model", "family", "corpus", "layout", "repeat", "depth"),
-    *("needle_start", "answer", "correct", "outcome", "error"),
-)
+NEEDED = frozenset({"key", "question", "answer", "outcome"})
 AROUND = 48  # tokens shown on either side of a needle
 LOCAL = "file:"
 
@@ -34,7 +32,7 @@ class Archive:
 
     def context(self, stream: Stream) -> Context:
         corpus = self.materials.corpora[stream.corpus]
-        return build_context(stream, corpus, self.rows[0]["layout"])
+        return build_context(stream, corpus, self.rows[0].layout)
 
 
 def open_archive(folder: Path) -> Archive:
@@ -52,11 +50,12 @@ def open_repeat(folder: Path, key: str) -> Archive:
     Raises: StoreError where there is no such question, or its prompt cannot be rebuilt as it was.
     """
     rows = answered_rows(folder)
-    corpus, repeat = (find_row(rows, key)[field] for field in ("corpus", "repeat"))
+    row = find_row(rows, key)
     *before, sweep = run_sweeps(folder)
-    materials = run_materials(folder, sweep, [corpus])
-    streams = plan_repeat(sweep, materials, corpus, repeat, before)
-    beside = [row for row in rows if (row["corpus"], row["repeat"]) == (corpus, repeat)]
+    materials = run_materials(folder, sweep, [row.corpus])
+    streams = plan_repeat(sweep, materials, row.corpus, row.repeat, before)
+    place = (row.corpus, row.repeat)
+    beside = [other for other in rows if (other.corpus, other.repeat) == place]
     return archive(folder, beside, materials, streams)
 
 
@@ -65,7 +64,7 @@ def archive(
 ) -> Archive:
     """Raises: StoreError where a row answers none of the questions of `streams`."""
     places = {trial.pair: (stream, trial) for stream in streams for trial in stream.trials}
-    if any(row["pair"] not in places for row in rows):
+    if any(row.pair not in places for row in rows):
         raise StoreError(
             f"{folder}: was made from other texts, families or another tokenizer than are "
             "installed now; its prompts cannot be rebuilt"
@@ -78,11 +77,11 @@ def answered_rows(folder: Path) -> list[Row]:
     rows = read_rows(folder)
     if not rows:
         raise StoreError(f"{folder}: holds no rows yet")
-    missing = [field for field in NEEDED if any(field not in row for row in rows)]
+    missing = {field for row in rows for field in NEEDED - row.model_fields_set}
     if missing:
         raise StoreError(
-            f"{folder}: its rows lack {', '.join(missing)}; a reference of `niah accept` keeps "
-            "what the gate reads and no answers: give the run that it was made from"
+            f"{folder}: its rows lack {', '.join(sorted(missing))}; a reference of `niah accept` "
+            "keeps what the gate reads and no answers: give the run that it was made from"
         )
     return rows
 
@@ -129,11 +128,11 @@ def tokenizer_name(folder: Path) -> str:
 
 def find_row(rows: list[Row], key: str) -> Row:
     """The row whose key (or pair) begins with `key`. Raises: StoreError unless it is one."""
-    found = [row for row in rows if row["key"].startswith(key)]
-    found = found or [row for row in rows if row["pair"].startswith(key)]
+    found = [row for row in rows if row.key.startswith(key)]
+    found = found or [row for row in rows if row.pair.startswith(key)]
     if not found:
         raise StoreError(f"key: no row key starts with {key}; keys are in rows.jsonl")
-    if len({row["pair"] for row in found}) > 1:
+    if len({row.pair for row in found}) > 1:
         raise StoreError(f"key: {len(found)} row keys start with {key!r}; give more digits")
     return found[0]
 
@@ -142,9 +141,9 @@ def show_lines(folder: Path, key: str) -> Iterator[str]:
     """The question as a page of text: its place, its needle in the text, every arm's answer."""
     archive = open_repeat(folder, key)
     row = find_row(archive.rows, key)
-    stream, trial = archive.places[row["pair"]]
+    stream, trial = archive.places[row.pair]
     yield (
-        f"{trial.family} ({trial.templates}) in {stream.corpus}, layout {row['layout']}, repeat "
+        f"{trial.family} ({trial.templates}) in {stream.corpus}, layout {row.layout}, repeat "
         f"{stream.repeat}, stream {stream.index}, corpus tokens from {stream.offset}"
     )
     depth = "none (control)" if trial.depth is None else f"{trial.depth:.0%}"
@@ -153,9 +152,9 @@ def show_lines(folder: Path, key: str) -> Iterator[str]:
     yield f"[{trial.cut}..{trial.length}) question:{trial.fact.question}"
     yield f"gold: {', '.join(trial.fact.gold)}"
     for other in archive.rows:
-        if other["pair"] == row["pair"]:
-            said = other["error"] or repr(other["answer"])
-            yield f"{other['arm']} ({other['key']}): {other['outcome']}: {said}"
+        if other.pair == row.pair:
+            said = other.error or repr(other.answer)
+            yield f"{other.arm} ({other.key}): {other.outcome}: {said}"
 
 
 def needle_lines(archive: Archive, stream: Stream, trial: Trial) -> Iterator[str]:

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from niah.errors import StoreError
 from niah.files import replacing
 from niah.runs.archive import Archive, open_archive
-from niah.runs.store import Row, refuse_run_file
+from niah.runs.row import Row
+from niah.runs.store import refuse_run_file
 from niah.sweep.trials import Trial
 
 Shape = Literal["ruler", "lm-eval"]
@@ -46,17 +47,17 @@ def of_arm(archive: Archive, arm: str | None) -> Archive:
     """Raises: StoreError where there is no such arm."""
     if arm is None:
         return archive
-    arms = list(dict.fromkeys(row["arm"] for row in archive.rows))
+    arms = list(dict.fromkeys(row.arm for row in archive.rows))
     if arm not in arms:
         raise StoreError(f"arm {arm!r} is not in this run; there is {', '.join(arms)}")
-    return replace(archive, rows=[row for row in archive.rows if row["arm"] == arm])
+    return replace(archive, rows=[row for row in archive.rows if row.arm == arm])
 
 
 def records(archive: Archive, shaped: "Shaped") -> Iterator[Record]:
     """One record a row, in the rows' order."""
     contexts: dict[int, Any] = {}
     for index, row in enumerate(archive.rows):
-        stream, trial = archive.places[row["pair"]]
+        stream, trial = archive.places[row.pair]
         if id(stream) not in contexts:
             contexts = {id(stream): archive.context(stream)}
         prompt = contexts[id(stream)].prompt(trial).tolist()
@@ -68,16 +69,16 @@ def ruler_record(index: int, row: Row, trial: Trial, prompt: str) -> Record:
         "index": index,
         "input": prompt,
         "outputs": list(trial.fact.gold),
-        "pred": row["answer"] or "",
+        "pred": row.answer or "",
         "length": trial.length,
-        "token_position_answer": row["needle_start"],
-        "truncated": int(row["outcome"] == "truncated"),
+        "token_position_answer": row.needle_start,
+        "truncated": int(row.outcome == "truncated"),
         "others": about(row),
     }
 
 
 def lm_eval_record(index: int, row: Row, trial: Trial, prompt: str) -> Record:
-    answer = row["answer"] or ""
+    answer = row.answer or ""
     return {
         "doc_id": index,
         "doc": {"input": prompt, "outputs": list(trial.fact.gold), **about(row)},
@@ -85,7 +86,7 @@ def lm_eval_record(index: int, row: Row, trial: Trial, prompt: str) -> Record:
         "arguments": [[prompt, {"do_sample": False, "max_gen_toks": trial.max_new_tokens}]],
         "resps": [[answer]],
         "filtered_resps": [answer],
-        "exact_match": float(row["correct"] is True),
+        "exact_match": float(row.correct is True),
     }
 
 
@@ -96,7 +97,7 @@ SHAPES: dict[Shape, Shaped] = {"ruler": ruler_record, "lm-eval": lm_eval_record}
 def about(row: Row) -> Record:
     """What a row says beyond prompt and answer."""
     names = ("key", "pair", "arm", "model", "family", "corpus", "depth", "outcome", "error")
-    return {name: row[name] for name in names}
+    return {name: getattr(row, name) for name in names}
 
 
 def write_jsonl(found: Iterator[Record], path: Path) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from niah.errors import StoreError
 from niah.scoring.outcomes import Outcome
@@ -19,6 +19,13 @@ SCHEMA = 2
 MARK = b'"schema":'
 DERIVED = ("length_mod_4", "length_mod_128", "needle_mod_4", "needle_mod_128", "prompt_tokens")
 """Fields of schema 1 that follow from others."""
+MEASURED = frozenset(
+    """
+    answer_tokens computed_tokens reused_tokens prefill_seconds cold_prefill_seconds decode_seconds
+    trace_seconds
+    """.split()  # noqa: SIM905
+)
+"""Fields of schema 1 that are 0 after an error, where nothing was measured."""
 
 Seconds = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -47,6 +54,7 @@ class Row(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
 
+    key: str
     pair: str
     arm: str
     role: Role
@@ -58,7 +66,6 @@ class Row(BaseModel):
     correct: bool | None
 
     schema_: Annotated[Literal[2], Field(alias="schema")] = 2
-    key: str = ""
     template_split: str = ""
     template: str = ""
     layout: Layout = "stream"
@@ -100,6 +107,12 @@ class Row(BaseModel):
     trace_seconds: Seconds | None = None
     cache_bytes: dict[str, int] | None = None
 
+    @model_validator(mode="after")
+    def needle_unless_a_control(self) -> Row:
+        if self.depth is None and self.control is None:
+            raise ValueError("depth is None, should be a share: only a control has no needle")
+        return self
+
     def json_line(self) -> bytes:
         """The row as a line of rows.jsonl."""
         return self.model_dump_json(by_alias=True).encode() + b"\n"
@@ -111,8 +124,9 @@ def from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
     row["schema"] = SCHEMA
     if not row.get("cache_bytes"):
         row["cache_bytes"] = None
-    if row.get("correct") is None and "outcome" in row:
+    if row.get("correct") is None:
         row["outcome"] = "error"
+        row |= dict.fromkeys(MEASURED.intersection(row))
     return row
 
 
@@ -124,9 +138,9 @@ def parse_row(line: bytes, where: str) -> Row:
     try:
         return Row.model_validate_json(line if MARK in line else upgraded(line))
     except ValidationError as error:
-        raise StoreError(f"{where}: {complaint(error)}") from None
+        raise StoreError(f"{where} {complaint(error)}") from None
     except ValueError as error:
-        raise StoreError(f"{where}: is no JSON: {error}") from None
+        raise StoreError(f"{where} is no JSON: {error}") from None
 
 
 def upgraded(line: bytes) -> bytes:
@@ -136,13 +150,16 @@ def upgraded(line: bytes) -> bytes:
 
 
 def complaint(error: ValidationError) -> str:
-    """The first thing that is wrong, as `field is value: what would be right`."""
+    """What is wrong first, to be read behind the line's place."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = str(first["loc"][0]) if first["loc"] else ""
     if first["type"] == "json_invalid":
         return "is no JSON: " + first["msg"].removeprefix("Invalid JSON: ")
-    if not field:
-        return f"is not a row: it holds {first['input']!r:.40}"
     if first["type"] == "missing":
         return f"is not a row: it has no {field!r}"
-    return f"{field} is {first['input']!r:.60}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    if first["type"] == "value_error":
+        return "is not a row: " + first["msg"].removeprefix("Value error, ")
+    if not field:
+        return f"is not a row: it holds {first['input']!r:.40}"
+    expected = first["msg"].removeprefix("Input ")
+    return f"is not a row: {field} is {first['input']!r:.60}, {expected}"

@@ -32,6 +32,7 @@ from niah.runs.history import (
     refuse,
     sweep_changes,
 )
+from niah.runs.row import Row, parse_row
 from niah.sweep.trials import key_identity
 
 SYNC_SECONDS = 1.0
@@ -39,7 +40,7 @@ CHECKPOINTS = "checkpoints"  # sessions of models that can be kept, while they a
 ROWS, PLANNED, LOCK = "rows.jsonl", "planned.jsonl", ".lock"
 OWN_FILES = (ROWS, PLANNED, SPEC, ENVIRONMENT, LOCK)
 
-Row = dict[str, Any]
+Question = dict[str, Any]  # a planned question, as far as a row tells it before it is answered
 
 
 class Store:
@@ -60,12 +61,14 @@ class Store:
         sweep: Mapping[str, Any],
         identity: Mapping[str, Any],
         environment: Mapping[str, Any],
-        planned: Iterable[Row] = (),
+        planned: Iterable[Question] = (),
         before: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.folder = folder
         self._synced = time.monotonic()
-        self._facts: Row | None = {n: environment[n] for n in environment if n != "models"}
+        self._facts: dict[str, Any] | None = {
+            n: environment[n] for n in environment if n != "models"
+        }
         with ExitStack() as undo:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -89,11 +92,11 @@ class Store:
     @property
     def answered(self) -> set[str]:
         """Keys of the rows that need not be asked again; an error is asked again."""
-        return {row["key"] for row in self.rows if row.get("error") is None}
+        return {row.key for row in self.rows if row.error is None}
 
     def append(self, row: Row) -> None:
         """Write one row, all of it or none. Raises: StoreError (a full disk, say)."""
-        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        line = row.json_line()
         end = self._file.tell()
         try:
             self._say_who_writes()
@@ -173,7 +176,7 @@ def refuse_changes(
     return kept or History({}, {})
 
 
-def write_plan(folder: Path, planned: Sequence[Row]) -> None:
+def write_plan(folder: Path, planned: Sequence[Question]) -> None:
     """Keep the planned questions, unless the folder has them already, or they are not known."""
     path = folder / PLANNED
     if path.exists() and not planned:
@@ -202,7 +205,7 @@ def is_finished(folder: Path, sweep: Mapping[str, Any], identity: Mapping[str, A
     refuse(folder, identity_changes(kept.identity, identity))
     if not is_same(asked[-1], sweep) or identity_changes(identity, kept.identity):
         return False
-    answered = {row["key"] for row in read_rows(folder) if row.get("error") is None}
+    answered = {row.key for row in read_rows(folder) if row.error is None}
     planned = [row["pair"] for row in read_planned(folder)]
     models = identity["models"]
     return all(
@@ -220,13 +223,23 @@ def refuse_run_file(path: Path) -> None:
         raise StoreError(f"{path}: belongs to the run in {folder}; name another file")
 
 
-def read_planned(folder: Path) -> list[Row]:
+def read_planned(folder: Path) -> list[Question]:
     """The questions put to every arm. Raises: StoreError."""
     try:
         content = (folder / PLANNED).read_bytes()
     except OSError as error:
         raise StoreError(f"{folder / PLANNED}: cannot be read: {error.strerror}") from None
-    return parse_rows(content, folder / PLANNED, "pair")
+    questions = []
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            question = json.loads(line)
+            question["pair"]
+        except (ValueError, KeyError, TypeError):
+            raise StoreError(
+                f"{folder / PLANNED}: line {number} is not a planned question: it has no 'pair'"
+            ) from None
+        questions.append(question)
+    return questions
 
 
 def cut_torn_line(path: Path) -> list[Row]:
@@ -244,29 +257,15 @@ def cut_torn_line(path: Path) -> list[Row]:
     return rows
 
 
-def parse_rows(content: bytes, path: Path, key: str = "key") -> list[Row]:
-    """A JSON object a line, each with the field `key`. Raises: StoreError naming the line."""
-    rows = []
-    for number, line in enumerate(content.splitlines(), start=1):
-        try:
-            row = json.loads(line, parse_constant=refuse_constant)
-            row[key]
-        except ValueError as error:
-            raise StoreError(f"{path}: line {number} is no JSON: {error}") from None
-        except (KeyError, TypeError):
-            raise StoreError(f"{path}: line {number} is not a row: it has no {key!r}") from None
-        rows.append(row)
-    return rows
-
-
-def refuse_constant(name: str) -> None:
-    """Raises: ValueError; Python would read NaN and Infinity, which JSON does not have."""
-    raise ValueError(f"it holds {name}; null is what is not known")
+def parse_rows(content: bytes, path: Path) -> list[Row]:
+    """Rows, one a line. Raises: StoreError naming the line."""
+    lines = enumerate(content.splitlines(), start=1)
+    return [parse_row(line, f"{path}: line {number}") for number, line in lines]
 
 
 def latest_rows(rows: list[Row]) -> dict[str, Row]:
     """Rows by key; a retried error gives way to what came after it."""
-    return {row["key"]: row for row in rows}
+    return {row.key: row for row in rows}
 
 
 def read_rows(folder: Path) -> list[Row]:

@@ -1,79 +1,33 @@
-"""A finished (or interrupted) run as tables: its rows, its configuration, its environment.
-
-Owns the derived columns of a row and the pairing of two arms. Knows nothing about models, text
-or how a row came to be, and computes no statistic.
-"""
+"""A run as tables: its rows with derived columns, its configuration, its environment, its pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
 
 import pandas as pd
 
 from niah.errors import NiahError
 from niah.files import read_mapping
 from niah.runs.history import SPEC, read_environment
-from niah.runs.store import PLANNED, Row, read_planned, read_rows
-from niah.sweep.config import Role
+from niah.runs.row import Row
+from niah.runs.store import PLANNED, read_planned, read_rows
 
-ROLES: tuple[str, ...] = get_args(Role)
-REQUIRED: dict[str, tuple[Callable[[Any], bool], str]] = {  # field: a check, what passes it
-    **{
-        name: (lambda value: isinstance(value, str), "text")
-        for name in ("arm", "model", "family", "corpus", "pair")
-    },
-    "role": (lambda value: value in ROLES, f"one of {', '.join(ROLES)}"),
-    "length": (lambda value: type(value) is int and value > 0, "a whole number from 1"),
-    "depth": (
-        lambda value: value is None or (type(value) in (int, float) and 0 <= value <= 1),
-        "a number from 0 to 1, or null without a needle",
-    ),
-    "correct": (
-        lambda value: value is None or type(value) is bool,
-        "true, false, or null after an error",
-    ),
-}
-OPTIONAL: dict[str, object] = {
-    "key": "",
-    "layout": "stream",
-    "stream": 0,
-    "repeat": 0,
-    "needle_start": -1,
-    "needle_end": -1,
-    "question": "",
-    "gold": "",
-    "answer": "",
-    "outcome": "",
-    "error": None,
-    "prompt_tokens": 0,
-    "computed_tokens": 0,
-    "reused_tokens": 0,
-    "prefill_seconds": 0.0,
-    "cold_prefill_seconds": 0.0,
-    "decode_seconds": 0.0,
-    "template_split": "",
-    "control": None,
-    "excerpt": None,
-    "lost_by": None,
-    "selection": None,
-    "compression_ratio": float("nan"),
-}
 PHASES = {  # column: the sweep's field that asks for it, what has the residue, the modulus
     "length_mod_4": ("length_phase", "length", 4),
     "length_mod_128": ("length_phase", "length", 128),
     "needle_mod_4": ("needle_phase", "needle_start", 4),
     "needle_mod_128": ("needle_phase", "needle_start", 128),
 }
+BYTES = "bytes_"
 MAX_RESIDUES = 16  # looked at one by one; more would leave each of them few pairs
 QUESTION = (  # what is known of a question before it is answered
     *("family", "corpus", "layout", "template_split", "stream_id"),
     *("length", "needle_start", "at_length", "at_depth"),
     *("exact_length", "exact_depth", *PHASES),
 )
-CACHE_KINDS = ("window", "compressed", "index", "tail", "full")
+FIELDS = tuple(name for name in Row.model_fields if name not in ("schema_", "cache_bytes"))
 
 
 class ResultsError(NiahError):
@@ -140,7 +94,7 @@ def load_run(folder: Path) -> Run:
     return Run(
         path=folder,
         name=folder.resolve().name,
-        rows=rows_frame(records, str(folder), spec),
+        rows=rows_frame(records, spec),
         spec=spec,
         environment=read_environment(folder),
         planned=_planned(folder, spec),
@@ -177,34 +131,35 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def rows_frame(
-    records: list[Row], source: str = "rows", spec: Mapping[str, object] | None = None
-) -> pd.DataFrame:
+def rows_frame(records: Sequence[Row], spec: Mapping[str, object] | None = None) -> pd.DataFrame:
     """Rows as a table, with the derived columns `Run` describes; `spec` is the sweep's."""
-    for number, record in enumerate(records, start=1):
-        _check(record, f"{source}: row {record.get('key', number)}")
-    frame = pd.DataFrame.from_records(records)
-    for name, default in OPTIONAL.items():
-        if name not in frame:
-            frame[name] = default
+    columns = {name: [getattr(row, name) for row in records] for name in FIELDS}
+    frame = pd.DataFrame(columns)
     frame["failed"] = frame["correct"].isna()
     frame["recalled"] = [value is True for value in frame["correct"]]
     frame.loc[frame["failed"], "outcome"] = "error"
-    return _with_bytes(with_places(frame, spec or {}))
+    return with_bytes(with_places(frame, spec or {}), records)
 
 
-def _check(record: Row, where: str) -> None:
-    """Raises: ResultsError for a field that is missing, or holds what would be miscounted."""
-    missing = [name for name in REQUIRED if name not in record]
-    if missing:
-        raise ResultsError(f"{where} lacks {', '.join(missing)}")
-    for name, (passes, right) in REQUIRED.items():
-        if not passes(record[name]):
-            raise ResultsError(f"{where}: {name} is {record[name]!r}, should be {right}")
-    if record["depth"] is None and record.get("control") is None:
-        raise ResultsError(
-            f"{where}: depth is None, should be a number from 0 to 1: only a control has no needle"
-        )
+def with_bytes(frame: pd.DataFrame, records: Sequence[Row]) -> pd.DataFrame:
+    """`bytes_KIND` for every kind of cache that a row tells, and `bytes_total`; NaN: not known."""
+    held = [row.cache_bytes for row in records]
+    kinds = dict.fromkeys(kind for kinds in held if kinds for kind in kinds if kind != "total")
+    for kind in kinds:
+        frame[f"{BYTES}{kind}"] = [
+            float("nan") if known is None else float(known.get(kind, 0)) for known in held
+        ]
+    frame[f"{BYTES}total"] = [
+        float("nan") if known is None else float(sum(known[k] for k in known if k != "total"))
+        for known in held
+    ]
+    return frame
+
+
+def cache_kinds(frame: pd.DataFrame) -> list[str]:
+    """The kinds of cache that a table of rows tells the bytes of."""
+    columns = [name for name in frame if str(name).startswith(BYTES)]
+    return [str(name).removeprefix(BYTES) for name in columns if name != f"{BYTES}total"]
 
 
 def with_places(frame: pd.DataFrame, spec: Mapping[str, object]) -> pd.DataFrame:
@@ -266,15 +221,6 @@ def questions(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _arms(rows: pd.DataFrame, role: str) -> list[str]:
     return list(dict.fromkeys(rows.loc[rows["role"] == role, "arm"]))
-
-
-def _with_bytes(frame: pd.DataFrame) -> pd.DataFrame:
-    held = frame["cache_bytes"] if "cache_bytes" in frame else [None] * len(frame)
-    kinds = [value if isinstance(value, dict) else {} for value in held]
-    for kind in CACHE_KINDS:
-        frame[f"bytes_{kind}"] = [int(value.get(kind, 0)) for value in kinds]
-    frame["bytes_total"] = frame[[f"bytes_{kind}" for kind in CACHE_KINDS]].sum(axis=1)
-    return frame.drop(columns=["cache_bytes"], errors="ignore")
 
 
 def _planned(folder: Path, spec: Mapping[str, object]) -> pd.DataFrame:

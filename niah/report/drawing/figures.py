@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 
 from niah.report.drawing import parts
 from niah.report.drawing.look import Look, cut_middle, fitted
-from niah.report.drawing.palette import KINDS, LOSS_COLOURS, MUTED, OUTCOME_COLOURS
-from niah.runs.tables import CACHE_KINDS
+from niah.report.drawing.palette import LOSS_COLOURS, MUTED, OUTCOME_COLOURS, kind_colours
 
 MOST_WITH_INTERVALS = 4
 
@@ -88,7 +87,7 @@ def draw_bytes(frame: pd.DataFrame, look: Look) -> Figure:
     """Bytes held by length, a line an arm, both axes logarithmic; below, what they consist of at
     the longest length that all arms reach."""
     arms = parts.names(list(dict.fromkeys(frame["arm"])))
-    kinds = [kind for kind in CACHE_KINDS if frame[kind].any()]
+    kinds = byte_kinds(frame)
     figure = parts.canvas(2.75 + 0.38 * len(arms), kinds)
     heights = [1.9, 0.25 + 0.38 * len(arms)]
     above, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": heights})
@@ -100,7 +99,7 @@ def draw_bytes(frame: pd.DataFrame, look: Look) -> Figure:
     parts.log_axis(above, frame["total"], byte_text)
     above.set_ylabel("cache held")
     _draw_held(below, frame, look, arms)
-    parts.add_legend(figure, parts.swatches(kinds, KINDS, MUTED), kinds)
+    parts.add_legend(figure, parts.swatches(kinds, kind_colours(kinds), MUTED), kinds)
     return figure
 
 
@@ -237,6 +236,12 @@ def _draw_kinds(frame: pd.DataFrame, look: Look, colours: Mapping[str, str]) -> 
     return figure
 
 
+def byte_kinds(frame: pd.DataFrame) -> list[str]:
+    """The kinds of cache of `bytes_by_length` of which an arm holds some."""
+    kinds = [name for name in frame if name not in ("arm", "length", "total")]
+    return [str(kind) for kind in kinds if frame[kind].any()]
+
+
 def _draw_held(axes: Axes, frame: pd.DataFrame, look: Look, arms: Mapping[str, str]) -> None:
     """A bar an arm, its name and the mark of its line above it."""
     shared = set.intersection(*(set(group["length"]) for _, group in frame.groupby("arm")))
@@ -244,8 +249,8 @@ def _draw_held(axes: Axes, frame: pd.DataFrame, look: Look, arms: Mapping[str, s
     held = frame[frame["length"] == at].set_index("arm").reindex(list(arms)).fillna(0)
     unit, size = byte_unit(held["total"].max())
     left = np.zeros(len(held))
-    for kind in CACHE_KINDS:
-        axes.barh(range(len(held)), held[kind] / size, 0.4, left, color=KINDS[kind])
+    for kind, colour in kind_colours(byte_kinds(frame)).items():
+        axes.barh(range(len(held)), held[kind] / size, 0.4, left, color=colour)
         left += (held[kind] / size).to_numpy()
     for place, (arm, label) in enumerate(arms.items()):
         style = look.arms[arm]

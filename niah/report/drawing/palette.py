@@ -7,6 +7,7 @@ for each theme, and inline SVG follows it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import cycle
 from typing import NamedTuple
 
 from matplotlib.colors import LinearSegmentedColormap
@@ -24,6 +25,7 @@ KINDS = {
     "tail": "#f2cdb6",
     "full": "#4b5764",
 }
+OTHER_KINDS = ("#7d5ba7", "#5fa8a0", "#1d6fa6", "#e3b505", "#8a6d3b", "#b0b7bf")
 OUTCOME_COLOURS = {
     "near_miss": "#e3b505",
     "distractor": "#c2410e",
@@ -53,6 +55,12 @@ THEMED = {
 # The same ends as in report.css: pale where all is recalled, dark or orange where it is lost.
 RECALL_MAP = LinearSegmentedColormap.from_list("recall", ["#27313c", "#f3f5f7"])
 TAX_MAP = LinearSegmentedColormap.from_list("tax", ["#155a8a", "#f5f5f4", "#b03a08"])
+
+
+def kind_colours(kinds: Iterable[str]) -> dict[str, str]:
+    """A colour for each kind of cache; kinds that only some models have come in turn."""
+    others = cycle(OTHER_KINDS)
+    return {kind: KINDS.get(kind) or next(others) for kind in kinds}
 
 
 class ArmStyle(NamedTuple):

@@ -134,7 +134,7 @@ def _answers(
             said,
             outcomes[outcome],
             int(recalled),
-            loss_text(lost_by, selection) if isinstance(selection, list) else "",
+            loss_text(lost_by, selection),
         ]
     return found
 

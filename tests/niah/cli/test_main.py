@@ -21,10 +21,10 @@ from niah.errors import NiahError
 from niah.execution.interrupts import Interrupts
 from niah.gate import verdict
 from niah.runs import export
-from niah.runs.store import read_rows
 from niah.statistics import intervals
 from niah.statistics.power import smallest_detectable_tax
 from tests.niah.cli.conftest import Call
+from tests.niah.rows import row_dicts
 from tests.synthetic_rows import Synthetic, write_run
 
 ROOT = Path(__file__).parents[3]
@@ -73,7 +73,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_writes_every_row_and_what_made_it(finished: Path) -> None:
-    rows = read_rows(finished)
+    rows = row_dicts(finished)
     assert len(rows) == 3 * QUESTIONS
     assert {row["error"] for row in rows} == {None}
     environment = json.loads((finished / "environment.json").read_text(encoding="utf-8"))
@@ -177,7 +177,7 @@ def test_an_absent_file_and_an_unknown_option_exit_with_2(call: Call, tmp_path: 
 
 
 def test_a_question_is_shown_with_every_arms_answer(call: Call, finished: Path) -> None:
-    row = next(row for row in read_rows(finished) if row["control"] is None)
+    row = next(row for row in row_dicts(finished) if row["control"] is None)
     done = call("show", finished, row["key"][:8])
     assert done.code == 0
     assert f"[{row['needle_start']}..{row['needle_end']}) >>>" in done.out
@@ -188,7 +188,7 @@ def test_a_question_is_shown_with_every_arms_answer(call: Call, finished: Path) 
 
 
 def test_a_control_is_shown_without_a_needle(call: Call, finished: Path) -> None:
-    row = next(row for row in read_rows(finished) if row["control"])
+    row = next(row for row in row_dicts(finished) if row["control"])
     assert ">>>" not in call("show", finished, row["key"]).out
 
 
@@ -208,7 +208,7 @@ def test_a_reference_has_nothing_to_show_or_export(
 ) -> None:
     reference, out = tmp_path / "reference", tmp_path / "out" / "a.jsonl"
     assert call("accept", finished, reference).code == 0
-    key = read_rows(reference)[0]["key"]
+    key = row_dicts(reference)[0]["key"]
     for done in (call("show", reference, key), call("export", reference, out)):
         assert done.code == 2
         assert "its rows lack answer; a reference of `niah accept` keeps" in done.err
@@ -235,7 +235,7 @@ def test_an_export_that_fails_halfway_leaves_nothing(
 def test_an_export_of_an_arm_and_what_it_may_not_replace(
     call: Call, finished: Path, tmp_path: Path
 ) -> None:
-    rows = read_rows(finished)
+    rows = row_dicts(finished)
     arm = rows[-1]["arm"]
     out = tmp_path / "a.jsonl"
     assert call("export", finished, out, "--arm", arm).code == 0
@@ -256,7 +256,7 @@ def test_exports_hold_every_prompt_and_answer(
     for path in (lines, table):
         assert call("export", finished, path, "--shape", shape).code == 0
     records = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
-    rows = read_rows(finished)
+    rows = row_dicts(finished)
     assert [as_written(record) for record in pq.read_table(table).to_pylist()] == records
     assert len(records) == len(rows)
     for record, row in zip(records, rows, strict=True):
@@ -451,7 +451,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "the same command goes on from there" in told
     assert "Traceback" not in told
-    assert 0 < len(read_rows(out)) < 3 * 2 * 12
+    assert 0 < len(row_dicts(out)) < 3 * 2 * 12
 
 
 def test_an_interrupt_that_a_library_swallows_still_stops_the_run() -> None:

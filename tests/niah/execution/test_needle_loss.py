@@ -1,7 +1,6 @@
 """Where a needle was lost: the token at which an answer left the text, and the verdict."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
 
@@ -9,6 +8,7 @@ from haystacks.tokenizer import BUNDLED_NAME, load_tokenizer
 from models.protocols import Decoding, Reply, Selection, Session, Trace
 from niah.execution.ask import Asker
 from niah.execution.needle_loss import find_deviation, lost_by, value_start
+from niah.runs.row import RankedLayer, Row
 from niah.sweep.planner import make_plan
 from niah.sweep.trials import Trial
 from tests.niah.fakes import RecallModel, RecallSession, sweep_of, tiny_materials
@@ -100,17 +100,17 @@ def test_rows_of_wrong_answers_say_where_the_needle_was_lost(layout: str) -> Non
     plan = make_plan(sweep, materials)
     runner = Asker(sweep, sweep.arms[1], BlindModel(), TOKENIZER, lambda _: None)
     asked.clear()
-    rows: list[tuple[Trial, dict[str, Any]]] = []
+    rows: list[tuple[Trial, Row]] = []
     for stream in plan.streams:
         left = sorted(stream.trials, key=lambda trial: trial.fork_at)
         rows += zip(left, runner.rows(stream, materials.corpora["tiny"], left), strict=True)
     assert rows
     for (trial, row), (position, wanted) in zip(rows, asked, strict=True):
-        assert row["error"] is None
-        assert row["lost_by"] == "selection"
-        assert row["selection"] == [{"layer": 2, "rank": 70, "entries": 100, "selected": False}]
+        assert row.error is None
+        assert row.lost_by == "selection"
+        assert row.selection == (RankedLayer(layer=2, rank=70, entries=100, selected=False),)
         assert position == trial.length  # the query that should have found the value
         assert trial.starts[0] < wanted < trial.needle[1]  # type: ignore[index]
-        excerpt = row["excerpt"]
+        excerpt = row.excerpt or {}
         assert trial.fact.gold[0] in excerpt["needle"]
         assert excerpt["needle"] not in excerpt["before"] + excerpt["after"]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +24,10 @@ from niah.execution.loading import Bench
 from niah.execution.session_files import Keeper
 from niah.execution.sweeps import ask_what_is_left
 from niah.execution.timed_session import NOTHING, Spent
-from niah.runs.store import Row, read_rows
 from niah.sweep.config import Arm, Sweep
 from niah.sweep.planner import make_plan
 from tests.niah.fakes import sweep_of, tiny_materials
+from tests.niah.rows import row_dicts
 from tests.sessions import spelled
 
 ROOT = Path(__file__).parents[3]
@@ -58,14 +59,14 @@ def bench() -> Bench:
 
 def carry_out(
     folder: Path, wanted: Sweep, progress: Callable[[Arm, int], None] = lambda arm, tokens: None
-) -> list[Row]:
+) -> list[dict[str, Any]]:
     plan = make_plan(wanted, bench().materials)
     with open_store(folder, plan, bench()) as store:
         ask_what_is_left(plan, bench(), store, progress, Tally())
-    return read_rows(folder)
+    return row_dicts(folder)
 
 
-def answers(rows: list[Row]) -> dict[str, object]:
+def answers(rows: list[dict[str, Any]]) -> dict[str, object]:
     return {row["key"]: (row["answer"], row["outcome"], row["cache_bytes"]) for row in rows}
 
 
@@ -113,8 +114,8 @@ def test_what_was_read_before_the_kill_is_not_read_again(tmp_path: Path) -> None
     resumed: list[int] = []
     carry_out(tmp_path, sweep(), lambda arm, tokens: resumed.append(tokens))
     assert resumed[0] == sum(read[:-1])  # told at once: what the file holds
-    rows = [row for row in read_rows(tmp_path) if row["arm"] == "dense"]
-    first = min(rows, key=lambda row: row["prompt_tokens"] - row["reused_tokens"])
+    rows = [row for row in row_dicts(tmp_path) if row["arm"] == "dense"]
+    first = min(rows, key=lambda row: row["length"] - row["reused_tokens"])
     assert first["computed_tokens"] > 0
     computed = sum(row["computed_tokens"] for row in rows)
     assert computed == make_plan(sweep(), bench().materials).computed_tokens
@@ -179,7 +180,7 @@ def test_a_question_that_failed_is_asked_again_at_its_place(
     monkeypatch.setattr(DeepseekV4Session, "generate", fail)
     with pytest.raises(Killed):
         carry_out(tmp_path / "run", sweep(), kill)
-    assert [row["outcome"] for row in read_rows(tmp_path / "run")].count("error") == 1
+    assert [row["outcome"] for row in row_dicts(tmp_path / "run")].count("error") == 1
     with caplog.at_level(logging.WARNING):
         rows = carry_out(tmp_path / "run", sweep())
     assert "a failed question before it is asked again" in caplog.text
@@ -266,5 +267,5 @@ def test_sigkill_in_the_middle_of_a_prefill(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     subprocess.run(run("killed", ALWAYS), cwd=ROOT, check=True, capture_output=True)
-    assert answers(read_rows(tmp_path / "killed")) == answers(read_rows(tmp_path / "whole"))
+    assert answers(row_dicts(tmp_path / "killed")) == answers(row_dicts(tmp_path / "whole"))
     assert not (tmp_path / "killed" / CHECKPOINTS).exists()

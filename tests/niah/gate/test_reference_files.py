@@ -83,5 +83,5 @@ def test_a_kill_between_the_renames_loses_neither(
     kept = [everything(path) for path in tmp_path.glob("*gate*")]
     assert before in kept or renames == 2
     assert accept(later, reference)[0] != f"{reference}: there was none; it is {later} now"
-    assert {row["key"] for row in read_rows(reference)} == {row["key"] for row in read_rows(later)}
+    assert {row.key for row in read_rows(reference)} == {row.key for row in read_rows(later)}
     assert [path.name for path in tmp_path.glob("*gate*")] == ["gate"]

@@ -10,10 +10,11 @@ import pytest
 
 from haystacks.corpora.registry import available_corpora
 from haystacks.needles.registry import available_families
+from models.deepseek_v4.loading import CACHE_KINDS
 from niah.report import glossary
 from niah.report.html.names import page_names
 from niah.report.tables import LOST_BY, OUTCOMES
-from niah.runs.tables import CACHE_KINDS, load_run
+from niah.runs.tables import load_run
 from niah.statistics.comparisons import load_comparisons
 from tests.niah.report.pages import page_of, words_of
 from tests.synthetic_rows import Synthetic, write_run

@@ -13,10 +13,11 @@ from niah.execution.jobs import Tally, open_store
 from niah.execution.sweeps import ask_what_is_left
 from niah.runs.archive import open_archive, show_lines
 from niah.runs.history import asked_sweeps, earlier_sweeps, read_environment, read_history
-from niah.runs.store import is_finished, read_planned, read_rows
+from niah.runs.store import is_finished, read_planned
 from niah.sweep.config import Sweep
 from niah.sweep.planner import Materials, make_plan
 from tests.niah.fakes import fake_bench, sweep_of, tiny_materials
+from tests.niah.rows import row_dicts
 
 BASE: dict[str, object] = {"depths": [0.0, 1.0], "lengths": [512], "repeats": 2}
 THIRD = {"name": "third", "role": "compressed", "model": "forgetful"}
@@ -70,10 +71,10 @@ def test_a_run_grows_by_what_is_new(tmp_path: Path, what: str, layout: str) -> N
     small = sweep_of(**BASE, layout=layout)
     large = sweep_of(**(BASE | GROWN[what]), layout=layout)
     run(tmp_path, small)
-    before = {row["key"]: row for row in read_rows(tmp_path)}
+    before = {row["key"]: row for row in row_dicts(tmp_path)}
     whole = make_plan(large, materials()).questions * len(large.arms)
     assert run(tmp_path, large) == whole - len(before)
-    rows = {row["key"]: row for row in read_rows(tmp_path)}
+    rows = {row["key"]: row for row in row_dicts(tmp_path)}
     assert len(rows) == whole
     assert {key: rows[key] for key in before} == before
     assert not any(row["error"] for row in rows.values())
@@ -93,7 +94,7 @@ def test_further_repeats_are_those_of_a_run_that_asked_them_at_once(tmp_path: Pa
     run(tmp_path, small)
     run(tmp_path, large)
     pairs = {trial.pair for _, trial in make_plan(large, materials()).trials()}
-    assert {row["pair"] for row in read_rows(tmp_path)} == pairs
+    assert {row["pair"] for row in row_dicts(tmp_path)} == pairs
 
 
 def test_no_two_questions_of_a_grown_repeat_share_a_fact(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_run_may_grow_twice_and_every_prompt_is_found_again(tmp_path: Path) ->
     kept = asked_sweeps(tmp_path)
     assert kept == [sweep.model_dump(mode="json") for sweep in sweeps]
     plan = make_plan(sweeps[-1], materials(), sweeps[:-1])
-    assert {t.pair for _, t in plan.trials()} == {row["pair"] for row in read_rows(tmp_path)}
+    assert {t.pair for _, t in plan.trials()} == {row["pair"] for row in row_dicts(tmp_path)}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_a_growth_cut_off_between_two_files_is_made_good(tmp_path: Path, lost: s
 
 def test_every_invocation_that_wrote_rows_is_kept(tmp_path: Path) -> None:
     run(tmp_path, sweep_of(repeats=1))
-    first = len(read_rows(tmp_path))
+    first = len(row_dicts(tmp_path))
     run(tmp_path, sweep_of(repeats=1))
     run(tmp_path, sweep_of(repeats=2))
     history = read_history(tmp_path)
@@ -250,7 +251,7 @@ def test_a_local_text_is_found_from_where_the_run_was_made(
         with open_store(Path("run"), plan, bench) as store:
             ask_what_is_left(plan, bench, store, lambda arm, tokens: None, Tally())
     monkeypatch.chdir(tmp_path)
-    row = read_rows(made / "run")[0]
+    row = row_dicts(made / "run")[0]
     shown = "\n".join(show_lines(made / "run", row["key"]))
     assert f"{row['gold'][0]}. <<<" in shown
     assert len(open_archive(made / "run").places) == 2

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from niah.errors import BusyError, ChangedError, StoreError
-from niah.runs.store import Row, Store, read_rows
+from niah.runs.row import Row
+from niah.runs.store import Store, read_rows
+from tests.niah.rows import row_of
 
 SWEEP = {"name": "small", "lengths": [1, 2], "decoding": {"max_new_tokens": None}, "threads": 1}
 IDENTITY = {"models": {"dense": "aa"}, "corpora": {"kjv": "bb"}}
@@ -21,7 +23,9 @@ def opened(folder: Path, **changes: object) -> Store:
 
 
 def row(key: str, error: str | None = None) -> Row:
-    return {"key": key, "error": error, "answer": "ü 48213"}
+    asked = {"pair": key, "arm": "a", "role": "baseline", "model": "m", "family": "f"}
+    answered = {"error": error, "answer": "ü 48213", "correct": None if error else True}
+    return row_of(key=key, **asked, **answered, corpus="c", length=1024, depth=0.5, schema=2)
 
 
 def test_rows_are_read_back_as_written(tmp_path: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from niah.errors import NiahError
-from niah.runs.tables import load_run
+from niah.runs.row import parse_row
+from niah.runs.store import read_rows
+from niah.runs.tables import cache_kinds, load_run, rows_frame
+from tests.niah.rows import row_of
 from tests.synthetic_rows import Synthetic, write_run
 
 MADE = Synthetic((1024,), (0.5,), repeats=2)
@@ -17,14 +21,18 @@ MADE = Synthetic((1024,), (0.5,), repeats=2)
 @pytest.mark.parametrize(
     ("field", "value", "right"),
     [
-        ("correct", "maybe", "true, false, or null"),
-        ("correct", 1, "true, false, or null"),
-        ("role", "candidate", "one of baseline, compressed"),
-        ("length", "1K", "a whole number from 1"),
-        ("length", 1024.5, "a whole number from 1"),
-        ("depth", 50, "a number from 0 to 1"),
-        ("depth", "half", "a number from 0 to 1"),
-        ("arm", None, "text"),
+        ("correct", "maybe", "should be a valid boolean"),
+        ("correct", 1, "should be a valid boolean"),
+        ("role", "candidate", "should be 'baseline'"),
+        ("length", "1K", "should be a valid integer"),
+        ("length", 1024.5, "should be a valid integer"),
+        ("length", 0, "should be greater than or equal to 1"),
+        ("depth", 50, "should be less than or equal to 1"),
+        ("depth", "half", "should be a valid number"),
+        ("arm", None, "should be a valid string"),
+        ("decode_seconds", float("nan"), "should be a finite number"),
+        ("decode_seconds", -1.0, "should be greater than or equal to 0"),
+        ("outcome", "right", "should be 'exact'"),
     ],
 )
 def test_a_field_of_the_wrong_kind_is_named(
@@ -36,7 +44,7 @@ def test_a_field_of_the_wrong_kind_is_named(
     (run / "rows.jsonl").write_text("\n".join([json.dumps(row), *rest, ""]))
     with pytest.raises(NiahError) as refused:
         load_run(run)
-    assert f"row {row['key']}: {field} is {value!r}, should be {right}" in str(refused.value)
+    assert f"line 1 is not a row: {field} is {value!r}, {right}" in str(refused.value)
 
 
 def test_a_field_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -45,7 +53,7 @@ def test_a_field_that_is_missing_is_named(tmp_path: Path) -> None:
     row = json.loads(first)
     del row["depth"]
     (run / "rows.jsonl").write_text("\n".join([json.dumps(row), *rest, ""]))
-    with pytest.raises(NiahError, match="lacks depth"):
+    with pytest.raises(NiahError, match="line 1 is not a row: it has no 'depth'"):
         load_run(run)
 
 
@@ -65,3 +73,55 @@ def test_no_folder_and_no_rows_are_told_apart(tmp_path: Path) -> None:
         load_run(tmp_path / "nowhere")
     with pytest.raises(NiahError, match=r"rows\.jsonl: No such file"):
         load_run(tmp_path)
+
+
+def test_only_a_control_has_no_depth(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", MADE)
+    first, *rest = (run / "rows.jsonl").read_text().splitlines()
+    for control, refused in ((None, True), ("no_needle", False)):
+        row = json.loads(first) | {"depth": None, "control": control}
+        (run / "rows.jsonl").write_text("\n".join([json.dumps(row), *rest, ""]))
+        with pytest.raises(NiahError, match="only a control") if refused else nullcontext():
+            load_run(run)
+
+
+def test_a_row_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", MADE)
+    row = json.loads((run / "rows.jsonl").read_text().splitlines()[0])
+    (run / "rows.jsonl").write_text(json.dumps(row | {"schema": 3}) + "\n")
+    with pytest.raises(NiahError, match="schema is 3, should be 2"):
+        load_run(run)
+
+
+def test_fields_of_others_are_kept(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", MADE)
+    row = json.loads((run / "rows.jsonl").read_text().splitlines()[0]) | {"host": "a"}
+    (run / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    assert json.loads(read_rows(run)[0].json_line())["host"] == "a"
+
+
+def test_rows_of_schema_1_are_converted() -> None:
+    """Committed rows carry no number: what was not measured is None, not 0."""
+    old = {
+        **{"key": "k", "pair": "p", "arm": "a", "role": "baseline", "model": "m", "family": "f"},
+        **{"corpus": "c", "length": 1024, "depth": 0.5, "correct": None, "cache_bytes": {}},
+        **{"length_mod_4": 0, "prompt_tokens": 1024, "prefill_seconds": 0.0, "outcome": "exact"},
+        **{"computed_tokens": 0, "error": "MemoryError: full", "answer_tokens": 0},
+    }
+    row = parse_row(json.dumps(old).encode(), "row")
+    assert (row.schema_, row.outcome, row.cache_bytes) == (2, "error", None)
+    assert (row.prefill_seconds, row.computed_tokens, row.answer_tokens) == (None, None, None)
+    assert parse_row(row.json_line(), "row") == row
+
+
+def test_bytes_that_were_not_measured_are_unknown() -> None:
+    known = {"cache_bytes": {"full": 4, "state": 2, "total": 6}}
+    shared = {"role": "baseline", "model": "m", "family": "f", "corpus": "c", "length": 1024}
+    rows = [
+        row_of(key=key, pair=key, arm="a", depth=0.5, correct=True, **shared, **more)
+        for key, more in (("x", known), ("y", {}))
+    ]
+    frame = rows_frame(rows)
+    assert cache_kinds(frame) == ["full", "state"]
+    assert frame["bytes_total"].tolist()[0] == 6
+    assert frame[["bytes_total", "bytes_full"]].isna().all(axis=1).tolist() == [False, True]

@@ -18,6 +18,7 @@ from niah.report.heatmap import make_heatmap
 from niah.report.html.data import MAX_QUESTION_BYTES, page_questions
 from niah.report.html.page import write_report
 from niah.report.tables import losses_by_length
+from niah.runs.row import RankedLayer
 from niah.runs.tables import load_run, rows_frame
 from niah.statistics.comparisons import load_comparisons
 from niah.statistics.intervals import estimate_recall
@@ -33,6 +34,7 @@ from tests.niah.report.pages import (
     page_of,
     words_of,
 )
+from tests.niah.rows import row_of
 from tests.synthetic_rows import Synthetic, records, write_run
 
 SMALL = Synthetic(lengths=(1024, 4096), depths=(0.0, 0.5, 1.0), repeats=4)
@@ -42,7 +44,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
 
 def table(made: list[dict[str, Any]]) -> pd.DataFrame:
     """As `load_comparisons` gives rows to a report."""
-    return rows_frame(made).assign(run="run")
+    return rows_frame([row_of(**row) for row in made]).assign(run="run")
 
 
 def test_page_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
@@ -98,7 +100,7 @@ def test_the_text_around_needles_is_kept_while_it_fits(monkeypatch: pytest.Monke
         for row in records(SMALL)
         if row["arm"] == "dense"
     )
-    monkeypatch.setattr("niah.page_data.EXCERPT_SHARE", 1000 / MAX_QUESTION_BYTES)
+    monkeypatch.setattr("niah.report.html.data.EXCERPT_SHARE", 1000 / MAX_QUESTION_BYTES)
     kept = [bool(line[EXCERPT]) for line in page_questions(rows)["lines"]]
     assert kept == sorted(kept, reverse=True)  # wrong answers come first
     assert 0 < sum(kept) < len(kept)
@@ -113,8 +115,9 @@ def test_where_needles_were_lost_is_counted_and_told() -> None:
         assert line["asked"] == len(here)
         for kind in ("selection", "compression"):
             assert line.get(kind, 0) == sum(r["lost_by"] == kind for r in here)
+    rows = [row_of(**row) for row in made]
     told = {a[3] for line in page_questions(table(made))["lines"] for a in line[ANSWERS]}
-    assert told == {""} | {loss_text(r["lost_by"], r["selection"]) for r in made if r["lost_by"]}
+    assert told == {""} | {loss_text(row.lost_by, row.selection) for row in rows if row.lost_by}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,8 @@ def test_where_needles_were_lost_is_counted_and_told() -> None:
     ],
 )
 def test_where_a_needle_was_lost_in_words(lost_by: str | None, text: str) -> None:
-    assert loss_text(lost_by, [{"layer": 2, "rank": 70, "entries": 1000}]) == text
+    ranked = RankedLayer(layer=2, rank=70, entries=1000, selected=False)
+    assert loss_text(lost_by, [ranked]) == text
 
 
 def test_rows_without_traces_give_no_plate() -> None:
@@ -257,15 +261,16 @@ def test_missing_results_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(NiahError, match="holds no run"):
         write_report([tmp_path], tmp_path / "out")
     (tmp_path / "rows.jsonl").write_text('{"key": "1"}\n')
-    with pytest.raises(NiahError, match="row 1 lacks arm"):
+    with pytest.raises(NiahError, match="line 1 is not a row: it has no 'pair'"):
         write_report([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / side / "run", SMALL) for side in ("a", "b")]
-    with pytest.raises(NiahError, match="different names"):
-        write_report(runs, tmp_path / "out")
+    said = words_of(write_report(runs, tmp_path / "out").read_text(encoding="utf-8"))
+    assert "a/run" in said
+    assert "b/run" in said
 
 
 def test_a_report_on_several_runs_has_a_folder_of_its_own(
