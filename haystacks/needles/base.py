@@ -32,9 +32,8 @@ class Fact:
     repeats the planted sentence up to, but excluding, the value and the space before it, so that
     the right continuation is a space and the gold (RULER's answer prefix, arXiv:2404.06654). Each
     begins with a space or a newline; a `statement` may be empty. `gold` has one value unless
-    `answer_mode` asks for all. A value holds no space, except in the families of a user's file.
-    `distractors` are other values in the pieces, which a confused model may give. `template` names
-    the wording, e.g. "trained/3".
+    `answer_mode` asks for all. A value may hold several words. `distractors` are other values in
+    the pieces, which a confused model may give. `template` names the wording, e.g. "trained/3".
     """
 
     family: str

@@ -45,9 +45,10 @@ ANSWERS = {
     "distractor": "the value of another fact that was planted to mislead",
     "copied": "a value that stands in the text, but is no answer to the question",
     "invented": "a value that stands nowhere in the prompt",
+    "repetition": "the same words again and again up to the end, and not the planted value",
     "denied": "the model says that it does not know, or that there is no such fact",
-    "malformed": "no value of the kind that was asked for",
-    "truncated": "cut off by the limit of new tokens before a value was complete",
+    "malformed": "no value of the kind that was asked for, or more values than were asked for",
+    "truncated": "cut off by the limit of new tokens before a value was complete, or in a thought",
     "error": "the program failed; counts as asked and not recalled",
 }
 SELECTED = {

@@ -1,8 +1,7 @@
-"""Owns the way from an answer to its outcome: whether it is right, and how it errs.
+"""Judges an answer: whether it is right, and how it errs.
 
-Knows nothing of models, tokens or where a needle stood. Every rule below is one line of the list
-in `RULES`; the first that holds names the outcome. What an answer says is read in `answer.py`,
-what it denies in `denial.py`.
+Every rule below is one line of the list in `RULES`; the first that holds names the outcome.
+docs/scoring.md says the rules in words. `contains` is RULER's rule, a second verdict.
 """
 
 import re
@@ -10,8 +9,11 @@ import unicodedata
 from collections.abc import Callable
 from typing import Literal
 
-from niah.scoring.answer_values import Case, plain
-from niah.scoring.denials import REFUSALS, says
+from niah.scoring import lead_ins
+from niah.scoring.answer_values import Case
+from niah.scoring.denials import REFUSALS, SORRY, says
+from niah.scoring.plain_text import plain
+from niah.scoring.value_formats import is_cut
 
 Outcome = Literal[
     "exact",
@@ -19,6 +21,7 @@ Outcome = Literal[
     "distractor",
     "copied",
     "invented",
+    "repetition",
     "denied",
     "malformed",
     "truncated",
@@ -32,33 +35,59 @@ BETWEEN = {"number": r"[,_'’\u00a0\u2009\u202f]?", "uuid": "-?"}
 def refuses(case: Case) -> bool:
     """It says that the text does not tell, or denies a right value, or all that it names."""
     if not case.answers:
-        return says(REFUSALS, case.text, 0, len(case.text), case.question)
+        end = len(case.text)
+        return says(REFUSALS, case.text, 0, end, case.question) or says(
+            SORRY, case.text, 0, end, ""
+        )
     if not case.values or any(no and value in case.wanted for value, no in case.verdicts):
         return True
     # In words a refusal is itself made of values; behind the right one it is prose.
-    wordy = case.answer_format == "word" and case.values[0] not in case.wanted
-    end = case.sentence[1] if wordy else case.answers[0].start()
-    return says(REFUSALS, case.text, 0, end, case.question)
+    wordy = case.is_prose and case.values[0] not in case.wanted
+    first = next(value for value, no in case.judged if not no)
+    end = case.sentence(first)[1] if wordy else first.start
+    return says(REFUSALS, case.text, case.meant_again(first), end, case.question)
 
 
 def is_cut_short(case: Case) -> bool:
-    """The token limit came before the value was complete: what it would be is unknown."""
-    said = plain(case.question).casefold()
-    repeats = bool(case.text.strip()) and case.text.strip().casefold() in said
-    ends = bool(case.matches) and case.matches[-1].end() == len(case.text)
-    return case.cut_short and (repeats or ends)
+    """The token limit came in a thought or before the value was complete."""
+    if case.channel is None:
+        return True
+    if not case.cut_short or case.loops:
+        return False
+    if case.answers and case.text[case.answers[-1].end :].strip("-/"):
+        return False
+    return is_cut(case.text, case.answer_format) or (not case.named and introduces(case))
 
 
-def is_malformed(case: Case) -> bool:
-    """It names nothing of the wanted format, or more values than were asked for."""
-    return not case.values or len(case.values) > len(case.wanted)
+def introduces(case: Case) -> bool:
+    """Whether the text repeats the question, or its last clause is on the way to a value."""
+    said = case.text.strip().casefold()
+    if said and said in plain(case.question).casefold():
+        return True
+    words = lead_ins.words((lead_ins.clauses(case.text) or [""])[-1])
+    return len(words) > 1 and all(case.is_filler(word) for word in words[:-1])
 
 
 def is_exact(case: Case) -> bool:
     """It names the gold values and no other."""
-    if case.in_order:
-        return case.values == case.wanted
+    named_in_order = case.values == case.wanted
+    return (named_in_order if case.in_order else names_all(case)) and not case.contradicted
+
+
+def names_all(case: Case) -> bool:
     return sorted(case.values) == sorted(case.wanted)
+
+
+def repeats(case: Case) -> bool:
+    """It ends in a loop."""
+    return case.loops
+
+
+def is_malformed(case: Case) -> bool:
+    """It names nothing of the wanted format, more values than were asked for, or contradicts."""
+    if not case.values or len(case.values) > len(case.wanted):
+        return True
+    return names_all(case) and case.contradicted
 
 
 def is_near_miss(case: Case) -> bool:
@@ -89,8 +118,9 @@ def is_anything(case: Case) -> bool:
 RULES: tuple[tuple[Outcome, Callable[[Case], bool]], ...] = (
     ("denied", refuses),
     ("truncated", is_cut_short),
-    ("malformed", is_malformed),
     ("exact", is_exact),
+    ("repetition", repeats),
+    ("malformed", is_malformed),
     ("distractor", is_distractor),
     ("near_miss", is_near_miss),
     ("copied", is_copied),
@@ -101,6 +131,21 @@ RULES: tuple[tuple[Outcome, Callable[[Case], bool]], ...] = (
 def judge(case: Case) -> Outcome:
     """The first rule that holds."""
     return next(outcome for outcome, rule in RULES if rule(case))
+
+
+def contains(case: Case) -> bool:
+    """Whether every gold value stands in the answer as it is written, in either case.
+
+    RULER's `string_match_all` (arXiv:2404.06654) asks for the share of the gold values; a bool
+    here is a full share. Thoughts are no part of the answer; nothing else is left out.
+    """
+    return contained_share(case) == 1
+
+
+def contained_share(case: Case) -> float:
+    """The share, 0 to 1, of the gold values that stand in the answer: RULER's score."""
+    said = (case.channel or "").casefold()
+    return sum(gold.casefold() in said for gold in case.gold) / len(case.gold)
 
 
 def is_near(value: str, gold: str) -> bool:

@@ -31,6 +31,7 @@ OUTCOME_COLOURS = {
     "distractor": "#c2410e",
     "copied": "#7d5ba7",
     "invented": "#1d6fa6",
+    "repetition": "#2f7d5e",
     "denied": "#5fa8a0",
     "malformed": "#9c8f7a",
     "truncated": "#c7bfb2",

@@ -1,7 +1,7 @@
 """Answers that try to pass, and answers that a careless scorer would fail."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -9,15 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from haystacks.needles.registry import FAMILIES, Fact, TemplateSplit
-from models.protocols import Reply, Usage
+from models.protocols import Finish, Reply, Usage
 from niah.execution.ask import Asker, Reading
 from niah.scoring.answer_values import Case
-from niah.scoring.outcomes import is_near, judge, slips
+from niah.scoring.outcomes import contained_share, contains, is_near, judge, slips
 from niah.sweep.planner import make_plan
 from niah.sweep.prompts import build_context
 from tests.niah.fakes import RecallModel, sweep_of, tiny_materials
 
 GOLD = ("48213",)
+numbers = st.integers(10_000, 99_999).map(str)
 
 NUMBERS = {
     # right
@@ -425,16 +426,74 @@ def test_what_the_question_says_is_an_answer_where_nothing_else_is_named() -> No
         assert judge(Case(answer, (UUID,), "uuid", rivals=(start,), question=question)) == outcome
 
 
-def test_a_run_s_answers_are_judged_beside_their_question() -> None:
+def judged_in_a_run(answer: Callable[[Fact], str], finish: Finish, family: str) -> object:
+    """The outcome that a run gives to an answer to its first question."""
     materials = tiny_materials()
-    sweep = sweep_of(families="single_word", decoding={"max_new_tokens": 64})
+    sweep = sweep_of(families=family, decoding={"max_new_tokens": 64})
     (stream, *_) = make_plan(sweep, materials).streams
     trial = stream.trials[0]
-    runner = Asker(sweep, sweep.arms[0], RecallModel(), materials.tokenizer, lambda _: None)
-    answer = f" {statement(trial.fact)} {trial.fact.gold[0]}."
-    reading = Reading(Reply(answer), 0, 0.0, 0.0, Usage())
+    asker = Asker(sweep, sweep.arms[0], RecallModel(), materials.tokenizer, lambda _: None)
     context = build_context(stream, materials.corpora["tiny"], sweep.layout)
-    assert runner.judged(trial, context, reading)["outcome"] == "exact"
+    reply = Reply(answer(trial.fact), finish=finish)
+    reading = Reading(reply, 0, 0.0, 0.0, Usage())
+    return asker.judged(trial, context, reading)["outcome"]
+
+
+def test_a_run_s_answers_are_judged_beside_their_question() -> None:
+    told = judged_in_a_run(
+        lambda fact: f" {statement(fact)} {fact.gold[0]}.", "stop", "single_word"
+    )
+    assert told == "exact"
+
+
+@pytest.mark.parametrize(("finish", "outcome"), [("length", "truncated"), ("eos", "exact")])
+def test_a_run_s_answer_is_cut_short_if_it_ended_by_its_length(
+    finish: Finish, outcome: str
+) -> None:
+    assert judged_in_a_run(lambda fact: f" {fact.gold[0]}", finish, "single_number") == outcome
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ("Certainly! Based on the text, the code for amber", "truncated"),
+        ("The code of", "truncated"),
+        ("And he went unto the land", "malformed"),
+        ("I do not know", "denied"),
+        ("The code of amber falcon is 48213. The", "exact"),
+        ("48213, which is", "exact"),
+    ],
+)
+def test_an_answer_that_was_cut_on_the_way_to_a_value_is_truncated(
+    answer: str, outcome: str
+) -> None:
+    question = " What is the code of amber falcon? The code of amber falcon is"
+    assert judge(Case(answer, GOLD, cut_short=True, question=question)) == outcome
+    assert judge(Case(answer, GOLD, question=question)) != "truncated"
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "share"),
+    [
+        ("The code is 48213.", ("48213",), 1),
+        ("not 48213 but 58120", ("48213",), 1),
+        ("148213", ("48213",), 1),
+        ("HARBOR", ("harbor",), 1),
+        ("48,213", ("48213",), 0),
+        ("11 and 22", ("11", "22", "33", "44"), 0.5),
+        ("", ("48213",), 0),
+    ],
+)
+def test_contains_is_rulers_rule(answer: str, gold: tuple[str, ...], share: float) -> None:
+    case = Case(answer, gold)
+    assert contained_share(case) == share
+    assert contains(case) == (share == 1)
+
+
+@given(st.text() | numbers, numbers)
+def test_contains_looks_for_the_gold_value_as_it_is_written(answer: str, gold: str) -> None:
+    assert contains(Case(f"{answer}{gold}{answer}", (gold,)))
+    assert contains(Case(answer, (gold,))) == (gold in answer)
 
 
 def test_a_copied_value_has_boundaries_too() -> None:
@@ -447,7 +506,6 @@ def test_a_copied_number_may_be_written_otherwise() -> None:
     assert judge(Case("144,000", GOLD, context=lambda: "there were 144000 of them")) == "copied"
 
 
-numbers = st.integers(10_000, 99_999).map(str)
 separators = st.text(" ,;:|/-–•*\"'()[].&+", min_size=1).filter(lambda s: s != "." and s != ",")
 
 
