@@ -1,27 +1,17 @@
-"""What a token costs to compute, by formula and component, for any configuration.
+"""FLOPs of a token and of a prompt, by component, for any architecture.
 
-Knows shapes alone. A multiplication and its addition count 2; `Weighting` says how much of an
-FP8 operation each precision counts. PUBLISHED reproduces the ratios that DeepSeek printed; it
-is RECONSTRUCTED from them, not documented by DeepSeek.
+A multiplication and its addition count 2; `Weighting` says how much of an FP8 operation each
+precision counts. PUBLISHED reproduces the ratios that DeepSeek printed; it is RECONSTRUCTED from
+them, not documented by DeepSeek.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from models.deepseek_v4.config import CSA, FULL, HCA, SLIDING, DeepseekV4Config
-
-
-class ActiveParameters(NamedTuple):
-    """Weights that one token multiplies with, by the precision they are published in."""
-
-    fp8: int  # attention projections, the indexer's queries, the shared expert
-    fp4: int  # routed experts
-    bf16: int  # compressors, the indexer's head weights, router, mHC
-    head: int  # bf16 too; prefill needs it for the last token alone
+from models.costs.architecture import ActiveParameters, Architecture
+from models.costs.memory import rows_read, rows_read_in_prefill
+from models.errors import ModelError
 
 
 class Weighting(NamedTuple):
@@ -46,71 +36,58 @@ class Flops(NamedTuple):
     csa: float = 0.0
     hca: float = 0.0
     full: float = 0.0
+    state: float = 0.0
 
     @property
     def total(self) -> float:
         return sum(self)
 
 
-def active_parameters(config: DeepseekV4Config) -> ActiveParameters:
-    """Matrices only: norms, biases, sinks and the embedding's lookup multiply nothing."""
-    c = config
-    d, heads = c.hidden_size, c.num_attention_heads * c.head_dim
-    csa, hca = c.layer_types.count(CSA), c.layer_types.count(HCA)
-    output = heads * c.o_lora_rank + c.o_groups * c.o_lora_rank * d
-    attention = d * c.q_lora_rank + c.q_lora_rank * heads + d * c.head_dim + output
-    expert = 3 * d * c.moe_intermediate_size
-    index_queries = c.q_lora_rank * c.index_n_heads * c.index_head_dim
-    csa_memory = d * (4 * c.head_dim + 4 * c.index_head_dim + c.index_n_heads)
-    connection = (2 + c.hc_mult) * c.hc_mult * c.hc_mult * d
-    layers = c.num_hidden_layers
-    return ActiveParameters(
-        fp8=layers * (attention + c.n_shared_experts * expert) + csa * index_queries,
-        fp4=layers * c.num_experts_per_tok * expert,
-        bf16=csa * csa_memory
-        + hca * 2 * d * c.head_dim
-        + layers * (c.n_routed_experts * d + 2 * connection)
-        + c.hc_mult * c.hc_mult * d,
-        head=c.vocab_size * d,
-    )
+def token_flops(
+    architecture: Architecture, length: int, weighting: Weighting = UNWEIGHTED
+) -> Flops:
+    """FLOPs of one more token when the context, itself included, is `length` tokens.
 
-
-def token_flops(config: DeepseekV4Config, length: int, weighting: Weighting = UNWEIGHTED) -> Flops:
-    """FLOPs of one more token when the context, itself included, is `length` tokens."""
-    active = active_parameters(config)
+    Raises:
+        ModelError: the architecture's weights are not known.
+    """
+    active = _active(architecture)
     weights = 2 * (
         weighting.fp8 * active.fp8
         + weighting.fp4 * active.fp4
         + weighting.bf16 * (active.bf16 + active.head)
     )
-    return _attention_flops(config, np.array([length]), weighting)._replace(weights=weights)
+    parts = {"weights": weights, "state": float(_state_flops(architecture))}
+    for rows in architecture.rows:
+        queries = (rows.readers or rows.layers) * rows_read(rows, length)
+        counted = getattr(weighting, rows.precision) * rows.flops * queries
+        parts[rows.part] = parts.get(rows.part, 0.0) + counted
+    return Flops(**parts)
 
 
-def prefill_flops(config: DeepseekV4Config, length: int) -> Flops:
+def prefill_flops(architecture: Architecture, length: int) -> Flops:
     """FLOPs of reading `length` tokens: each over its own past, the head for the last alone.
 
     What the mathematics needs; an implementation may compute masked products besides.
+
+    Raises:
+        ModelError: the architecture's weights are not known.
     """
-    active = active_parameters(config)
+    active = _active(architecture)
     weights = 2 * (length * (active.fp8 + active.fp4 + active.bf16) + active.head)
-    steps = np.arange(1, length + 1)
-    return _attention_flops(config, steps, UNWEIGHTED)._replace(weights=float(weights))
+    parts = {"weights": float(weights), "state": float(length * _state_flops(architecture))}
+    for rows in architecture.rows:
+        flops = rows.flops if rows.prefill_flops is None else rows.prefill_flops
+        queries = (rows.readers or rows.layers) * rows_read_in_prefill(rows, length)
+        parts[rows.part] = parts.get(rows.part, 0.0) + float(flops * queries)
+    return Flops(**parts)
 
 
-def _attention_flops(
-    config: DeepseekV4Config, lengths: NDArray[np.int64], weighting: Weighting
-) -> Flops:
-    """Everything but weights, summed over tokens at contexts of `lengths`."""
-    csa, hca = lengths // config.csa_ratio, lengths // config.hca_ratio
-    near = np.minimum(lengths, config.sliding_window)
-    layers = config.layer_types.count
-    per_key = weighting.bf16 * 4 * config.num_attention_heads * config.head_dim
-    per_score = weighting.fp4_index * 2 * config.index_n_heads * config.index_head_dim
-    selected = np.minimum(csa, config.index_topk)
-    return Flops(
-        indexer=per_score * layers(CSA) * float(csa.sum()),
-        sliding=per_key * layers(SLIDING) * float(near.sum()),
-        csa=per_key * layers(CSA) * float((selected + near).sum()),
-        hca=per_key * layers(HCA) * float((hca + near).sum()),
-        full=per_key * layers(FULL) * float(lengths.sum()),
-    )
+def _active(architecture: Architecture) -> ActiveParameters:
+    if architecture.active is None:
+        raise ModelError("FLOPs: the weights of this model are not known")
+    return architecture.active
+
+
+def _state_flops(architecture: Architecture) -> int:
+    return sum(state.layers * state.flops for state in architecture.states)

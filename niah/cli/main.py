@@ -356,26 +356,74 @@ def export(
 @app.command()
 def cost(
     model: Annotated[
-        list[str] | None, typer.Argument(help="Models of this repository to add, see `models`.")
+        list[str] | None,
+        typer.Argument(
+            help="Presets (v3.2, v4-pro, v4-flash, v4.1-flash, gqa8, v3), models of this "
+            "repository, or config.json files of transformers. The first is the measure of the "
+            "others. Default: the published models."
+        ),
     ] = None,
     length: Annotated[
         list[int] | None, typer.Option(min=1, help="Tokens, as often as wanted. Default: 4K to 1M.")
     ] = None,
+    layout: Annotated[
+        str,
+        typer.Option(
+            help="How rows are stored: published (each model's own), fp32, bf16, fp8, v4, "
+            "v4-fp8-index, v3.2, v4.1, nvfp4, q8_0, q4_0."
+        ),
+    ] = "published",
+    block: Annotated[int, typer.Option(help="Tokens of a page; caches take whole pages.")] = 1,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="Check published figures; exit 1 where one is off.")
+    ] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory of a card, e.g. 80GB: says what fits.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="The model's weights on all cards together, e.g. 160GB.")
+    ] = None,
+    cards: Annotated[int, typer.Option(help="Equal cards, with --memory.")] = 1,
+    reserve: Annotated[
+        str, typer.Option(help="Kept free on a card for activations, with --memory.")
+    ] = "0B",
+    split: Annotated[
+        Literal["sequences", "heads", "tokens"],
+        typer.Option(help="What the cards divide among them, with --memory."),
+    ] = "sequences",
 ) -> None:
-    """Cache bytes and FLOPs by length: published models, and models of this repository."""
+    """Cache bytes and FLOPs by length, what fits into memory, and published claims checked.
+
+    Exit codes: 0; 1 with --claims where a figure is off by more than 2%; 2 wrong usage.
+    """
     from rich.console import Console
 
+    from models.costs.capacity import Cards, parse_size
+    from models.costs.presets import SHOWN, find_architecture
     from models.costs.tables import LENGTHS
-    from models.registry import configuration
-    from niah.cli.cost_tables import cache_table, compute_table, published_table
+    from niah.cli.cost_tables import print_capacity, print_claims, print_costs, short_name
 
     console = Console()
+    if claims:
+        if model or length or memory:
+            raise ValueError("--claims checks published figures: leave out models and lengths")
+        raise typer.Exit(print_claims(console))
     lengths = length or LENGTHS
-    configs = {name: configuration(name) for name in model or ()}
-    console.print(published_table(lengths))
-    if configs:
-        console.print(cache_table(configs, lengths))
-        console.print(compute_table(configs, lengths))
+    found = {short_name(name): find_architecture(name) for name in model or SHOWN}
+    if memory is None:
+        if weights is not None or cards != 1 or reserve != "0B" or split != "sequences":
+            raise ValueError("--weights, --cards, --reserve and --split need --memory, of a card")
+        print_costs(console, found, lengths, layout, block, by_part=bool(model))
+        return
+    if weights is None:
+        raise ValueError("--memory needs --weights, the weights on all cards together")
+    sizes = Cards(
+        parse_size(memory, "--memory"),
+        parse_size(weights, "--weights"),
+        cards,
+        parse_size(reserve, "--reserve"),
+    )
+    print_capacity(console, found, sizes, lengths, layout, block, split)
 
 
 @app.command()

@@ -1,8 +1,9 @@
 """What a prefill has to do, by component, and how fast this machine could do it.
 
 A floor is the larger of operations over the sgemm rate and bytes over the streaming bandwidth,
-both measured in the same run. Operations are those that the mathematics needs (`models.flops`);
-bytes are what has to come from or go to memory if a chunk's activations stay in cache.
+both measured in the same run. Operations are those that the mathematics needs
+(`models.costs.flops`); bytes are what has to come from or go to memory if a chunk's activations
+stay in cache.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from models.costs.deepseek_v4 import session as kept_by_session
 from models.costs.flops import prefill_flops
 from models.deepseek_v4.config import CSA, FULL, HCA, DeepseekV4Config
 
@@ -66,7 +68,7 @@ def prefill_work(config: DeepseekV4Config, length: int) -> dict[str, Work]:
     near = float(np.minimum(steps, c.sliding_window).sum())
     picks = float(np.minimum(steps // c.csa_ratio, c.index_topk).sum())
     per_key = 4 * c.num_attention_heads * c.head_dim
-    flops = prefill_flops(c, length)
+    flops = prefill_flops(kept_by_session(c), length)
     connections = 2 * c.num_hidden_layers * length
     gates = 2 * c.hc_mult * c.hidden_size * (2 + c.hc_mult) * c.hc_mult
     windows = c.num_hidden_layers - layers(FULL)

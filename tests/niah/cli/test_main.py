@@ -417,12 +417,34 @@ def test_lists_name_what_there_is(call: Call, command: str) -> None:
 
 
 def test_costs_are_listed_for_published_and_own_models(call: Call) -> None:
-    done = call("cost", "random-v4", "--length", "4096")
+    done = call("cost", "v4-pro", "random-v4", "--length", "4096")
     assert done.code == 0
-    assert "V4-Pro" in done.out
+    assert "v4-pro" in done.out
     assert "random-v4" in done.out
-    assert call("cost", "--length", "0").code == 2
-    assert call("cost", "gpt-9").code == 2
+    assert call("cost", "--claims").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--length", "0"], "length: got 0, expected at least 1 token"),
+        (["gpt-9"], "model: got 'gpt-9', expected one of v3.2, v4-pro, v4-flash, v4.1-flash, gqa8"),
+        (["gqa8", "--layout", "v4"], "layout: v4 stores latent entries"),
+        (["--block", "16"], "block: got 16, expected a multiple of 128"),
+        (["--memory", "80", "--weights", "1GB"], "--memory: got '80', expected a size with a unit"),
+        (["--memory", "80GB"], "--memory needs --weights"),
+        (["--cards", "4"], "--weights, --cards, --reserve and --split need --memory"),
+        (["--memory", "80GB", "--weights", "1TB"], "weights: 1,000.0 GB on 1 cards of 80.0 GB"),
+        (["none/config.json"], "none/config.json: cannot be read: No such file"),
+        (["hf:owner/name"], "model: 'hf:owner/name' is no folder here"),
+        (["--claims", "v4-pro"], "--claims checks published figures"),
+    ],
+)
+def test_costs_that_cannot_be_told(call: Call, arguments: list[str], told: str) -> None:
+    done = call("cost", *arguments)
+    assert done.code == 2
+    assert done.err.startswith(f"niah: {told}")
+    assert done.err.count("\n") == 1
 
 
 def test_help_names_every_command(call: Call) -> None:

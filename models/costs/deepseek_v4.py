@@ -1,0 +1,113 @@
+"""The costs of DeepSeek-V4 (arXiv 2606.19348) and of its uncompressed twin, from a configuration.
+
+`published` counts what DeepSeek's inference code keeps, `session` what a session of this
+repository keeps.
+"""
+
+from __future__ import annotations
+
+from models.costs.architecture import ActiveParameters, Architecture, Rows, Shape, State
+from models.costs.layouts import Layout, plain
+from models.costs.memory import held
+from models.deepseek_v4.config import CSA, FULL, HCA, SLIDING, DeepseekV4Config
+
+FP32 = 4
+
+
+def published(config: DeepseekV4Config) -> Architecture:
+    """A window of `sliding_window` rows, and the compressors' buffers of constant size in fp32."""
+    c, count = config, config.layer_types.count
+    # Values and gates: two windows of CSA's doubled channels, one window of HCA's.
+    csa = 2 * 2 * c.csa_ratio * 2 * (c.head_dim + c.index_head_dim)
+    hca = 2 * c.hca_ratio * c.head_dim
+    tails = (
+        State("tail", count(CSA), csa, element_bytes=FP32),
+        State("tail", count(HCA), hca, element_bytes=FP32),
+    )
+    return Architecture(
+        rows=_rows(c, c.sliding_window),
+        states=tuple(state for state in tails if state.layers),
+        active=active_parameters(c),
+        layout="v4",
+        has_precisions=True,
+        max_position=c.max_position_embeddings,
+    )
+
+
+def session(config: DeepseekV4Config) -> Architecture:
+    """A window without the query itself, and pending tokens alone, all in the model's type."""
+    c, count = config, config.layer_types.count
+    # A pending token keeps a value and a gate of both halves; the overlap one half of m tokens.
+    both = c.head_dim + c.index_head_dim
+    csa = State("tail", count(CSA), 2 * c.csa_ratio * both, 4 * both, c.csa_ratio)
+    hca = State("tail", count(HCA), 0, 2 * c.head_dim, c.hca_ratio)
+    return Architecture(
+        rows=_rows(c, c.sliding_window - 1),
+        states=tuple(state for state in (csa, hca) if state.layers),
+        active=active_parameters(c),
+        layout="fp32",
+        max_position=c.max_position_embeddings,
+    )
+
+
+def held_bytes(config: DeepseekV4Config, length: int, element_bytes: int = 4) -> dict[str, int]:
+    """What a session of this repository holds after `length` tokens, unquantised, by kind."""
+    none = {"window": 0, "compressed": 0, "index": 0, "tail": 0, "full": 0}
+    layout = Layout("as the model's type", plain(element_bytes), element_bytes)
+    return none | held(session(config), length, layout)
+
+
+def active_parameters(config: DeepseekV4Config) -> ActiveParameters:
+    """Matrices only: norms, biases, sinks and the embedding's lookup multiply nothing.
+
+    fp8: attention projections, the indexer's queries, the shared expert; fp4: routed experts;
+    bf16: compressors, the indexer's head weights, router, hyper-connections.
+    """
+    c = config
+    d, heads = c.hidden_size, c.num_attention_heads * c.head_dim
+    csa, hca = c.layer_types.count(CSA), c.layer_types.count(HCA)
+    output = heads * c.o_lora_rank + c.o_groups * c.o_lora_rank * d
+    attention = d * c.q_lora_rank + c.q_lora_rank * heads + d * c.head_dim + output
+    expert = 3 * d * c.moe_intermediate_size
+    index_queries = c.q_lora_rank * c.index_n_heads * c.index_head_dim
+    csa_memory = d * (4 * c.head_dim + 4 * c.index_head_dim + c.index_n_heads)
+    connection = (2 + c.hc_mult) * c.hc_mult * c.hc_mult * d
+    layers = c.num_hidden_layers
+    return ActiveParameters(
+        fp8=layers * (attention + c.n_shared_experts * expert) + csa * index_queries,
+        fp4=layers * c.num_experts_per_tok * expert,
+        bf16=csa * csa_memory
+        + hca * 2 * d * c.head_dim
+        + layers * (c.n_routed_experts * d + 2 * connection)
+        + c.hc_mult * c.hc_mult * d,
+        head=c.vocab_size * d,
+    )
+
+
+def _rows(config: DeepseekV4Config, newest: int) -> tuple[Rows, ...]:
+    c, count = config, config.layer_types.count
+    entry = Shape("latent", c.head_dim - c.qk_rope_head_dim, c.qk_rope_head_dim)
+    core = 4 * c.num_attention_heads * c.head_dim
+    score = 2 * c.index_n_heads * c.index_head_dim
+
+    def near(part: str, kind: str) -> Rows:
+        return Rows("window", part, count(kind), entry, core, newest=newest, seen=c.sliding_window)
+
+    tables = (
+        near("sliding", SLIDING),
+        near("csa", CSA),
+        near("hca", HCA),
+        Rows("compressed", "csa", count(CSA), entry, core, per=c.csa_ratio, reads=c.index_topk),
+        Rows("compressed", "hca", count(HCA), entry, core, per=c.hca_ratio),
+        Rows(
+            "index",
+            "indexer",
+            count(CSA),
+            Shape("index", c.index_head_dim),
+            score,
+            per=c.csa_ratio,
+            precision="fp4_index",
+        ),
+        Rows("full", "full", count(FULL), entry, core),
+    )
+    return tuple(rows for rows in tables if rows.layers)
