@@ -39,7 +39,7 @@ def read_architecture(path: Path) -> Architecture:
     fields = read_fields(path)
     if isinstance(fields.values.get("text_config"), dict):
         fields = Fields(fields.values["text_config"], f"{path}: text_config")
-    if "model_type" not in fields.values and "csa_ratio" in fields.values:
+    if "model_type" not in fields.values and "o_groups" in fields.values:
         try:
             return deepseek_v4.session(DeepseekV4Config.from_dict(fields.values))
         except ConfigError as error:

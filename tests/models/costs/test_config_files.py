@@ -320,7 +320,7 @@ LLAMA = {"model_type": "llama", **COMMON}
             {"model_type": "deepseek_v2", **COMMON, **LATENT, "moe_layer_freq": 2},
             "moe_layer_freq: got 2, expected 1",
         ),
-        ({"csa_ratio": 4}, "config: "),
+        ({"o_groups": 4}, "config: "),
     ],
 )
 def test_what_is_unknown_is_refused(values: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from models.costs.config_files import read_architecture
-from models.costs.flops import prefill_flops
+from models.costs.flops import prefill_flops, token_flops
 from models.costs.memory import cache_bytes, request, total
 from models.costs.presets import find_architecture
 
@@ -65,3 +65,16 @@ def test_fp8_holds_four_times_the_tokens_of_fp32() -> None:
     """As vLLM on a CPU reports it for its cache types."""
     architecture = read_architecture(CONFIGS / "llama-3.1-8b.json")
     assert request(architecture, "fp32").slope == 4 * request(architecture, "fp8").slope
+
+
+def test_linear_layers_by_hand() -> None:
+    """Qwen3-Next: 36 layers keep 4 tokens of 8,192 convolved channels in bf16 and 32 states of
+    128 x 128 in fp32, 12 layers keep 2 heads of 256; a token takes 6 FLOPs a channel of a state."""
+    architecture = read_architecture(CONFIGS / "qwen3-next-80b-a3b.json")
+    recurrent = 32 * 128 * 128
+    assert request(architecture) == (36 * (4 * 8192 * 2 + recurrent * 4), 12 * 2 * 2 * 256 * 2)
+    for length in (1, 100):
+        held = cache_bytes(architecture, length)
+        assert held["state"] == request(architecture).fixed
+        assert token_flops(architecture, length).state == 36 * 6 * recurrent
+    assert prefill_flops(architecture, 100).state == 100 * 36 * 6 * recurrent

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +26,7 @@ from niah.cli.cost_tables import (
     share,
     short_name,
 )
+from niah.cli.main import app
 from niah.text_format import length_text
 from tests.stubs import ROOT
 
@@ -137,6 +140,29 @@ def test_no_torch_and_no_transformers() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "gpt-oss-20b" in done.stdout
+
+
+PAGE = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+SHOWN_ON_PAGE = re.findall(r"^```sh\nniah (.*?)\n```\n```text\n(.*?)\n```$", PAGE, re.S | re.M)
+
+
+def test_the_page_shows_every_command_with_its_output() -> None:
+    assert len(SHOWN_ON_PAGE) == PAGE.count("```sh\n") == PAGE.count("```text\n") > 3
+
+
+@pytest.mark.parametrize(("command", "shown"), SHOWN_ON_PAGE, ids=[c for c, _ in SHOWN_ON_PAGE])
+def test_the_page_shows_what_the_command_prints(
+    command: str,
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """To renew the page, put what the command prints at 80 columns below it."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(ROOT)
+    assert not app(shlex.split(command), prog_name="niah", standalone_mode=False)
+    printed = [line.rstrip() for line in capsys.readouterr().out.rstrip().splitlines()]
+    assert printed == shown.rstrip().splitlines()
 
 
 @pytest.mark.parametrize(
