@@ -406,17 +406,21 @@ def cost(
     console = Console()
     if claims:
         if model or length or memory:
-            raise ValueError("--claims checks published figures: leave out models and lengths")
+            raise typer.BadParameter(
+                "--claims checks published figures: leave out models and lengths"
+            )
         raise typer.Exit(print_claims(console))
     lengths = length or LENGTHS
     found = {short_name(name): find_architecture(name) for name in model or SHOWN}
     if memory is None:
         if weights is not None or cards != 1 or reserve != "0B" or split != "sequences":
-            raise ValueError("--weights, --cards, --reserve and --split need --memory, of a card")
+            raise typer.BadParameter(
+                "--weights, --cards, --reserve and --split need --memory, of a card"
+            )
         print_costs(console, found, lengths, layout, block, by_part=bool(model))
         return
     if weights is None:
-        raise ValueError("--memory needs --weights, the weights on all cards together")
+        raise typer.BadParameter("--memory needs --weights, the weights on all cards together")
     sizes = Cards(
         parse_size(memory, "--memory"),
         parse_size(weights, "--weights"),
