@@ -1,13 +1,14 @@
 """Splices needles into a haystack at exact token indices, token ids in and out.
 
-Owns the arithmetic of positions; nothing is re-tokenised, moved to a full stop or added.
-Knows nothing about text, families or models.
+Nothing is re-tokenised, moved to a full stop or added. `align` moves indices beforehand, so that
+none of them lies inside a character.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 class PlantError(ValueError):
@@ -54,6 +55,45 @@ def plant(
             f"which has {len(haystack_ids)}"
         )
     return Planted(_splice(haystack_ids, length, needles), spans)
+
+
+class Stop(NamedTuple):
+    """An index at which the text is interrupted: a needle of `size` tokens, or a context's end (0).
+
+    It may move by multiples of `modulus` tokens only.
+    """
+
+    at: int
+    size: int = 0
+    modulus: int = 1
+
+
+def align(stops: Sequence[Stop], boundaries: NDArray[np.bool_]) -> list[int]:
+    """Where each of `stops` is met without cutting a character of the haystack.
+
+    `boundaries` [haystack tokens + 1]: whether a character begins at that token of the haystack;
+    needles are complete in themselves. A stop moves forward to the next such place, and those
+    behind it as far as they must: their order stays, and so does each residue. Where every token
+    begins a character nothing moves. Raises PlantError where the haystack ends before that.
+    """
+    moved = [stop.at for stop in stops]
+    if boundaries.all():
+        return moved
+    planted = end = 0
+    # A context that ends where a needle begins does not hold it: its end comes first.
+    for index in sorted(range(len(stops)), key=lambda i: (stops[i].at, stops[i].size > 0)):
+        stop = stops[index]
+        at = stop.at - (stop.at - end) // stop.modulus * stop.modulus if stop.at < end else stop.at
+        found = boundaries[at - planted :: stop.modulus]
+        if not found.any():
+            raise PlantError(
+                f"no character of the text begins at a token from {at} on, in steps of "
+                f"{stop.modulus}"
+            )
+        moved[index] = at + int(found.argmax()) * stop.modulus
+        planted += stop.size
+        end = moved[index] + stop.size
+    return moved
 
 
 def _check(spans: Sequence[Span], length: int) -> None:

@@ -1,7 +1,4 @@
-"""Texts made from other texts: sentences shuffled, passages of several texts in turn.
-
-Knows nothing about tokens or about where the texts come from.
-"""
+"""Texts made from other texts: sentences shuffled, passages of several texts in turn."""
 
 import hashlib
 import re

@@ -1,25 +1,27 @@
 """A named text as one long stream of token ids, memory-mapped and cached by text and tokenizer.
 
-Owns the names of corpora, how text becomes a stream, and the rule that no text is recycled
-silently. Knows nothing about needles.
+Holds the names of corpora, how text becomes a stream, and the rule that no text is recycled
+silently.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from haystacks.corpora import token_cache
 from haystacks.corpora.derived import mixed, shuffled
-from haystacks.corpora.external import huggingface, local_file
+from haystacks.corpora.external import huggingface, local
 from haystacks.corpora.generated.agent_log import agent_log
 from haystacks.corpora.generated.legal import legal
 from haystacks.corpora.generated.plain import needle_lines, noise, random_words
 from haystacks.corpora.texts import BUNDLED, CorpusError, Text, bundled
-from haystacks.tokenizer import Tokenizer
+from haystacks.tokenizer import BUNDLED_NAME, Tokenizer
 
 __all__ = ["Corpus", "CorpusError", "available_corpora", "find_text", "load_corpus"]
 
@@ -33,6 +35,7 @@ MIN_ENDLESS_TOKENS = 1 << 17
 DEFAULT_ENDLESS_TOKENS = 1 << 21
 RANDOM_TOKENS = "random-tokens"
 RANDOM_TOKENS_SEED = 20260103
+USERS_OWN = re.compile(r"(^|[:+])(file|hf):")  # anywhere in a name such as "shuffled:file:a.txt"
 
 GENERATED: dict[str, Callable[[], Text]] = {
     "legal": legal,
@@ -45,7 +48,7 @@ FORMS: dict[str, str] = {
     RANDOM_TOKENS: "random tokens: uniform over the vocabulary, special tokens left out",
     "shuffled:NAME": "the sentences of another corpus in random order, e.g. shuffled:kjv",
     "mixed:NAME+NAME": "passages of corpora in turn, e.g. mixed:kjv+postgresql+python",
-    "file:PATH": "a UTF-8 text file",
+    "file:PATH": "a UTF-8 text file, or a folder of .txt, .md and .rst files",
     "hf:NAME:COLUMN": "a column of a Hugging Face data set (extra `hf`; may need a network)",
 }
 
@@ -55,6 +58,8 @@ class Corpus:
     """`ids`: the whole stream, read-only, [num_tokens] uint16 (uint32 above 65,536 entries).
 
     `fingerprint` (16 hex) is that of the text, `tokenizer_fingerprint` that of the tokenizer.
+    `starts_character` is the tokenizer's table ([vocabulary] bool); None where every index may be
+    cut at, as in random tokens, which are no text.
     """
 
     name: str
@@ -64,6 +69,26 @@ class Corpus:
     ids: np.ndarray[Any, Any]
     licence: str
     source: str
+    starts_character: NDArray[np.bool_] | None = None
+
+    @property
+    def identity(self) -> str:
+        """What seeds and pairs know the text by: its name, or its content where that is a user's.
+
+        So a file gives the same questions wherever it lies and however its path is written.
+        """
+        return f"content:{self.fingerprint}" if USERS_OWN.search(self.name) else self.name
+
+    def boundaries(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """[stop - start + 1] whether a character begins at each token index, `stop` included.
+
+        The end of the stream counts as one. Nothing is decoded: a token begins a character unless
+        its first byte continues one.
+        """
+        if self.starts_character is None:
+            return np.ones(stop - start + 1, dtype=np.bool_)
+        begins = self.starts_character[self.ids[start : stop + 1]]
+        return np.append(begins, True) if stop == self.num_tokens else begins
 
     def read(self, start: int, count: int, *, recycle: bool = False) -> np.ndarray[Any, Any]:
         """`count` ids from `start`. Raises CorpusError past the end, unless `recycle` is set.
@@ -89,28 +114,50 @@ def available_corpora() -> dict[str, str]:
     return bundled_names | {name: find_text(name).description for name in GENERATED} | FORMS
 
 
-def load_corpus(name: str, tokenizer: Tokenizer, min_tokens: int = 0) -> Corpus:
+def load_corpus(
+    name: str, tokenizer: Tokenizer, min_tokens: int = 0, longest_prompt: int = 0
+) -> Corpus:
     """The corpus called `name` under `tokenizer`; tokenised once, then memory-mapped.
 
-    A generated corpus is made as long as `min_tokens` (2,097,152 if not given), each longer one
-    beginning with the shorter. Raises CorpusError for an unknown name, text that fails its
-    checksum, or a text with an end that has fewer than `min_tokens`.
+    A generated corpus is made as long as `min_tokens`. If that is not given, it has 2,097,152
+    tokens, or at least twice the `longest_prompt` where that is longer than these. Each longer one
+    begins with the shorter. Raises CorpusError for an unknown name, text that fails its checksum
+    or has no tokens, or a text with an end that has fewer than `min_tokens`.
     """
+    endless_length = _endless_length(min_tokens, longest_prompt)
     if name == RANDOM_TOKENS:
-        return _random_tokens(tokenizer, min_tokens)
+        return _random_tokens(tokenizer, endless_length)
     text = find_text(name)
-    limit = _endless_length(min_tokens) if text.endless else None
+    limit = endless_length if text.endless else None
     ids = _stream(
         text.fingerprint,
         tokenizer,
         lambda: (tokenizer.encode(chunk) for chunk in line_chunks(text.open())),
         limit,
     )
+    if not len(ids):
+        raise CorpusError(f"corpus {name}: has no tokens for {tokenizer.name}")
     if len(ids) < min_tokens:
         raise CorpusError(f"corpus {name}: {min_tokens} tokens asked, it has {len(ids)}")
     return Corpus(
-        name, text.fingerprint, tokenizer.fingerprint, len(ids), ids, text.licence, text.source
+        name,
+        text.fingerprint,
+        tokenizer.fingerprint,
+        len(ids),
+        ids,
+        text.licence,
+        text.source,
+        None if as_in_committed_runs(name, tokenizer) else tokenizer.starts_character,
     )
+
+
+def as_in_committed_runs(name: str, tokenizer: Tokenizer) -> bool:
+    """Whether positions in a text are not moved to where characters begin.
+
+    Finished runs of this repository read the bundled texts with the bundled tokenizer. Of these
+    texts' tokens 1 in 1,000 at most continues a character, and those runs' positions stay.
+    """
+    return name in BUNDLED and tokenizer.name == BUNDLED_NAME
 
 
 def find_text(name: str) -> Text:
@@ -121,7 +168,7 @@ def find_text(name: str) -> Text:
         return GENERATED[name]()
     form, _, rest = name.partition(":")
     if form == "file" and rest:
-        return local_file(rest)
+        return local(rest)
     if form == "hf":
         return huggingface(rest)
     if form == "shuffled":
@@ -149,8 +196,8 @@ def line_chunks(pieces: Iterable[str], chunk_chars: int = CHUNK_CHARS) -> Iterat
         yield "".join(lines)
 
 
-def _random_tokens(tokenizer: Tokenizer, min_tokens: int) -> Corpus:
-    special: frozenset[int] = getattr(tokenizer, "special_ids", frozenset())
+def _random_tokens(tokenizer: Tokenizer, length: int) -> Corpus:
+    special = tokenizer.special_ids
     ordinary = np.array([i for i in range(tokenizer.vocab_size) if i not in special])
     rule = f"{RANDOM_TOKENS} {RANDOM_TOKENS_SEED} {CHUNK_TOKENS}"
     fingerprint = hashlib.sha256(rule.encode()).hexdigest()[:16]
@@ -159,7 +206,7 @@ def _random_tokens(tokenizer: Tokenizer, min_tokens: int) -> Corpus:
         rngs = (np.random.default_rng([RANDOM_TOKENS_SEED, index]) for index in count())
         return (rng.choice(ordinary, CHUNK_TOKENS) for rng in rngs)
 
-    ids = _stream(fingerprint, tokenizer, chunks, _endless_length(min_tokens))
+    ids = _stream(fingerprint, tokenizer, chunks, length)
     source = "generated by haystacks from a fixed seed"
     return Corpus(
         RANDOM_TOKENS, fingerprint, tokenizer.fingerprint, len(ids), ids, "Apache-2.0", source
@@ -195,6 +242,8 @@ def _first(chunks: Iterable[token_cache.Ids], limit: int) -> Iterator[token_cach
             return
 
 
-def _endless_length(min_tokens: int) -> int:
+def _endless_length(min_tokens: int, longest_prompt: int) -> int:
     wanted = min_tokens or DEFAULT_ENDLESS_TOKENS
+    if not min_tokens and longest_prompt > DEFAULT_ENDLESS_TOKENS:
+        wanted = 2 * longest_prompt  # so that repeats read from different places
     return max(MIN_ENDLESS_TOKENS, 1 << (wanted - 1).bit_length())

@@ -1,8 +1,4 @@
-"""Text by name: bundled, generated, derived from another, or the user's own.
-
-Owns the registry and what each text says of itself (licence, source, fingerprint). Knows nothing
-about tokens.
-"""
+"""Defines a text (licence, source, fingerprint, content), and lists and reads the bundled texts."""
 
 import hashlib
 import json

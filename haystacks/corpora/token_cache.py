@@ -1,13 +1,18 @@
 """Token streams on disk: built once, memory-mapped afterwards, safe for racing processes.
 
-Owns the cache folder ($NIAH_CACHE, else ~/.cache/niah) and its two files a stream: NAME.npy
-(the ids) and NAME.json (count, sha256). Knows nothing about text.
+They lie in $NIAH_CACHE, else in ~/.cache/niah, else in a temporary folder, two files a stream:
+NAME.npy (the ids) and NAME.json (count, sha256).
 """
 
+import atexit
 import hashlib
 import json
+import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from threading import get_ident
 from typing import Any, BinaryIO
@@ -18,20 +23,48 @@ from numpy.lib import format as npy
 Ids = Sequence[int] | np.ndarray[Any, Any]
 HASH_BLOCK = 1 << 20
 
+log = logging.getLogger(__name__)
+
 
 class StoreError(ValueError):
     """The cache folder cannot be used; the message names it."""
 
 
 def cache_folder() -> Path:
-    """Where streams are kept; made if it is not there."""
+    """Where streams are kept; made if it is not there.
+
+    Without $NIAH_CACHE, and where there is no home folder that can be written to, it is a folder
+    of this process alone, and a warning says so once. Raises StoreError where it cannot be made.
+    """
     chosen = os.environ.get("NIAH_CACHE")
-    folder = Path(chosen) if chosen else Path.home() / ".cache" / "niah"
-    folder = folder / "tokens"
+    if chosen:
+        folder = Path(chosen) / "tokens"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"NIAH_CACHE: {folder} cannot be made ({error})") from None
+        return folder
     try:
+        folder = Path.home() / ".cache" / "niah" / "tokens"
         folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return temporary_folder()
+    return folder if os.access(folder, os.W_OK | os.X_OK) else temporary_folder()
+
+
+@cache
+def temporary_folder() -> Path:
+    """A folder for the tokens of this process, removed when it ends; warns that it is one."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="niah-tokens-"))
     except OSError as error:
-        raise StoreError(f"NIAH_CACHE: {folder} cannot be made ({error})") from None
+        raise StoreError(f"NIAH_CACHE: names no folder, and none can be made ({error})") from None
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    log.warning(
+        "no home folder to keep tokens in: they go to %s and are made anew in every process; "
+        "set NIAH_CACHE to a folder that can be written to",
+        folder,
+    )
     return folder
 
 
@@ -45,11 +78,12 @@ def load_or_build(
 ) -> np.ndarray[Any, Any]:
     """The stream `key`, [num_tokens], read-only: mapped from disk, or built from `chunks`.
 
-    An incomplete stream on disk is built again. Raises StoreError where nothing can be written.
+    An incomplete stream on disk, or one without tokens, is built again. Raises StoreError where
+    nothing can be written.
     """
     path = cache_folder() / f"{key}.npy"
     stream = _mapped(path, dtype)
-    if stream is None:
+    if stream is None or not len(stream):
         try:
             _build(path, chunks(), dtype)
         except OSError as error:

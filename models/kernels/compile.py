@@ -5,13 +5,60 @@ Also what the processor's vectors hold. Importing this module needs numba.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import atexit
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import llvmlite.binding as llvm
 import numba
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+log = logging.getLogger(__name__)
+config: Any = numba.config  # its names are set at run time
+
+
+def cache_places() -> Iterator[Path]:
+    """The folders in which numba would cache the kernels, in its order."""
+    if config.CACHE_DIR:
+        yield Path(config.CACHE_DIR)
+    yield Path(__file__).parent / "__pycache__"
+    chosen = os.environ.get("XDG_CACHE_HOME")
+    try:
+        yield Path(chosen) if chosen else Path.home() / ".cache"
+    except RuntimeError:  # no home folder, and numba would make one called "~"
+        return
+
+
+def choose_cache(places: Sequence[Path]) -> None:
+    """Have numba cache in a temporary folder, with a warning, if it can write to no place."""
+    if any(map(can_write, places)):
+        return
+    folder = tempfile.mkdtemp(prefix="niah-kernels-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    log.warning(
+        "no folder to keep compiled kernels in: they go to %s and are compiled anew in every "
+        "process; set NUMBA_CACHE_DIR to a folder that can be written to",
+        folder,
+    )
+    config.CACHE_DIR = folder
+
+
+def can_write(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
+
+
+choose_cache(list(cache_places()))
 
 
 def kernel(function: Kernel) -> Kernel:

@@ -10,6 +10,7 @@ from haystacks.tokenizer import Tokenizer, load_tokenizer
 from models.protocols import Model
 from niah.errors import PlanError
 from niah.sweep.config import Arm, Sweep, check_threads
+from niah.sweep.grid import longest_prompt
 from niah.sweep.planner import Materials
 
 LoadModel = Callable[[Arm, Sweep], Model]
@@ -46,7 +47,8 @@ def load_bench(sweep: Sweep, load: LoadModel = load_arm) -> Bench:
     families = {name: find_family(name) for name in sweep.families}
     models = {arm.name: load(arm, sweep) for arm in sweep.arms}
     tokenizer = shared_tokenizer(models)
-    corpora = {name: load_corpus(name, tokenizer) for name in sweep.corpora}
+    longest = longest_prompt(sweep)
+    corpora = {name: load_corpus(name, tokenizer, longest_prompt=longest) for name in sweep.corpora}
     return Bench(models, Materials(tokenizer, corpora, families))
 
 

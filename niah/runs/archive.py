@@ -12,6 +12,7 @@ from niah.runs.history import ENVIRONMENT, SPEC, asked_sweeps, read_history
 from niah.runs.row import Row
 from niah.runs.store import read_rows
 from niah.sweep.config import Sweep, parse_sweep
+from niah.sweep.grid import longest_prompt
 from niah.sweep.planner import Materials, make_plan, plan_repeat
 from niah.sweep.prompts import Context, build_context
 from niah.sweep.trials import Stream, Trial
@@ -97,20 +98,21 @@ def run_sweeps(folder: Path) -> list[Sweep]:
 def run_materials(folder: Path, sweep: Sweep, names: Sequence[str]) -> Materials:
     """The run's tokenizer, its families, and the corpora called `names`."""
     tokenizer = load_tokenizer(tokenizer_name(folder))
-    corpora = {name: run_corpus(folder, name, tokenizer) for name in names}
+    longest = longest_prompt(sweep)
+    corpora = {name: run_corpus(folder, name, tokenizer, longest) for name in names}
     return Materials(tokenizer, corpora, {name: find_family(name) for name in sweep.families})
 
 
-def run_corpus(folder: Path, name: str, tokenizer: Tokenizer) -> Corpus:
+def run_corpus(folder: Path, name: str, tokenizer: Tokenizer, longest: int) -> Corpus:
     """A corpus of the run; a relative path is found from where the run was made, too."""
     path = Path(name.removeprefix(LOCAL)).expanduser()
     if not name.startswith(LOCAL) or path.exists() or path.is_absolute():
-        return load_corpus(name, tokenizer)
+        return load_corpus(name, tokenizer, longest_prompt=longest)
     history = read_history(folder)
     made = [str(run.get("working_folder", "")) for run in (history.runs if history else ())]
     there = [folder / place / path for place in made if (folder / place / path).exists()]
     if not there:
-        return load_corpus(name, tokenizer)
+        return load_corpus(name, tokenizer, longest_prompt=longest)
     return replace(load_corpus(f"{LOCAL}{there[0]}", tokenizer), name=name)
 
 

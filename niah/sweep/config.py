@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from haystacks.corpora.external import resolve_name
 from niah.errors import FileError, SpecError
 from niah.files import read_yaml
 from niah.text_format import counted
@@ -197,12 +198,28 @@ def parse_sweep(data: object, origin: str) -> Sweep:
 
 
 def load_sweep(path: Path) -> Sweep:
-    """Read a sweep's YAML. Raises: SpecError where it cannot be read or is not a sweep."""
+    """Read a sweep's YAML; relative paths in `file:` names begin at the YAML's folder.
+
+    Raises: SpecError where it cannot be read or is not a sweep.
+    """
     try:
         data = read_yaml(path)
     except FileError as error:
         raise SpecError(str(error)) from None
-    return parse_sweep(data, str(path))
+    return parse_sweep(located(data, path.parent.absolute()), str(path))
+
+
+def located(data: object, base: Path) -> object:
+    """A sweep's fields with the paths of its corpora and families made absolute."""
+    if not isinstance(data, dict):
+        return data
+
+    def resolved(names: object) -> object:
+        if isinstance(names, list):
+            return [resolved(name) for name in names]
+        return resolve_name(names, base) if isinstance(names, str) else names
+
+    return data | {key: resolved(data[key]) for key in ("corpora", "families") if key in data}
 
 
 def dump_sweep(sweep: Sweep) -> str:

@@ -39,6 +39,11 @@ def cells(sweep: Sweep) -> Iterator[Cell]:
             yield Cell(family, templates, 0, 0, None, control="question_only")
 
 
+def longest_prompt(sweep: Sweep) -> int:
+    """Tokens of the longest prompt that is asked for."""
+    return max(cell.length for cell in cells(sweep))
+
+
 def at_residues(length: int, phase: Phase | None) -> list[int]:
     """The lengths from `length` on, less than a modulus longer, with the wanted residues."""
     if phase is None:

@@ -11,8 +11,9 @@ from haystacks.corpora.registry import Corpus
 from haystacks.needles.registry import Fact, Family
 from haystacks.tokenizer import Tokenizer
 from niah.errors import PlanError
+from niah.sweep.character_alignment import aligned
 from niah.sweep.config import Sweep
-from niah.sweep.grid import Cell, cells
+from niah.sweep.grid import Cell, cells, longest_prompt
 from niah.sweep.needle_positions import aim
 from niah.sweep.prompt_format import Frame, answer_start, frame, question_text
 from niah.sweep.stream_packing import Item, pack
@@ -51,7 +52,7 @@ def make_plan(sweep: Sweep, materials: Materials, before: Sequence[Sweep] = ()) 
 
 def check_lengths(sweep: Sweep, materials: Materials) -> None:
     """Raises: PlanError naming the length and the corpus that is too short for it."""
-    longest = max(cell.length for cell in cells(sweep))
+    longest = longest_prompt(sweep)
     for name in sweep.corpora:
         if longest > materials.corpora[name].num_tokens:
             raise PlanError(
@@ -71,20 +72,21 @@ def plan_repeat(
 
     The cells that each sweep added to those before it have streams of their own.
     """
+    text = materials.corpora[corpus]
     seen: set[str] = set()
     around = frame(sweep.prompt, materials.tokenizer)
     streams: list[Stream] = []
     for added, new in enumerate(added_cells([*before, sweep], corpus, repeat)):
         # Other facts in every corpus: a fact may be hard wherever it stands, so streams that share
         # their facts would not be the independent samples as which intervals count them.
-        rng = seeded(sweep.seed, "facts", corpus, repeat, *(["added", added] if added else []))
+        further = ["added", added] if added else []
+        rng = seeded(sweep.seed, "facts", text.identity, repeat, *further)
         trials = []
         for cell in new:
             fact = draw_fact(materials.families[cell.family], cell, sweep, rng, seen)
             trials.append(make_trial(cell, fact, materials.tokenizer, sweep, around, rng))
         grouped = stream_groups if sweep.layout == "stream" else isolated
         for group in grouped(trials, sweep):
-            text = materials.corpora[corpus]
             streams.append(place_stream(sweep, group, text, repeat, len(streams)))
     return streams
 
@@ -240,18 +242,23 @@ def place_stream(
     sweep: Sweep, trials: Sequence[Trial], corpus: Corpus, repeat: int, index: int
 ) -> Stream:
     """Choose the stream's place in the corpus and give each question its pair hash."""
+    rng = seeded(sweep.seed, "offset", corpus.identity, repeat, index)
+    offset = int(rng.integers(corpus.num_tokens - text_tokens(trials) + 1))
+    offset, trials = aligned(sweep, trials, corpus, offset)
     trials = [behind_prefix(trial, sweep.reuse) for trial in trials]
-    # Where no question has a context, some text all the same: a row tells how dense it is.
-    text = max(trial.haystack_tokens for trial in trials) or max(trial.length for trial in trials)
-    length = len(trials[0].prefix_ids) + text
-    rng = seeded(sweep.seed, "offset", corpus.name, repeat, index)
-    offset = int(rng.integers(corpus.num_tokens - text + 1))
+    length = len(trials[0].prefix_ids) + text_tokens(trials)
     stream = Stream(corpus.name, repeat, index, offset, length, tuple(trials))
     identity = stream_identity(stream, corpus, sweep.layout)
     return replace(
         stream,
-        trials=tuple(replace(t, pair=pair_identity(t, stream, identity)) for t in trials),
+        trials=tuple(replace(t, pair=pair_identity(t, stream, corpus, identity)) for t in trials),
     )
+
+
+def text_tokens(trials: Sequence[Trial]) -> int:
+    """Tokens of a stream without the prefix. Where no question has a context, some text all the
+    same: a row tells how dense it is."""
+    return max(t.haystack_tokens for t in trials) or max(t.length for t in trials)
 
 
 def behind_prefix(trial: Trial, reuse: bool) -> Trial:

@@ -151,14 +151,20 @@ def stream_identity(stream: Stream, corpus: Corpus, layout: Layout) -> str:
     return digest([text, stream.offset, layout, planted])
 
 
-def pair_identity(trial: Trial, stream: Stream, identity: str) -> str:
+def pair_identity(trial: Trial, stream: Stream, corpus: Corpus, identity: str) -> str:
     """Hash of everything that decides an answer but the model: rows of two arms pair by it."""
     framed = [trial.prefix_ids, trial.suffix_ids]
     return digest(
         [
             identity,
-            [stream.corpus, stream.repeat, stream.index],
-            [trial.family, trial.templates, trial.control, trial.requested_length, trial.depth],
+            [corpus.identity, stream.repeat, stream.index],
+            [
+                trial.fact.family,
+                trial.templates,
+                trial.control,
+                trial.requested_length,
+                trial.depth,
+            ],
             [trial.length, trial.starts, trial.piece_ids, trial.question_ids],
             [trial.fact.gold, trial.max_new_tokens],
             *([framed] if any(framed) else []),

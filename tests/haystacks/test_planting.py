@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haystacks.planting import Insertion, PlantError, Span, plant
+from haystacks.planting import Insertion, PlantError, Span, Stop, align, plant
 
 HAYSTACK = np.arange(1000, 6000, dtype=np.uint16)
 NEEDLE_ID = 7
@@ -91,3 +91,53 @@ def test_the_haystack_is_not_written_to() -> None:
     before = HAYSTACK.copy()
     plant(HAYSTACK, 50, [Insertion(3, [NEEDLE_ID])]).ids[:] = 0
     assert (before == HAYSTACK).all()
+
+
+@st.composite
+def interrupted(draw: st.DrawFn) -> tuple[list[Stop], np.ndarray]:
+    """Needles and cuts in random order, none across another, and where characters begin."""
+    stops = []
+    at = 0
+    for _ in range(draw(st.integers(1, 7))):
+        at += draw(st.integers(0, 12))
+        size = draw(st.integers(0, 5))
+        stops.append(Stop(at, size, draw(st.sampled_from([1, 1, 2, 4]))))
+        at += size
+    characters = draw(st.lists(st.integers(1, 3), min_size=1, max_size=12))
+    pattern = [i == 0 for size in characters for i in range(size)] + [True]
+    return draw(st.permutations(stops)), np.array(pattern * 60)
+
+
+@given(interrupted())
+def test_aligned_places_cut_no_character(case: tuple[list[Stop], np.ndarray]) -> None:
+    stops, boundaries = case
+    try:
+        places = align(stops, boundaries)
+    except PlantError:
+        return
+    order = sorted(range(len(stops)), key=lambda i: (stops[i].at, stops[i].size > 0))
+    planted = end = 0
+    for i in order:
+        assert places[i] >= max(stops[i].at, end)
+        assert (places[i] - stops[i].at) % stops[i].modulus == 0
+        assert boundaries[places[i] - planted]
+        earlier = range(max(stops[i].at, end), places[i])
+        nearer = [p for p in earlier if (p - stops[i].at) % stops[i].modulus == 0]
+        assert not any(boundaries[p - planted] for p in nearer)
+        planted += stops[i].size
+        end = places[i] + stops[i].size
+
+
+@given(interrupted())
+def test_where_every_token_begins_a_character_nothing_moves(
+    case: tuple[list[Stop], np.ndarray],
+) -> None:
+    stops, boundaries = case
+    assert align(stops, np.ones_like(boundaries)) == [stop.at for stop in stops]
+
+
+def test_a_phase_in_which_no_character_begins_is_refused() -> None:
+    boundaries = np.array([True, False] * 50)
+    assert align([Stop(3, 5)], boundaries) == [4]
+    with pytest.raises(PlantError, match="no character of the text begins at a token from 3 on"):
+        align([Stop(3, 5, 2)], boundaries)

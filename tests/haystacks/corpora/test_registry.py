@@ -1,18 +1,27 @@
 """Corpora: checksums, licences, lengths, no repetition, no silent recycling, exact streams."""
 
+import hashlib
 import itertools
 import json
+import os
+import re
 import tracemalloc
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
 
 import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import models, pre_tokenizers
 
 from haystacks.corpora import texts
+from haystacks.corpora.external import resolve_name
 from haystacks.corpora.registry import (
+    Corpus,
     CorpusError,
     available_corpora,
     find_text,
@@ -100,6 +109,13 @@ def test_a_longer_stream_begins_with_the_shorter(name: str, tokenizer: FastToken
     assert long.fingerprint == short.fingerprint
 
 
+def test_an_endless_text_is_as_long_as_the_longest_prompt_needs(tokenizer: FastTokenizer) -> None:
+    usual = 1 << 21
+    for longest, length in ((1024, usual), (usual, usual), (usual + 1, 1 << 23)):
+        corpus = load_corpus("random-tokens", tokenizer, longest_prompt=longest)
+        assert corpus.num_tokens == length
+
+
 @pytest.mark.parametrize("name", ["legal", "agent-log"])
 def test_generated_text_keeps_clear_of_needle_values(name: str) -> None:
     text = "".join(itertools.islice(find_text(name).open(), 40))
@@ -113,6 +129,30 @@ def test_a_stream_decodes_to_its_text(tmp_path: Path, tokenizer: FastTokenizer) 
     path.write_bytes(content.encode())
     corpus = load_corpus(f"file:{path}", tokenizer)
     assert tokenizer.decode(corpus.ids) == content
+
+
+@pytest.mark.parametrize("content", ["学而时习之，不亦说乎？\n" * 40, "naïve 🙂🙃 café\n" * 40])
+def test_the_boundaries_of_characters_are_where_the_text_can_be_cut(
+    tmp_path: Path, tokenizer: FastTokenizer, content: str
+) -> None:
+    (tmp_path / "own.txt").write_text(content, encoding="utf-8")
+    corpus = load_corpus(f"file:{tmp_path}/own.txt", tokenizer)
+    boundaries = corpus.boundaries(0, corpus.num_tokens)
+    assert len(boundaries) == corpus.num_tokens + 1
+    for cut in range(0, corpus.num_tokens + 1, 7):
+        halves = tokenizer.decode(corpus.ids[:cut]) + tokenizer.decode(corpus.ids[cut:])
+        assert bool(boundaries[cut]) == (halves == content)
+    assert (corpus.boundaries(5, 90) == boundaries[5:91]).all()
+
+
+def test_only_the_bundled_pair_keeps_the_positions_of_finished_runs(
+    tokenizer: FastTokenizer, tmp_path: Path
+) -> None:
+    assert load_corpus("kjv", tokenizer).starts_character is None
+    assert load_corpus("random-tokens", tokenizer, 1 << 17).starts_character is None
+    (tmp_path / "own.txt").write_text("a text")
+    for name in (f"file:{tmp_path}/own.txt", f"mixed:kjv+file:{tmp_path}/own.txt"):
+        assert load_corpus(name, tokenizer).starts_character is tokenizer.starts_character
 
 
 def test_reading_past_the_end_is_an_error_unless_asked_for(
@@ -146,6 +186,124 @@ def test_a_bad_file_is_refused_in_one_line(
     with pytest.raises(CorpusError, match=message) as raised:
         load_corpus(f"file:{path}", tokenizer)
     assert "\n" not in str(raised.value)
+
+
+def test_a_pipe_is_a_text_as_good_as_its_file(tmp_path: Path, tokenizer: FastTokenizer) -> None:
+    content = "one two three\n" * 50
+    pipe, file = tmp_path / "pipe", tmp_path / "file.txt"
+    os.mkfifo(pipe)
+    file.write_text(content)
+    writer = Thread(target=pipe.write_text, args=(content,))
+    writer.start()
+    piped = load_corpus(f"file:{pipe}", tokenizer)
+    writer.join()
+    again = load_corpus(f"file:{file}", tokenizer)
+    assert tokenizer.decode(piped.ids) == tokenizer.decode(again.ids) == content
+    assert piped.identity == again.identity
+
+
+def test_tokens_and_fingerprint_are_of_one_reading(tmp_path: Path) -> None:
+    path = tmp_path / "changing.txt"
+    path.write_text("first\n")
+    text = find_text(f"file:{path}")
+    path.write_text("second\n")
+    assert "".join(text.open()) == "first\n"
+    assert text.fingerprint == hashlib.sha256(b"first\n").hexdigest()[:16]
+
+
+def test_a_text_that_gives_no_tokens_is_refused(tmp_path: Path) -> None:
+    rust = RustTokenizer(models.WordLevel({"a": 0}, unk_token="?"))
+    rust.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    (tmp_path / "blank.txt").write_text(" \n")
+    with pytest.raises(CorpusError, match=r"blank\.txt: has no tokens for words"):
+        load_corpus(f"file:{tmp_path}/blank.txt", FastTokenizer("words", rust))
+
+
+def folder_of(place: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(content, encoding="utf-8")
+    return place
+
+
+def test_a_folder_is_its_files_of_text_in_order(tmp_path: Path, tokenizer: FastTokenizer) -> None:
+    files = {
+        "b.md": "# B",
+        "a/z.rst": "Z\n",
+        "a.txt": "ä\n",
+        "c.py": "no = 1\n",
+        ".hidden/x.txt": "no\n",
+        "a/.y.md": "no\n",
+        "empty.txt": "",
+    }
+    corpus = load_corpus(f"file:{folder_of(tmp_path / 'one', files)}", tokenizer)
+    assert tokenizer.decode(corpus.ids) == "ä\nZ\n# B\n"
+    moved = find_text(f"file:{folder_of(tmp_path / 'other', files)}")
+    assert moved.fingerprint == corpus.fingerprint
+    (tmp_path / "other" / "b.md").rename(tmp_path / "other" / "b.txt")
+    assert find_text(f"file:{tmp_path}/other").fingerprint != corpus.fingerprint
+
+
+@given(st.lists(st.text("a\n", max_size=3), min_size=2, max_size=3, unique=True))
+def test_the_fingerprint_of_a_folder_is_of_names_and_contents(contents: list[str]) -> None:
+    with TemporaryDirectory() as place:
+        prints = {
+            find_text(
+                f"file:{folder_of(Path(place) / str(i), {'x.md': 'x', 'y.md': content})}"
+            ).fingerprint
+            for i, content in enumerate(contents)
+        }
+    assert len(prints) == len(contents)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [({"a.py": "x"}, "holds no text in files .txt, .md, .rst"), ({"a.md": ""}, "holds no text")],
+)
+def test_a_folder_without_text_is_refused(
+    tmp_path: Path, files: dict[str, str], message: str
+) -> None:
+    with pytest.raises(CorpusError, match=re.escape(message)):
+        find_text(f"file:{folder_of(tmp_path, files)}")
+    (tmp_path / "b.md").write_bytes(b"\xff")
+    with pytest.raises(CorpusError, match=r"b\.md' is not UTF-8"):
+        find_text(f"file:{tmp_path}")
+
+
+def test_two_spellings_of_a_file_are_one_name(tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    file = tmp_path / "texts" / "a.txt"
+    file.write_text("a\n")
+    (tmp_path / "link.txt").symlink_to(file)
+    spelled = ["texts/a.txt", "./texts/../texts/a.txt", "link.txt", str(file)]
+    assert {resolve_name(f"file:{path}", tmp_path) for path in spelled} == {f"file:{file}"}
+    derived = resolve_name("mixed:kjv+shuffled:file:link.txt", tmp_path)
+    assert derived == f"mixed:kjv+shuffled:file:{file}"
+    needles = resolve_name("file:n.jsonl?format=mrcr", tmp_path)
+    assert needles == f"file:{tmp_path}/n.jsonl?format=mrcr"
+    for other in ("kjv", "hf:a/b:text", "file:", "shuffled:legal"):
+        assert resolve_name(other, tmp_path) == other
+
+
+def test_a_path_of_home_without_a_home_is_refused() -> None:
+    with pytest.raises(CorpusError, match="no home folder"):
+        find_text("file:~nobody-of-this-name/a.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("kjv", False),
+        ("mixed:kjv+legal", False),
+        ("shuffled:file:A", True),
+        ("mixed:kjv+hf:A:b", True),
+    ],
+)
+def test_a_text_of_the_users_is_known_by_its_content(
+    name: str, own: bool, tokenizer: FastTokenizer
+) -> None:
+    corpus = Corpus(name, "0123", tokenizer.fingerprint, 1, np.zeros(1), "", "")
+    assert corpus.identity == ("content:0123" if own else name)
 
 
 @pytest.mark.parametrize("name", ["", "bible", "file:", "hf:", "hf:squad", "shuffled:legal"])
@@ -184,6 +342,35 @@ def test_a_local_data_set_is_read_by_column(tmp_path: Path, tokenizer: FastToken
         load_corpus(f"hf:{folder}:text", tokenizer)
     with pytest.raises(CorpusError, match="cannot be loaded"):
         load_corpus(f"hf:{tmp_path}/nothing:text", tokenizer)
+
+
+def data_set(folder: Path, values: list[object]) -> str:
+    folder.mkdir()
+    lines = [json.dumps({"body": value, "n": i}) + "\n" for i, value in enumerate(values)]
+    (folder / "train.jsonl").write_text("".join(lines))
+    return f"hf:{folder}:body"
+
+
+def test_rows_without_a_value_are_left_out(tmp_path: Path) -> None:
+    text = find_text(data_set(tmp_path / "set", [None, "one", None, "", "two\n\n"]))
+    assert "".join(text.open()) == "one\n\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([["a", "b"], ["c"]], "holds a list in row 0"),
+        ([None, {"a": "b"}], "holds a dict in row 1"),
+        ([7, 8], "holds a int in row 0"),
+        ([None, None], "is empty"),
+    ],
+)
+def test_a_column_of_something_else_is_refused(
+    tmp_path: Path, values: list[object], told: str
+) -> None:
+    with pytest.raises(CorpusError, match=told) as raised:
+        find_text(data_set(tmp_path / "set", values))
+    assert "\n" not in str(raised.value)
 
 
 def test_a_configuration_and_a_split_are_chosen(tmp_path: Path, tokenizer: FastTokenizer) -> None:

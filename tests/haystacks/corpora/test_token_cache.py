@@ -87,6 +87,33 @@ def test_a_cache_folder_that_cannot_be_made_is_named(
         token_cache.load_or_build("a", chunks, U16)
 
 
+def test_an_empty_stream_is_built_again() -> None:
+    assert not len(token_cache.load_or_build("a", list, U16))
+    assert token_cache.load_or_build("a", chunks, U16).tolist() == [1, 2, 3, 65535]
+
+
+@pytest.mark.parametrize("lost", ["no home", "a home that is a file"])
+def test_without_a_home_tokens_go_to_a_temporary_folder_with_one_warning(
+    lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("NIAH_CACHE")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    if lost == "no home":
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # no entry: a KeyError
+    else:
+        (tmp_path / "home").write_text("")
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    token_cache.temporary_folder.cache_clear()
+    for key in ("a", "b"):
+        assert token_cache.load_or_build(key, chunks, U16).tolist() == [1, 2, 3, 65535]
+    token_cache.temporary_folder.cache_clear()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "set NIAH_CACHE" in caplog.text
+    (folder,) = tmp_path.glob("niah-tokens-*")
+    assert {file.name for file in folder.glob("*.npy")} == {"a.npy", "b.npy"}
+
+
 def test_types_follow_the_vocabulary() -> None:
     assert token_cache.dtype_for(65536) == np.uint16
     assert token_cache.dtype_for(65537) == np.uint32

@@ -107,6 +107,31 @@ def test_what_is_written_down_is_read_back_equal() -> None:
     assert parse_sweep(yaml.safe_load(dump_sweep(sweep)), "again") == sweep
 
 
+def write_sweep(folder: Path, **fields: object) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(dump_sweep(sweep_of(**fields)), encoding="utf-8")
+    return path
+
+
+def test_paths_of_texts_and_needles_begin_at_the_file_that_names_them(tmp_path: Path) -> None:
+    path = write_sweep(
+        tmp_path,
+        corpora=["kjv", "file:a.txt", "shuffled:file:sub/../a.txt"],
+        families=["single_number", "file:n.jsonl?format=mrcr"],
+    )
+    sweep = load_sweep(path)
+    assert sweep.corpora == ("kjv", f"file:{tmp_path}/a.txt", f"shuffled:file:{tmp_path}/a.txt")
+    assert sweep.families == ("single_number", f"file:{tmp_path}/n.jsonl?format=mrcr")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "spec.yaml").write_text(dump_sweep(sweep), encoding="utf-8")
+    assert load_sweep(tmp_path / "run" / "spec.yaml") == sweep
+
+
+def test_two_spellings_of_a_text_are_one_text_twice(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="corpora should not repeat file:/"):
+        load_sweep(write_sweep(tmp_path, corpora=["file:a.txt", "file:./a.txt"]))
+
+
 SWEEPS = [path for path in (ROOT / "configs").glob("*.yaml") if "arms:" in path.read_text()]
 
 

@@ -5,12 +5,15 @@ from collections import Counter
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from haystacks.corpora.external import resolve_name
+from haystacks.corpora.registry import load_corpus
 from haystacks.needles.registry import FAMILIES, Fact, TemplateSplit, ValueSplit
 from haystacks.needles.single import SingleNumber
 from niah.errors import PlanError
@@ -75,6 +78,19 @@ def test_no_fact_is_asked_in_two_corpora_or_repeats() -> None:
     plan = make_plan(sweep_of(corpora=["one", "two"]), both)
     facts = Counter((t.fact.key, t.fact.gold) for _, t in plan.trials())
     assert max(facts.values()) == 1
+
+
+def test_a_text_of_the_users_gives_the_same_questions_wherever_it_lies(tmp_path: Path) -> None:
+    pairs = []
+    for place in ("here", "there"):
+        folder = tmp_path / place
+        folder.mkdir()
+        (folder / "own.txt").write_text("All that was said was said in vain. " * 500)
+        name = resolve_name("file:own.txt", folder)
+        corpora = {name: load_corpus(name, materials().tokenizer)}
+        plan = make_plan(sweep_of(corpora=name), replace(materials(), corpora=corpora))
+        pairs.append([trial.pair for _, trial in plan.trials()])
+    assert pairs[0] == pairs[1]
 
 
 @pytest.mark.parametrize("layout", ["stream", "isolated"])

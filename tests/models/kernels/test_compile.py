@@ -1,0 +1,65 @@
+"""Where compiled kernels are cached: where numba would, else in a temporary folder."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import pytest
+
+from models.kernels.compile import cache_places, choose_cache
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_place_that_can_be_written_to_is_left_to_numba(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "as it was")
+    (tmp_path / "file").write_text("")
+    choose_cache([tmp_path / "file", tmp_path / "new" / "folder"])
+    assert numba.config.CACHE_DIR == "as it was"
+
+
+def test_without_such_a_place_there_is_a_temporary_folder_and_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    choose_cache([tmp_path / "file"])
+    assert [Path(numba.config.CACHE_DIR)] == list(tmp_path.glob("niah-kernels-*"))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "set NUMBA_CACHE_DIR" in caplog.text
+
+
+def test_without_a_home_there_is_no_folder_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # no entry: a KeyError
+    assert [place.name for place in cache_places()] == ["__pycache__"]
+
+
+def test_kernels_of_a_package_that_cannot_be_written_to_are_imported(tmp_path: Path) -> None:
+    shutil.copytree(
+        ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__", "zoo")
+    )
+    no_folder = tmp_path / "models" / "kernels" / "__pycache__"
+    no_folder.write_text("")  # so that no user can write into it, root neither
+    code = (
+        "import models.kernels.topk, models.kernels.compile as c; print(c.numba.config.CACHE_DIR)"
+    )
+    environment = {"PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path), "HOME": str(no_folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "niah-kernels-" in done.stdout
+    assert done.stderr.count("set NUMBA_CACHE_DIR") == 1
