@@ -15,7 +15,7 @@ from haystacks.corpora.texts import CorpusError, Text
 MAX_DATASET_CHARS = 1 << 26
 UNSTATED = "not stated: yours to know"
 SUFFIXES = (".txt", ".md", ".rst")
-FORMAT = "?format="  # after the path of a file of needles
+FORMAT = "?format="  # behind the path of a file of needles
 
 
 def resolve_name(name: str, base: Path) -> str:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -75,8 +75,8 @@ class Fact:
 class Family(ABC):
     """A kind of fact. Subclasses override `make`, which depends on nothing but its arguments."""
 
-    name: ClassVar[str]
-    description: ClassVar[str]
+    name: str
+    description: str
 
     @abstractmethod
     def make(

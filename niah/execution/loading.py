@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from haystacks.corpora.registry import load_corpus
+from haystacks.needles.own_file import FileFamily
 from haystacks.needles.registry import find_family
 from haystacks.tokenizer import Tokenizer, load_tokenizer
 from models.protocols import Model
@@ -26,11 +27,17 @@ class Bench:
     def identity(self) -> dict[str, Any]:
         """What answers depend on beyond the sweep: a run is resumed with the same only."""
         materials = self.materials
+        files = {
+            name: family.fingerprint
+            for name, family in materials.families.items()
+            if isinstance(family, FileFamily)
+        }
         return {
             "models": {arm: model.fingerprint for arm, model in self.models.items()},
             "tokenizer_name": materials.tokenizer.name,
             "tokenizer": materials.tokenizer.fingerprint,
             "corpora": {name: corpus.fingerprint for name, corpus in materials.corpora.items()},
+            **({"families": files} if files else {}),
         }
 
 

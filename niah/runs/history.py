@@ -51,9 +51,10 @@ class History:
 
     def grown_by(self, identity: Fields, models: Fields, sweeps: Sequence[Fields]) -> "History":
         """With further arms and corpora; what was known of the others stays."""
-        together = {
+        together: Fields = {
             name: {**identity.get(name, {}), **self.identity.get(name, {})}
-            for name in ("models", "corpora")
+            for name in ("models", "corpora", "families")
+            if name in identity or name in self.identity
         }
         return replace(
             self,
@@ -163,10 +164,10 @@ def sweep_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
 def identity_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What `now` changes of the fingerprints in `before`; further models and texts are none."""
     common = dict(now)
-    for field in ("models", "corpora"):
+    for field in ("models", "corpora", "families"):
         known = before.get(field, {})
         common[field] = {name: v for name, v in now.get(field, {}).items() if name in known}
-    return differences(before, common)
+    return differences({"families": {}, **before}, common)
 
 
 def is_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

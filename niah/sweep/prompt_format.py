@@ -61,9 +61,11 @@ def stop_texts(prompt: PromptFormat, fact: Fact) -> tuple[str, ...]:
 
     Behind an answer prefix the full stop of the planted sentence ends the answer: what a model
     writes in the sentence after is no part of it, and digits there would make a decimal fraction
-    of a number that was right.
+    of a number that was right. A text that a value holds itself ends none.
     """
-    if not prompt.answer_prefix:
-        return () if prompt.kind == "chat" else ("\n",)
+    if not prompt.answer_prefix and prompt.kind == "chat":
+        return ()
     ends = any(f" {fact.gold[0]}." in piece for piece in fact.pieces)
-    return ("\n", ".") if fact.answer_mode == "one" and ends else ("\n",)
+    full_stop = prompt.answer_prefix and fact.answer_mode == "one" and ends
+    stops = ("\n", ".") if full_stop else ("\n",)
+    return tuple(stop for stop in stops if not any(stop in gold for gold in fact.gold))

@@ -14,6 +14,7 @@ from haystacks.needles.counting import FrequentWords, by_count
 from haystacks.needles.latent import associations, person_names
 from haystacks.needles.registry import (
     FAMILIES,
+    FORMS,
     Family,
     FamilyError,
     TemplateSplit,
@@ -175,7 +176,7 @@ def test_too_many_facts_are_refused_in_bounded_time(family: Family) -> None:
 
 def test_registry_names_are_the_families_own() -> None:
     assert {name: family.name for name, family in FAMILIES.items()} == {n: n for n in FAMILIES}
-    assert set(available_families()) == set(FAMILIES)
+    assert set(available_families()) == {*FAMILIES, *FORMS}
     with pytest.raises(FamilyError, match="'needle' is not one of single_number, "):
         find_family("needle")
 
