@@ -162,13 +162,12 @@ class FastTokenizer:
 
 
 def tokenises_back(tokenizer: Tokenizer, ids: NDArray[Any]) -> bool:
-    """Whether the text of `ids` has these very ids again.
+    """Whether whoever reads the text of `ids`, control tokens as such, gets these very ids.
 
-    False where a needle or a question meets the text so that tokens of both would join, or where
-    the tokenizer does not give text back as it was.
+    False where a needle or a question meets the text so that tokens of both would join, where the
+    text spells a control token, or where the tokenizer does not give text back as it was.
     """
-    again: list[int] = tokenizer.encode(tokenizer.decode(ids))
-    return again == [int(i) for i in ids]
+    return tokenizer.encode_template(tokenizer.decode(ids)) == [int(i) for i in ids]
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> FastTokenizer:

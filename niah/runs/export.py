@@ -1,7 +1,8 @@
-"""Owns writing a run's prompts and answers in the shapes other tools read.
+"""Writes a run's prompts and answers in the shapes that other tools read.
 
 `ruler`: the fields of RULER's prediction files. `lm-eval`: those of lm-evaluation-harness's
-logged samples. Knows nothing of models.
+logged samples. `tokenises_back` says whether the text of a prompt has the run's tokens again: a
+needle may stand inside a word, and tokens may join where the two meet.
 """
 
 import json
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from haystacks.tokenizer import tokenises_back
 from niah.errors import StoreError
 from niah.files import replacing
 from niah.runs.archive import Archive, open_archive
@@ -56,15 +58,20 @@ def of_arm(archive: Archive, arm: str | None) -> Archive:
 def records(archive: Archive, shaped: "Shaped") -> Iterator[Record]:
     """One record a row, in the rows' order."""
     contexts: dict[int, Any] = {}
+    back: dict[str, bool] = {}  # by pair: arms have their prompts in common
+    tokenizer = archive.materials.tokenizer
     for index, row in enumerate(archive.rows):
         stream, trial = archive.places[row.pair]
         if id(stream) not in contexts:
             contexts = {id(stream): archive.context(stream)}
-        prompt = contexts[id(stream)].prompt(trial).tolist()
-        yield shaped(index, row, trial, archive.materials.tokenizer.decode(prompt))
+        ids = contexts[id(stream)].prompt(trial)
+        if trial.pair not in back:
+            back[trial.pair] = tokenises_back(tokenizer, ids)
+        told = about(row) | {"tokenises_back": back[trial.pair]}
+        yield shaped(index, row, trial, tokenizer.decode(ids), told)
 
 
-def ruler_record(index: int, row: Row, trial: Trial, prompt: str) -> Record:
+def ruler_record(index: int, row: Row, trial: Trial, prompt: str, told: Record) -> Record:
     return {
         "index": index,
         "input": prompt,
@@ -73,15 +80,15 @@ def ruler_record(index: int, row: Row, trial: Trial, prompt: str) -> Record:
         "length": trial.length,
         "token_position_answer": row.needle_start,
         "truncated": int(row.outcome == "truncated"),
-        "others": about(row),
+        "others": told,
     }
 
 
-def lm_eval_record(index: int, row: Row, trial: Trial, prompt: str) -> Record:
+def lm_eval_record(index: int, row: Row, trial: Trial, prompt: str, told: Record) -> Record:
     answer = row.answer or ""
     return {
         "doc_id": index,
-        "doc": {"input": prompt, "outputs": list(trial.fact.gold), **about(row)},
+        "doc": {"input": prompt, "outputs": list(trial.fact.gold), **told},
         "target": ", ".join(trial.fact.gold),
         "arguments": [[prompt, {"do_sample": False, "max_gen_toks": trial.max_new_tokens}]],
         "resps": [[answer]],
@@ -90,7 +97,7 @@ def lm_eval_record(index: int, row: Row, trial: Trial, prompt: str) -> Record:
     }
 
 
-Shaped = Callable[[int, Row, Trial, str], Record]
+Shaped = Callable[[int, Row, Trial, str, Record], Record]
 SHAPES: dict[Shape, Shaped] = {"ruler": ruler_record, "lm-eval": lm_eval_record}
 
 

@@ -280,6 +280,12 @@ def test_a_text_that_tokens_would_join_across_does_not_tokenise_back() -> None:
     assert tokenises_back(BUNDLED, np.array(BUNDLED.encode("the secret")))
 
 
+def test_a_text_that_spells_a_control_token_does_not_tokenise_back() -> None:
+    tokenizer = FastTokenizer("bytes", byte_level_with_controls())
+    assert tokenises_back(tokenizer, np.array(tokenizer.encode_template("<bos>the secret")))
+    assert not tokenises_back(tokenizer, np.array(tokenizer.encode("<bos>the secret")))
+
+
 @pytest.mark.parametrize("name", ["gpt2", "hf:", ""])
 def test_an_unknown_name_says_what_would_be_right(name: str) -> None:
     with pytest.raises(TokenizerError, match="'bundled-bpe-2048' or 'hf:PATH_OR_NAME'"):

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from haystacks.tokenizer import BUNDLED_NAME, load_tokenizer
 from niah.cli import main as cli
 from niah.errors import NiahError
 from niah.execution.interrupts import Interrupts
@@ -265,6 +266,10 @@ def test_exports_hold_every_prompt_and_answer(
         assert doc["outputs"] == row["gold"]
         said = record["pred"] if shape == "ruler" else record["resps"][0][0]
         assert said == row["answer"]
+        told = record["others"] if shape == "ruler" else doc
+        again = load_tokenizer(BUNDLED_NAME).encode(doc["input"])
+        assert told["tokenises_back"] in (True, False)
+        assert len(again) == row["length"] or not told["tokenises_back"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.parquet"]
 
 

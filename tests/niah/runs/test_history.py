@@ -12,7 +12,13 @@ from niah.errors import ChangedError, NiahError
 from niah.execution.jobs import Tally, open_store
 from niah.execution.sweeps import ask_what_is_left
 from niah.runs.archive import open_archive, show_lines
-from niah.runs.history import asked_sweeps, earlier_sweeps, read_environment, read_history
+from niah.runs.history import (
+    asked_sweeps,
+    earlier_sweeps,
+    identity_changes,
+    read_environment,
+    read_history,
+)
 from niah.runs.store import is_finished, read_planned
 from niah.sweep.config import Sweep
 from niah.sweep.planner import Materials, make_plan
@@ -87,6 +93,17 @@ def test_a_run_grows_by_what_is_new(tmp_path: Path, what: str, layout: str) -> N
     assert run(tmp_path, large) == 0
     with pytest.raises(ChangedError, match="a run may only grow"):
         run(tmp_path, small)
+
+
+def test_a_changed_file_of_needles_is_named_and_a_further_one_is_none() -> None:
+    before = {"models": {}, "corpora": {}}
+    with_file = before | {"families": {"file:/n.jsonl": "1"}}
+    assert identity_changes(before, with_file) == []
+    assert (
+        identity_changes(with_file, before | {"families": {"file:/n.jsonl": "1", "b": "2"}}) == []
+    )
+    changed = identity_changes(with_file, before | {"families": {"file:/n.jsonl": "2"}})
+    assert changed == ['families.file:/n.jsonl = "1", now "2"']
 
 
 def test_further_repeats_are_those_of_a_run_that_asked_them_at_once(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from haystacks.needles.base import Fact
 from haystacks.tokenizer import BUNDLED_FILE, BUNDLED_NAME, FastTokenizer, load_tokenizer
 from niah.errors import PlanError, SpecError
+from niah.sweep.config import PromptFormat
 from niah.sweep.planner import Materials, make_plan
-from niah.sweep.prompt_format import frame
+from niah.sweep.prompt_format import frame, stop_texts
 from niah.sweep.prompts import build_context
 from tests.niah.fakes import sweep_of, tiny_materials
 
@@ -105,3 +107,19 @@ def test_a_tokenizer_without_a_template_holds_no_chat() -> None:
 def test_a_system_text_needs_a_chat() -> None:
     with pytest.raises(SpecError, match="system should be left out unless kind is chat"):
         sweep_of(prompt={"system": "Be brief."})
+
+
+@pytest.mark.parametrize(
+    ("gold", "piece", "stops"),
+    [
+        ("48213", " It is 48213.", ("\n", ".")),
+        ("48213", " It is 48213, he said.", ("\n",)),
+        ("v1.22.3", " It is v1.22.3.", ("\n",)),
+        ("Two lines,\none poem", "\nTwo lines,\none poem.\n", ()),
+    ],
+)
+def test_a_text_that_the_value_holds_does_not_end_an_answer(
+    gold: str, piece: str, stops: tuple[str, ...]
+) -> None:
+    fact = Fact("own", "key", (piece,), " What is it?", " It is", (gold,))
+    assert stop_texts(PromptFormat(), fact) == stops
