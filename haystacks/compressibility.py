@@ -1,7 +1,4 @@
-"""How compressible a context is: the controlled variable behind "dense data is hard to compress".
-
-Knows nothing about where text or ids come from.
-"""
+"""How compressible a context is: the variable behind "dense data is hard to compress"."""
 
 import zlib
 from collections.abc import Sequence

@@ -101,7 +101,7 @@ class FastTokenizer:
         self.vocab_size: int = rust.get_vocab_size(with_added_tokens=True)
         self._template = template
         rust.post_processor = None  # adds special tokens only, which nobody asks it for
-        rust = _with_controls(rust, template)
+        rust = _for_fragments(rust, template)
         self._definition = rust.to_str()
         self.special_ids = frozenset(
             i for i, token in rust.get_added_tokens_decoder().items() if token.special
@@ -230,20 +230,47 @@ def _start_ids(rust: RustTokenizer) -> tuple[int, ...]:
     return tuple(whole[: next(found, 0)])
 
 
-def _with_controls(rust: RustTokenizer, template: ChatTemplate | None) -> RustTokenizer:
-    """`rust` with every added token marked special that its chat template spells, as <think>."""
-    spelled = template.source if template else ""
+def _for_fragments(rust: RustTokenizer, template: ChatTemplate | None) -> RustTokenizer:
+    """`rust` for texts that stand anywhere in a prompt, with every control token marked special.
+
+    No space is put before a text or taken from the beginning of a decoded one: a haystack and its
+    needles are no beginnings. Control tokens are those that are special, and the added tokens that
+    the chat template spells, as <think>.
+    """
     definition = json.loads(rust.to_str())
-    controls = [
-        token
-        for token in definition["added_tokens"]
-        if not token["special"] and token["content"].strip() and token["content"] in spelled
-    ]
-    if not controls:
+    before = json.dumps(definition)
+    spelled = template.source if template else ""
+    for token in definition["added_tokens"]:
+        if token["content"].strip() and token["content"] in spelled:
+            token["special"] = True
+    normalizer = definition["normalizer"]
+    definition["normalizer"] = _without(normalizer, "Prepend", "normalizers")
+    if definition["normalizer"] != normalizer:
+        definition["decoder"] = _without(definition["decoder"], "Strip", "decoders")
+    splitting = _parts(definition["pre_tokenizer"], "pretokenizers")
+    for part in (*splitting, *_parts(definition["decoder"], "decoders")):
+        if "prepend_scheme" in part:
+            part["prepend_scheme"] = "never"
+    for part in splitting:
+        if "add_prefix_space" in part:
+            part["add_prefix_space"] = False
+    if json.dumps(definition) == before:
         return rust
-    for token in controls:
-        token["special"] = True
     return RustTokenizer.from_str(json.dumps(definition, ensure_ascii=False))
+
+
+def _parts(step: dict[str, Any] | None, members: str) -> list[dict[str, Any]]:
+    """A step of a definition, and those that it consists of."""
+    return [step, *step.get(members, [])] if step else []
+
+
+def _without(step: dict[str, Any] | None, kind: str, members: str) -> dict[str, Any] | None:
+    """A step of a definition, all but its members of a kind."""
+    if step is None or step["type"] == kind:
+        return None
+    if members not in step:
+        return step
+    return step | {members: [part for part in step[members] if part["type"] != kind]}
 
 
 def _unknown_id(model: Mapping[str, Any], rust: RustTokenizer) -> int | None:
@@ -259,9 +286,8 @@ def _continues(token: str, letters: Mapping[str, int], byte_tokens: bool) -> boo
     return 0x80 <= byte < 0xC0
 
 
-def _decoder_kinds(decoder: Mapping[str, Any] | None) -> set[str]:
-    parts = [decoder, *decoder.get("decoders", [])] if decoder else []
-    return {part["type"] for part in parts}
+def _decoder_kinds(decoder: dict[str, Any] | None) -> set[str]:
+    return {part["type"] for part in _parts(decoder, "decoders")}
 
 
 def _byte_letters() -> dict[str, int]:

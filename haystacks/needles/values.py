@@ -1,7 +1,7 @@
 """Seeded keys and values of many kinds, disjoint between training and evaluation.
 
 Numbers, letters, UUIDs and dates are split by a hash of what is written, so that no digit or
-prefix betrays the split; words are split by list. Knows nothing about sentences.
+prefix betrays the split; words are split by list.
 """
 
 import datetime

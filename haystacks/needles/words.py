@@ -1,7 +1,7 @@
 """Simple English words in disjoint splits: what keys, word values and random-word text are made of.
 
 Words come from wonderwords (MIT; see corpora/PROVENANCE.md). A word belongs to one split only,
-whether it is an adjective, a noun or both. Knows nothing about sentences.
+whether it is an adjective, a noun or both.
 """
 
 from functools import cache

@@ -259,6 +259,38 @@ def test_a_template_that_loses_the_message_is_refused(tmp_path: Path) -> None:
         load_tokenizer(name).chat_texts("", PLACEHOLDER, "")
 
 
+def spaces_before_texts() -> list[RustTokenizer]:
+    """Three ways in which tokenizers put a space before a text, of a few letters each."""
+    vocabulary = {token: i for i, token in enumerate(["<unk>", "▁", "T", "h", "e", "▁T", "▁Th"])}
+    merges = [("▁", "T"), ("▁T", "h")]
+    prepended, first, always = (
+        RustTokenizer(models.BPE(vocabulary, merges, unk_token="<unk>")) for _ in range(3)
+    )
+    prepended.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    prepended.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    for rust, scheme in ((first, "first"), (always, "always")):
+        rust.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+        rust.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    return [prepended, first, always]
+
+
+@given(st.lists(st.sampled_from(["The", " The", " ", "he"]), max_size=5))
+def test_a_text_is_read_as_it_is_written_wherever_it_stands(parts: list[str]) -> None:
+    text = "".join(parts)
+    for rust in spaces_before_texts():
+        tokenizer = FastTokenizer("spaces", rust)
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert tokenizer.encode(f"he{text}")[2:] == ids or not text.startswith(" ")
+    spaced = RustTokenizer.from_file(str(BUNDLED_FILE))
+    spaced.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    assert FastTokenizer("bytes", spaced).decode(FastTokenizer("b", spaced).encode(text)) == text
+
+
 @given(TEXT)
 def test_tokens_that_start_a_character_are_known_without_decoding(text: str) -> None:
     for tokenizer in (BUNDLED, FastTokenizer("fallback", byte_fallback())):

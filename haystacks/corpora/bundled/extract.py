@@ -1,6 +1,6 @@
 """Documents to plain text: HTML, the Jargon File's layout, Bible verses, Python sources.
 
-Owns what counts as prose and what as navigation. Knows nothing about tokens or files' names.
+Decides what counts as prose and what as navigation.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Endless logs of a tool-using agent: tasks, thoughts, calls with JSON arguments, results.
 
-Own wording throughout; no such agent ran. Knows nothing about tokens.
+Own wording throughout; no such agent ran.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Endless text from a seed: chunk `i` depends on the seed and `i` only, so memory stays constant.
 
-Owns slot filling, the drawing of names, numbers and dates. Knows nothing about any genre.
+Fills the slots of templates with drawn names, numbers and dates.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Endless contracts: own boilerplate with drawn parties, amounts, dates and definitions.
 
-Not legal advice, and in no jurisdiction a sensible contract. Knows nothing about tokens.
+Not legal advice, and in no jurisdiction a sensible contract.
 """
 
 import numpy as np

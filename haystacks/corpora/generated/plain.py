@@ -1,6 +1,6 @@
 """Text of controlled structure: one repeated passage, random words, nothing but needles.
 
-Knows nothing about tokens; random tokens, which are not text, are in haystacks/corpus.py.
+Random tokens, which are no text, are in haystacks/corpora/registry.py.
 """
 
 import numpy as np
