@@ -2,13 +2,16 @@
 
 import hashlib
 import re
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from haystacks.needles import registry
 from haystacks.needles.base import Fact
 from haystacks.needles.counting import FrequentWords, by_count
 from haystacks.needles.latent import associations, person_names
@@ -22,6 +25,7 @@ from haystacks.needles.registry import (
     available_families,
     find_family,
 )
+from haystacks.needles.single import SingleNumber
 from haystacks.needles.templates import TRAINED, UNSEEN
 from haystacks.needles.values import number, uuid4, value_split, word
 from haystacks.needles.words import nouns
@@ -345,3 +349,35 @@ def test_no_value_is_a_word_that_introduces_values(split: ValueSplit) -> None:
     drawn = {word(rng, split) for _ in range(30_000)}
     assert drawn.isdisjoint({"answer", "code", "value", "word"})
     assert len(drawn) > 0.99 * (len(nouns(split)) - 6)
+
+
+def install(folder: Path, source: str) -> None:
+    """A package of one's own, as pip leaves it."""
+    (folder / "own_needles.py").write_text(source)
+    (folder / "own_needles-1.dist-info").mkdir()
+    (folder / "own_needles-1.dist-info" / "METADATA").write_text("Name: own_needles\nVersion: 1\n")
+    entry = "[niah.needles]\nlocker = own_needles:LOCKER\n"
+    (folder / "own_needles-1.dist-info" / "entry_points.txt").write_text(entry)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [("SingleNumber()", None), ("7", "is a int; it should be"), ("1 / 0", "cannot be loaded")],
+)
+def test_a_family_of_another_package_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, told: str | None
+) -> None:
+    install(tmp_path, f"from haystacks.needles.single import SingleNumber\nLOCKER = {value}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_needles", raising=False)
+    registry._installed.cache_clear()
+    try:
+        if told is None:
+            assert isinstance(find_family("locker"), SingleNumber)
+            assert "locker" in available_families()
+        else:
+            with pytest.raises(FamilyError, match=told):
+                find_family("locker")
+    finally:
+        registry._installed.cache_clear()
+        sys.modules.pop("own_needles", None)
