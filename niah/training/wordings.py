@@ -33,6 +33,16 @@ FORMS = (
     Template("Which {noun} was {done}?", "{done}, {at} the {a} {key}, was the {noun}"),
     Template("What did the {a} of {key} say?", "The {a} of {key} said"),
     Template("Say how the {a} {done} {key}.", "The {a} once {done} {key} {at}"),
+    Template("What did {key} bring {at} the {a}?", "{at} the {a}, {key} brought"),
+    Template("What stands {at} {key}?", "{at} {key} stands"),
+    Template("Which {noun} goes to {key}?", "To {key} goes the {noun}"),
+    Template("Under what is {key} {done}?", "{key} is {done} {at} the {a} as"),
+    Template("With which {a} was {key} {done}?", "{key} was {done} with the {a}"),
+    Template("What is known of the {a} {key}?", "They {done} the {a} {key} and called it"),
+    Template("What belongs to {key}?", "The {a} that belongs to {key} is"),
+    Template("Who or what is {at} {key}?", "The one {at} {key}, {done} by the {a}, is"),
+    Template("Give the {noun} of {key}.", "{key}, {a} and {b}, has the {noun}"),
+    Template("Where {key} is {done}, what comes next?", "{key} is {done}; next comes"),
 )
 PARTICIPLES = tuple(
     """
