@@ -20,6 +20,7 @@ from models.deepseek_v4 import fused
 from models.deepseek_v4.cache import LayerCache, visible_prefix
 from models.deepseek_v4.compressor import Compressor, visible_entries
 from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
+from models.deepseek_v4.distant import DistantPast, Entries
 from models.deepseek_v4.indexer import Indexer, indexer_loss, select
 from models.deepseek_v4.parts import (
     Part,
@@ -40,6 +41,14 @@ class IndexerTraining:
     sparse: bool  # False: dense warm-up, all visible entries are attended to
     query_weights: Tensor  # [B, S], each query's share in the loss; sums to 1
     losses: list[Tensor] = field(default_factory=list)
+    distant: DistantPast | None = None
+    entries: Entries | None = None  # of the CSA or HCA layer under way
+
+    def indexer_inputs(self, x: Tensor, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """x [B, S, D] and latent [B, S, R], whose gradient goes no further or in part."""
+        if self.distant is None:
+            return x.detach(), latent.detach()
+        return self.distant.indexer_inputs(x, latent)
 
 
 class Step(NamedTuple):
@@ -186,7 +195,16 @@ class CompressedAttention(Attention):
             if visible[block][-1]:
                 parts.append(attend_block(q[:, block], block, visible[block]))
             outputs.append(softmax_with_sink(parts, self.sinks))
-        return torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
+        mixed = torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
+        if step.training is None or step.training.distant is None:
+            return mixed
+        return self.look_back(q, keys, mixed, step, step.training.distant)
+
+    def look_back(
+        self, q: Tensor, keys: Tensor, mixed: Tensor, step: Step, distant: DistantPast
+    ) -> Tensor:
+        """In training: mixed [B, S, H, C], where the asked queries see distant entries too."""
+        raise NotImplementedError
 
     def reach(
         self,
@@ -256,12 +274,23 @@ class HeavilyCompressedAttention(CompressedAttention):
         self, x: Tensor, latent: Tensor, step: Step, cache: LayerCache | None
     ) -> Callable[[Tensor, slice, Tensor], Part]:
         segments = self.compress(x, step, cache)
+        if step.training is not None:
+            none = segments[0][..., :0]
+            step.training.entries = Entries(segments[0], none, none, none)
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
             entries = visible_prefix(segments, int(visible[-1]))
             return shared_keys_part(q, entries, torch.arange(entries.shape[1]) < visible[:, None])
 
         return attend_block
+
+    def look_back(
+        self, q: Tensor, keys: Tensor, mixed: Tensor, step: Step, distant: DistantPast
+    ) -> Tensor:
+        assert step.training is not None
+        assert step.training.entries is not None
+        entries = step.training.entries.entries
+        return distant.heavily_compressed(self, q, keys, entries, mixed, step)
 
 
 class CompressedSparseAttention(CompressedAttention):
@@ -294,9 +323,11 @@ class CompressedSparseAttention(CompressedAttention):
     ) -> Callable[[Tensor, slice, Tensor], Part]:
         segments = self.compress(x, step, cache)
         if step.training is not None:  # the indexer learns from its own loss alone
-            x, latent = x.detach(), latent.detach()
+            x, latent = step.training.indexer_inputs(x, latent)
         index_segments = self._compress_index(x, step, cache)
         index_q, index_w = self.indexer.queries(x, latent, step.compressed)
+        if step.training is not None:
+            step.training.entries = Entries(segments[0], index_segments[0], index_q, index_w)
         k = self.config.index_topk
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
@@ -350,6 +381,13 @@ class CompressedSparseAttention(CompressedAttention):
         rows = cache.entries.take(chosen)  # [1, S, k, C]
         own = torch.arange(chosen.numel()).view_as(chosen)
         return fused.Mixed(*attend_rows(q, rows.flatten(1, 2), own, counts))
+
+    def look_back(
+        self, q: Tensor, keys: Tensor, mixed: Tensor, step: Step, distant: DistantPast
+    ) -> Tensor:
+        assert step.training is not None
+        assert step.training.entries is not None
+        return distant.sparse(self, q, keys, step.training.entries, mixed, step)
 
     def _record(
         self, q: Tensor, weights: Tensor, segments: tuple[Tensor, ...], count: int, watch: Watch

@@ -30,7 +30,10 @@ class FullAttention(Attention):
         cache: LayerCache | None,
     ) -> Tensor:
         if cache is None:
-            return causal_with_sink(q, kv, self.sinks)
+            near = causal_with_sink(q, kv, self.sinks)
+            if step.training is None or step.training.distant is None:
+                return near
+            return step.training.distant.full(self, q, kv, near, step)
         past = cache.full.segments
         mixed = [attend(q, segment) for segment in past]
         mixed.append(attend(q, kv, causal=True))
