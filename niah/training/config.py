@@ -6,6 +6,7 @@ Knows no model and no text beyond their names.
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from niah.errors import FileError, NiahError
 from niah.files import read_yaml
-from niah.training.batches import TRAINABLE, MixtureSettings
+from niah.training.batches import LONGEST_ITEM, LONGEST_RIVALS, TRAINABLE, MixtureSettings
 
 
 class TrainingError(NiahError):
@@ -38,6 +39,9 @@ class Stage(_Strict):
     snippet_share: float = Field(0.3, ge=0, le=1)
     scattered_share: float = Field(0.5, ge=0, le=1)
     varied_share: float = Field(0.0, ge=0, le=1)
+    rival_share: float = Field(0.0, ge=0, le=1)
+    far: bool = Field(False, description="positions begin late, with gaps to 1M; no jumps")
+    far_share: float = Field(0.5, ge=0, le=1)
     families: dict[str, float] = Field(default_factory=lambda: {"single_number": 1.0})
 
     @model_validator(mode="after")
@@ -46,6 +50,22 @@ class Stage(_Strict):
         if not 1 <= fewest <= most:
             raise ValueError(
                 f"items should be [fewest, most], at least 1 and in order: {self.items}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def has_answers(self) -> Stage:
+        """Every sequence has room for its longest item, so that no batch is without an answer."""
+        rivals = LONGEST_RIVALS if self.rival_share else 0
+        sizes = {
+            family: LONGEST_ITEM[family] + rivals * family.startswith("single_")
+            for family in self.families
+        }
+        family = max(sizes, key=lambda name: sizes[name])
+        if sizes[family] > self.length:
+            raise ValueError(
+                f"a batch may hold no answer: {family} may take {sizes[family]} tokens, "
+                f"and length is {self.length}"
             )
         return self
 
@@ -69,8 +89,31 @@ class Stage(_Strict):
             scattered_share=self.scattered_share,
             jump_share=self.jump_share,
             varied_share=self.varied_share,
+            rival_share=self.rival_share,
+            far=self.far,
+            far_share=self.far_share,
             families=self.families,
         )
+
+
+class DistantSettings(_Strict):
+    """Keys of earlier batches that a batch's asked queries see, and the losses of finding."""
+
+    seen: int = Field(8192, ge=0, description="rows that a batch sees in each global layer")
+    kept: int = Field(65536, ge=1, description="rows that each layer keeps")
+    added: int = Field(2048, ge=1, description="rows at most that a batch adds to each layer")
+    queries: int = Field(512, ge=1, description="asked queries of a batch, over all its rows")
+    index_flow: float = Field(0.0, ge=0, le=1, description="of its indexers' gradient")
+    find_weight: float = Field(0.1, ge=0, description="each CSA indexer finds what is asked for")
+    look_weight: float = Field(0.05, ge=0, description="attention looks at what is asked for")
+
+
+class ArmSettings(_Strict):
+    """What is one arm's own."""
+
+    initial: str | None = Field(None, description="a checkpoint's folder to begin from")
+    sharpen: float = Field(1.0, gt=0, description="multiplies the global layers' logits")
+    model: dict[str, Any] = Field(default_factory=dict, description="over the shared fields")
 
 
 class TrainConfig(_Strict):
@@ -93,10 +136,18 @@ class TrainConfig(_Strict):
     compile: bool = Field(False, description="torch.compile the mHC; needs a C++ compiler")
     threads: int = Field(1, ge=1)
     save_minutes: float = Field(3.0, gt=0)
+    distant: DistantSettings | None = None
+    compressed: ArmSettings = ArmSettings()
+    dense: ArmSettings = ArmSettings()
 
     @property
     def num_steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
+
+    def stage_ends(self) -> dict[int, int]:
+        """The number of each stage, from 1, by the number of steps done at its end."""
+        ends = accumulate(stage.steps for stage in self.stages)
+        return {end: number for number, end in enumerate(ends, 1)}
 
     def stage_at(self, step: int) -> Stage:
         """The stage of a step; past the end, the last one."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
@@ -29,38 +29,62 @@ from models.deepseek_v4.attention import IndexerTraining
 from models.deepseek_v4.checkpoint_files import Card, write_card
 from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.dense import DenseTwin
+from models.deepseek_v4.distant import DistantPast
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.sharpen import sharpen
 from niah.files import replacing, write_atomically
 from niah.sweep.config import check_threads
+from niah.training.asked import choose_asked
 from niah.training.batches import Batch, Mixture
-from niah.training.config import TrainConfig, load_train_config
+from niah.training.config import DistantSettings, TrainConfig, TrainingError, load_train_config
 from niah.training.optimizer import build_optimizers
 
 Arm = Literal["compressed", "dense"]
 
 
 def build_model(config: TrainConfig, arm: Arm, vocab_size: int) -> DeepseekV4:
-    """A freshly initialised twin.
+    """A twin with fresh weights, or with those of the checkpoint that its arm begins from.
 
     Raises:
         ConfigError: the configuration's `model` section describes no model.
+        TrainingError: the checkpoint to begin from cannot be read.
     """
-    model_config = DeepseekV4Config.from_dict({**config.model, "vocab_size": vocab_size})
+    own = config.dense if arm == "dense" else config.compressed
+    fields = {**config.model, **own.model, "vocab_size": vocab_size}
+    model_config = DeepseekV4Config.from_dict(fields)
     model = DenseTwin(model_config) if arm == "dense" else DeepseekV4(model_config)
-    weights.initialize(model, config.seed)
+    if own.initial is None:
+        weights.initialize(model, config.seed)
+    else:
+        try:
+            weights.load_weights(model, Path(own.initial))
+        except (OSError, RuntimeError) as error:
+            raise TrainingError(f"{arm}.initial: {own.initial}: {error}") from error
+    if own.sharpen != 1.0:
+        sharpen(model, own.sharpen)
     return model
 
 
 class Losses:
     """One forward pass's losses and accuracies."""
 
-    def __init__(self, model: DeepseekV4, batch: Batch, config: TrainConfig, step: int) -> None:
+    def __init__(
+        self,
+        model: DeepseekV4,
+        batch: Batch,
+        config: TrainConfig,
+        step: int,
+        distant: DistantPast | None = None,
+    ) -> None:
         stage = config.stage_at(step)
         counted = batch.answers.float()
         everywhere = torch.full_like(counted, 1 / counted.numel())
         share = 0.5 * counted / counted.sum().clamp(min=1) + 0.5 * everywhere
-        training = IndexerTraining(stage.sparse, share)
+        training = IndexerTraining(stage.sparse, share, distant=distant)
+        if distant is not None and config.distant is not None:
+            per_row = max(1, config.distant.queries // len(batch.ids))
+            distant.begin(choose_asked(batch, per_row, step), step)
         states = model.hidden(batch.ids, positions=batch.positions, training=training)
         targets = batch.ids.roll(-1, dims=1)
 
@@ -73,13 +97,33 @@ class Losses:
         self.text = F.cross_entropy(model.lm_head(states[sampled]), targets[sampled])
         self.index = torch.stack(training.losses).mean() if training.losses else torch.zeros(())
         self.total = self.answer + config.lm_weight * self.text + config.index_weight * self.index
+        self.finding: dict[str, float] = {}
+        if distant is not None and config.distant is not None:
+            self._add_finding(distant, config.distant)
         hits = torch.zeros_like(batch.answers)
         hits[batch.answers] = logits.argmax(-1) == targets[batch.answers]
         self.accuracy = fact_accuracy(hits, batch)
 
     def figures(self) -> dict[str, float]:
         losses = {"answer": self.answer, "text": self.text, "index": self.index}
-        return {**{k: float(v.detach()) for k, v in losses.items()}, **self.accuracy}
+        figures = {k: float(v.detach()) for k, v in losses.items()}
+        return {**figures, **self.finding, **self.accuracy}
+
+    def _add_finding(self, distant: DistantPast, settings: DistantSettings) -> None:
+        """Add the losses of finding what is asked for, and note them by layer.
+
+        `find` and `rank`: an indexer's loss and its median rank of the wanted entry, of as many as
+        the positions reached would hold. `look`: the loss of attention.
+        """
+        kinds = (
+            ("find", distant.index_losses, settings.find_weight),
+            ("look", distant.attention_losses, settings.look_weight),
+        )
+        for name, losses, weight in kinds:
+            if losses:
+                self.total = self.total + weight * torch.stack(list(losses.values())).mean()
+            self.finding |= {f"{name}{i}": float(loss.detach()) for i, loss in losses.items()}
+        self.finding |= {f"rank{i}": float(rank.median()) for i, rank in distant.ranks.items()}
 
 
 def fact_accuracy(hits: Tensor, batch: Batch) -> dict[str, float]:
@@ -103,6 +147,19 @@ def fact_accuracy(hits: Tensor, batch: Batch) -> dict[str, float]:
     return figures
 
 
+def build_distant_past(config: TrainConfig, model: DeepseekV4) -> DistantPast | None:
+    """An empty one, where the configuration asks for it."""
+    if config.distant is None:
+        return None
+    return DistantPast(
+        model,
+        seen=config.distant.seen,
+        kept=config.distant.kept,
+        added=config.distant.added,
+        index_flow=config.distant.index_flow,
+    )
+
+
 class Trainer:
     """One arm's training, with its folder of state and curve."""
 
@@ -114,9 +171,11 @@ class Trainer:
         self.optimizers = build_optimizers(
             self.model, config.matrix_rate, config.other_rate, config.weight_decay
         )
+        self.distant = build_distant_past(config, self.model)
         self.rates = [o.param_groups[0]["lr"] for o in self.optimizers]
         card = f"{arm} twin of the training {config.name}"
         self.card = Card(tokenizer.name, tokenizer.fingerprint, card)
+        self.stage_ends = config.stage_ends()
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0
@@ -143,6 +202,8 @@ class Trainer:
             if now - saved > 60 * self.config.save_minutes:
                 self.save()
                 saved = now
+            if self.step in self.stage_ends:
+                self._keep_stage(self.stage_ends[self.step])
             if self.stopping:
                 break
         bar.close()
@@ -167,7 +228,7 @@ class Trainer:
             stage = self.config.stage_at(self.step)
             rows = max(1, stage.batch_tokens // stage.length)
             batch = self.mixture.batch(self.step, rows, stage.mixture())
-            losses = Losses(self.model, batch, self.config, self.step)
+            losses = Losses(self.model, batch, self.config, self.step, self.distant)
             losses.total.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
             for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
@@ -189,31 +250,64 @@ class Trainer:
         """Weights and optimiser state, each written beside and then moved into place."""
         weights.save(self.model, self.folder)
         write_card(self.folder, self.card)
+        if self.distant is not None:
+            self._write("distant", self.distant.state())
+        self._write("state", self._state())
+
+    def _keep_stage(self, number: int) -> None:
+        """The state at a stage's end, with moments in bfloat16: small enough to be published.
+
+        Copied to `state.safetensors` in a folder of its own, it is gone on from.
+        """
+        state = {
+            name: tensor.bfloat16() if not name.startswith("w.") and tensor.numel() > 1 else tensor
+            for name, tensor in self._state().items()
+        }
+        self._write(f"stage-{number}", state)
+
+    def _state(self) -> dict[str, Tensor]:
+        """Weights and the optimisers' moments."""
         moments = {
             f"{i}.{j}.{name}": value
             for i, optimizer in enumerate(self.optimizers)
             for j, parameter in enumerate(optimizer.param_groups[0]["params"])
             for name, value in optimizer.state.get(parameter, {}).items()
         }
+        return {**moments, **{f"w.{k}": v for k, v in self.model.state_dict().items()}}
+
+    def _write(self, name: str, tensors: dict[str, Tensor]) -> None:
         progress = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
         metadata = {"progress": json.dumps(progress)}
-        everything = {**moments, **{f"w.{k}": v for k, v in self.model.state_dict().items()}}
-        with replacing(self.folder / "state.safetensors") as partial:
-            save_file(everything, partial, metadata=metadata)
+        with replacing(self.folder / f"{name}.safetensors") as partial:
+            save_file(tensors, partial, metadata=metadata)
 
-    def _resume(self) -> None:
-        path = self.folder / "state.safetensors"
+    def _read(self, name: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Progress and tensors of a file of the folder; None if there is none."""
+        path = self.folder / f"{name}.safetensors"
         if not path.exists():
-            return
+            return None
         with safe_open(path, framework="pt") as file:
             progress = json.loads(file.metadata()["progress"])
-        tensors = load_file(path)
+        return progress, load_file(path)
+
+    def _resume(self) -> None:
+        read = self._read("state")
+        if read is None:
+            return
+        progress, tensors = read
+        kept = self._read("distant")
+        if self.distant is not None and kept is not None and kept[0]["step"] == progress["step"]:
+            self.distant.restore(kept[1])  # otherwise the next batches fill it anew
         self.model.load_state_dict({k[2:]: v for k, v in tensors.items() if k.startswith("w.")})
         for i, optimizer in enumerate(self.optimizers):
             parameters = optimizer.param_groups[0]["params"]
             for j, parameter in enumerate(parameters):
                 prefix = f"{i}.{j}."
-                state = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+                state = {
+                    name[len(prefix) :]: tensor.float()
+                    for name, tensor in tensors.items()
+                    if name.startswith(prefix)
+                }
                 if state:
                     optimizer.state[parameter] = state
         self.step, self.tokens = progress["step"], progress["tokens"]
