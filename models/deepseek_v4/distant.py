@@ -84,6 +84,8 @@ class DistantPast:
         index_flow: share of the indexer's gradient that goes on into the trunk.
     """
 
+    dtype = torch.float16
+
     def __init__(
         self, model: DeepseekV4, *, seen: int, kept: int, added: int, index_flow: float
     ) -> None:
@@ -120,8 +122,7 @@ class DistantPast:
         """x and latent, with `index_flow` of their gradient."""
         if not self.index_flow:
             return x.detach(), latent.detach()
-        x, latent = (t.detach() + self.index_flow * (t - t.detach()) for t in (x, latent))
-        return x, latent
+        return with_less_gradient(x, self.index_flow), with_less_gradient(latent, self.index_flow)
 
     def full(self, layer: Attention, q: Tensor, kv: Tensor, mixed: Tensor, step: Step) -> Tensor:
         """`mixed` [B, S, H, C], the asked queries' rows computed over own and distant tokens."""
@@ -220,30 +221,37 @@ class DistantPast:
         if not ring or not n:
             nothing = asked.queries.new_zeros(*asked.queries.shape, 0, dtype=torch.float32)
             return Rows(torch.zeros(0, width), torch.zeros(0, 0), nothing)
-        chosen = torch.randperm(held, generator=self.generator)[:n]
-        rows = ring.rows[chosen].float()
         reach = int(step.positions[-1]) + 1
-        drawn = torch.rand(n, generator=self.generator, dtype=torch.float64) * reach
-        places = drawn.long() // ratio * ratio  # [n]
+        rows = ring.rows[self._any_order(held)[:n]].float()
+        places = self._places(n, reach) // ratio * ratio  # [n]
         turn = Rotation(places, step.compressed_frequencies)
         keys = turn.apply(rows[None, :, :width])[0]
         index_keys = rows[None, :, width:-1]
         if index_keys.shape[-1]:
             index_keys = turn.apply(index_keys)
         planted = rows[:, -1] > 0
-        weight = max(1.0, reach / ratio / max(1, n - int(planted.sum())))
+        others = (reach - len(step.positions)) / ratio
+        weight = max(1.0, others / max(1, n - int(planted.sum())))
         bias = torch.where(planted, 0.0, math.log(weight))  # [n]
         now = step.positions[asked.queries].unsqueeze(-1)  # [B, Q, 1]
         return Rows(keys, index_keys[0], bias.where(places + ratio <= now + 1, -torch.inf))
+
+    def _any_order(self, n: int) -> Tensor:
+        return torch.randperm(n, generator=self.generator)
+
+    def _places(self, n: int, reach: int) -> Tensor:
+        """Positions [n], evenly from 0 to `reach`."""
+        drawn = torch.rand(n, generator=self.generator, dtype=torch.float64) * reach
+        return drawn.long()
 
     @torch.no_grad()
     def _keep(self, layer: Attention, rows: Tensor, planted: Tensor) -> None:
         """Add some of rows [B, m, width], not rotated, and whether each is planted [B, m]."""
         flat = torch.cat((rows.detach(), planted.unsqueeze(-1)), dim=-1).flatten(0, 1)
-        some = torch.randperm(len(flat), generator=self.generator)[: self.added]
+        some = self._any_order(len(flat))[: self.added]
         number = self.layers[id(layer)]
         if number not in self.rings:
-            empty = torch.zeros(self.kept, flat.shape[1], dtype=torch.float16)
+            empty = torch.zeros(self.kept, flat.shape[1], dtype=self.dtype)
             self.rings[number] = Ring(empty)
         self.rings[number].add(flat[some])
 
@@ -282,6 +290,11 @@ class DistantPast:
         self.attention_losses[self.layers[id(layer)]] = -shares.mean()
 
 
+def with_less_gradient(x: Tensor, share: float) -> Tensor:
+    """x, of whose gradient only `share` goes on."""
+    return x.detach() + share * (x - x.detach())
+
+
 def take(x: Tensor, queries: Tensor) -> Tensor:
     """x [B, S, ...] at queries [B, Q] -> [B, Q, ...]."""
     rows: Tensor = x[torch.arange(len(x)).unsqueeze(1), queries]
@@ -296,7 +309,8 @@ def put(x: Tensor, queries: Tensor, rows: Tensor) -> Tensor:
 def gather_rows(own: Tensor, distant: Tensor, chosen: Tensor) -> Tensor:
     """Rows of own [B, e, C] and, behind them, distant [n, C] at chosen [B, Q, k]."""
     everything = torch.cat((own, distant.expand(len(own), -1, -1)), dim=1)
-    return take(everything, chosen.flatten(1)).unflatten(1, chosen.shape[1:])
+    rows = take(everything, chosen.flatten(1))
+    return rows.view(*chosen.shape, rows.shape[-1])
 
 
 def biased_part(q: Tensor, keys: Tensor, bias: Tensor) -> Part:
@@ -345,8 +359,8 @@ def wanted_entries(asked: Asked, num_entries: int, ratio: int, bias: Tensor) -> 
 
 def planted_entries(planted: Tensor, ratio: int, num_entries: int) -> Tensor:
     """[B, S] by token -> [B, num_entries]: entries with a planted token of their own."""
-    windows: Tensor = planted[:, : num_entries * ratio].unflatten(1, (num_entries, ratio))
-    return windows.any(-1)
+    whole = planted[:, : num_entries * ratio]
+    return whole.reshape(len(planted), num_entries, ratio).any(-1)
 
 
 def entry_rotation(step: Step, ratio: int, num_entries: int) -> Rotation:
