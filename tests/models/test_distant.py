@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from models.deepseek_v4 import weights
 from models.deepseek_v4.attention import CompressedAttention, IndexerTraining, Step
 from models.deepseek_v4.config import CSA, FULL, HCA, DeepseekV4Config
 from models.deepseek_v4.distant import Asked, DistantPast, Ring, wanted_entries
-from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.model import DecoderLayer, DeepseekV4
 from models.deepseek_v4.sharpen import sharpen
 from models.dense import DenseTwin
 from models.layers import Rotation
@@ -61,11 +62,16 @@ class Ahead(RealPast):
         return torch.full((n,), reach)
 
 
+def attention_of(model: DeepseekV4) -> Any:
+    """The attention of the one layer."""
+    return cast(DecoderLayer, model.model.layers[0]).self_attn
+
+
 def model_of(kind: str) -> DeepseekV4:
     config = replace(CONFIG, layer_types=(kind,))
     model = DenseTwin(config) if kind == FULL else DeepseekV4(config)
     weights.initialize(model, 0)
-    attention = model.model.layers[0].self_attn
+    attention = attention_of(model)
     torch.nn.init.normal_(attention.sinks, generator=torch.Generator().manual_seed(1))
     if kind == CSA:  # no share of the window before, so that the halves are apart
         for compressor in (attention.compressor, attention.indexer):
@@ -97,7 +103,7 @@ def asked_of(queries: list[int], sources: list[int] | None = None) -> Asked:
 
 def look_back(model: DeepseekV4, distant: DistantPast, x: Tensor, asked: Asked) -> Tensor:
     """The first half of x [1, 2 * HALF, D] as the past, then the second half's output."""
-    attention = model.model.layers[0].self_attn
+    attention = attention_of(model)
     distant.begin(asked, 0)
     attention(x[:, :HALF], step_of(model, 0, HALF, distant), None)
     distant.begin(asked, 0)
@@ -114,7 +120,7 @@ def x() -> Tensor:
 def test_asked_queries_see_the_past_as_in_one_long_sequence(kind: str, x: Tensor) -> None:
     """Beyond the window, which does not reach into the past."""
     model = model_of(kind)
-    attention = model.model.layers[0].self_attn
+    attention = attention_of(model)
     whole = attention(x, step_of(model, 0, 2 * HALF, None), None)[:, HALF:]
     queries = [8, 13, 30, 31]
     looking = look_back(model, past_of(model), x, asked_of(queries))
@@ -124,7 +130,7 @@ def test_asked_queries_see_the_past_as_in_one_long_sequence(kind: str, x: Tensor
 @pytest.mark.parametrize("kind", [FULL, CSA, HCA])
 def test_other_queries_and_rows_to_come_change_nothing(kind: str, x: Tensor) -> None:
     model = model_of(kind)
-    attention = model.model.layers[0].self_attn
+    attention = attention_of(model)
     alone = attention(x[:, HALF:], step_of(model, HALF, HALF, None), None)
     queries = [8, 13, 30, 31]
     others = [i for i in range(HALF) if i not in queries]
@@ -155,7 +161,7 @@ def test_rows_of_text_stand_for_all_text_and_planted_rows_for_themselves() -> No
     planted = torch.arange(8) < 3
     distant.rings[0] = Ring(torch.cat((torch.randn(8, 8), planted[:, None]), dim=1).float(), 8)
     distant.begin(asked_of([31]), 0)
-    attention = model.model.layers[0].self_attn
+    attention = attention_of(model)
     rows = distant._draw(attention, step_of(model, 968, HALF, distant), 1, 8)
     weight = (968 / 5) * ~planted + 1.0 * planted
     torch.testing.assert_close(rows.bias.exp().flatten(), weight)
@@ -187,7 +193,7 @@ def test_a_token_is_wanted_in_its_own_entry_and_the_next_once_they_are_closed() 
 @pytest.mark.parametrize("flow", [0.0, 0.5])
 def test_the_indexer_learns_to_find_and_the_trunk_by_its_share(flow: float, x: Tensor) -> None:
     model = model_of(CSA)
-    attention = model.model.layers[0].self_attn
+    attention = attention_of(model)
     x.requires_grad_()
     distant = past_of(model, index_flow=flow)
     asked = asked_of([20, 31], [5, 20])
@@ -211,7 +217,7 @@ def test_the_indexer_learns_to_find_and_the_trunk_by_its_share(flow: float, x: T
 
 def test_finding_is_the_cross_entropy_over_own_and_distant_entries(x: Tensor) -> None:
     model = model_of(CSA)
-    attention = model.model.layers[0].self_attn
+    attention = attention_of(model)
     distant = past_of(model)
     look_back(model, distant, x, asked_of([30], [9]))
     latent = attention.q_a_norm(attention.q_a_proj(x))
@@ -229,7 +235,7 @@ def test_finding_is_the_cross_entropy_over_own_and_distant_entries(x: Tensor) ->
 
 def test_looking_is_the_attention_on_the_wanted_token_and_three_before(x: Tensor) -> None:
     model = model_of(FULL)
-    attention = model.model.layers[0].self_attn
+    attention = attention_of(model)
     attention.sinks.data.fill_(-1e4)  # what the sink takes is left out of the loss
     distant = past_of(model)
     look_back(model, distant, x, asked_of([30], [20]))
@@ -252,7 +258,7 @@ def test_looking_is_the_attention_on_the_wanted_token_and_three_before(x: Tensor
 def test_sharpened_weights_equal_a_temperature(kind: str, x: Tensor) -> None:
     model, sharp = model_of(kind), model_of(kind)
     sharpen(sharp, 2.0)
-    attention, sharpened = (m.model.layers[0].self_attn for m in (model, sharp))
+    attention, sharpened = (attention_of(m) for m in (model, sharp))
     assert isinstance(attention, CompressedAttention)
     attention.scale *= 2.0
     step = step_of(model, 0, 2 * HALF, None)

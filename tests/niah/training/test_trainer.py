@@ -295,11 +295,15 @@ def state_of(trainer: Trainer) -> dict[str, Tensor]:
     return state
 
 
+DISTANT = {"seen": 64, "kept": 200, "added": 50, "queries": 40, "index_flow": 0.3}
+
+
+@pytest.mark.parametrize("distant", [None, DISTANT])
 @pytest.mark.parametrize("arm", ["compressed", "dense"])
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
-    arm: Arm, tmp_path: Path
+    arm: Arm, distant: dict[str, Any] | None, tmp_path: Path
 ) -> None:
-    config = TrainConfig.model_validate(TINY)
+    config = TrainConfig.model_validate({**TINY, "distant": distant})
     whole = Trainer(config, arm, tmp_path / "whole")
     untrained = whole.model.state_dict()["lm_head.weight"].clone()
     whole.run()

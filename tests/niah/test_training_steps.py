@@ -1,0 +1,202 @@
+"""What a training step does: its optimiser, rates and losses, and what it keeps."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.deepseek_v4 import weights
+from niah.muon import UPDATE_RMS, Muon, orthogonalize
+from niah.train import Losses, Trainer, build_model
+from niah.train_spec import TrainConfig, TrainingError, load_train_config
+from tests.niah.test_training import DISTANT, TINY
+
+
+@pytest.fixture(autouse=True)
+def quiet_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A cache of its own, and the signal handlers back as they were."""
+    monkeypatch.setenv("NIAH_CACHE", str(tmp_path / "cache"))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def tiny(**changes: Any) -> TrainConfig:
+    return TrainConfig.model_validate({**TINY, **changes})
+
+
+# --- optimiser -------------------------------------------------------------------------------
+
+
+def muon_steps(gradients: list[Tensor], start: Tensor, lr: float, decay: float) -> Tensor:
+    """The parameter after one step of Muon for each gradient."""
+    parameter = nn.Parameter(start.clone())
+    optimizer = Muon([parameter], lr, decay)
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimizer.step()
+    return parameter.detach()
+
+
+def test_weight_decay_draws_weights_towards_zero() -> None:
+    start = torch.ones(4, 6)
+    after = muon_steps([torch.zeros(4, 6)], start, lr=0.1, decay=0.5)
+    torch.testing.assert_close(after, start * (1 - 0.1 * 0.5))
+
+
+def test_a_step_of_muon_is_nesterov_momentum_made_orthogonal() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(4, 6, generator=generator)
+    gradients = [torch.randn(4, 6, generator=generator) for _ in range(3)]
+    expected, momentum = start, torch.zeros(4, 6)
+    for gradient in gradients:
+        momentum = 0.95 * momentum + 0.05 * gradient
+        direction = orthogonalize(0.05 * gradient + 0.95 * momentum)
+        expected = expected - 0.1 * UPDATE_RMS * 6**0.5 * direction
+    after = muon_steps(gradients, start, lr=0.1, decay=0.0)
+    torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_momentum_goes_on_where_there_is_no_gradient_any_more() -> None:
+    start, gradient = torch.zeros(4, 6), torch.eye(4, 6)
+    once = muon_steps([gradient], start, lr=0.1, decay=0.0)
+    twice = muon_steps([gradient, torch.zeros(4, 6)], start, lr=0.1, decay=0.0)
+    torch.testing.assert_close(twice, 2 * once, rtol=1e-3, atol=1e-4)
+    assert (once.diagonal() < 0).all()  # against the gradient
+
+
+# --- rates -----------------------------------------------------------------------------------
+
+STAGES = [
+    {"steps": 4, "length": 256, "batch_tokens": 256, "items": [1, 2], "rate": 0.8, "end_rate": 0.4},
+    {"steps": 2, "length": 256, "batch_tokens": 256, "items": [1, 2], "rate": 0.5},
+]
+RATES = [0.8 / 2, 0.7, 0.6, 0.5, 0.5, 0.5]  # two steps of warm-up; then lines
+
+
+def test_rates_warm_up_and_follow_the_line_of_their_stage() -> None:
+    config = tiny(stages=STAGES, warmup_steps=2)
+    assert [config.rate_at(step) for step in range(6)] == pytest.approx(RATES)
+    assert config.stage_ends() == {4: 1, 6: 2}
+
+
+def test_every_step_is_taken_at_its_rate(tmp_path: Path) -> None:
+    config = tiny(stages=STAGES, warmup_steps=2, matrix_rate=0.01, other_rate=0.02)
+    trainer = Trainer(config, "compressed", tmp_path)
+    for rate, _ in zip(RATES, trainer._steps(), strict=True):
+        used = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
+        assert used == pytest.approx([0.01 * rate, 0.02 * rate])
+
+
+# --- losses ----------------------------------------------------------------------------------
+
+
+def test_the_text_loss_is_of_all_but_answers_and_the_last_position(tmp_path: Path) -> None:
+    """The token after the last one is not known: the first one must not stand in for it."""
+    config = tiny(lm_share=1.0)
+    trainer = Trainer(config, "dense", tmp_path)
+    torch.nn.init.normal_(trainer.model.lm_head.weight)  # no two tokens are nearly as likely
+    batch = trainer.mixture.batch(0, 2, config.stages[0].mixture())
+    losses = Losses(trainer.model, batch, config, 0)
+    with torch.no_grad():
+        logits = trainer.model.lm_head(trainer.model.hidden(batch.ids, positions=batch.positions))
+    next_tokens = batch.ids[:, 1:]
+    terms = F.cross_entropy(logits[:, :-1].transpose(1, 2), next_tokens, reduction="none")
+    counted = ~batch.answers[:, :-1]
+    torch.testing.assert_close(losses.text.detach(), terms[counted].mean(), rtol=1e-4, atol=1e-5)
+    answered = batch.answers[:, :-1]
+    torch.testing.assert_close(losses.answer.detach(), terms[answered].mean(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("arm", ["compressed", "dense"])
+def test_losses_of_finding_are_part_of_the_whole(arm: str, tmp_path: Path) -> None:
+    settings = {**DISTANT, "find_weight": 0.2, "look_weight": 0.03}
+    config = tiny(distant=settings, lm_weight=0.5, index_weight=0.25)
+    trainer = Trainer(config, "dense" if arm == "dense" else "compressed", tmp_path)
+    for step in range(2):  # the second batch sees the first
+        batch = trainer.mixture.batch(step, 2, config.stages[1].mixture())
+        losses = Losses(trainer.model, batch, config, step, trainer.distant)
+    figures = losses.figures()
+    looks = [value for name, value in figures.items() if name.startswith("look")]
+    finds = [value for name, value in figures.items() if name.startswith("find")]
+    assert (len(finds), len(looks)) == ((1, 1) if arm == "compressed" else (0, 2))
+    expected = figures["answer"] + 0.5 * figures["text"] + 0.25 * figures["index"]
+    expected += 0.03 * sum(looks) / len(looks) + 0.2 * sum(finds)
+    assert float(losses.total.detach()) == pytest.approx(expected, rel=1e-5)
+    assert losses.total.isfinite()
+
+
+# --- what a training begins from and keeps ---------------------------------------------------
+
+
+def test_a_stage_that_may_hold_no_answer_is_refused(tmp_path: Path) -> None:
+    stage = {"steps": 1, "length": 128, "items": [1, 2], "families": {"single_uuid": 1}}
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump({**TINY, "stages": [stage]}), encoding="utf-8")
+    message = r"stages\.0: .*no answer: single_uuid may take 170 tokens, and length is 128"
+    with pytest.raises(TrainingError, match=message) as caught:
+        load_train_config(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_stage_leaves_weights_and_half_precise_moments(tmp_path: Path) -> None:
+    config = tiny()
+    Trainer(config, "compressed", tmp_path / "whole").run()
+    first = load_file(tmp_path / "whole" / "stage-1.safetensors")
+    last = load_file(tmp_path / "whole" / "stage-2.safetensors")
+    full = load_file(tmp_path / "whole" / "state.safetensors")
+    assert first.keys() == last.keys() == full.keys()
+    for name, tensor in full.items():
+        kept = tensor if name.startswith("w.") or tensor.numel() == 1 else tensor.bfloat16()
+        assert torch.equal(last[name], kept), name
+
+    again = tmp_path / "again"
+    again.mkdir()
+    (tmp_path / "whole" / "stage-1.safetensors").rename(again / "state.safetensors")
+    resumed = Trainer(config, "compressed", again)
+    assert resumed.step == config.stages[0].steps
+    resumed.run()
+    curves = [
+        [json.loads(line)["step"] for line in (folder / "curve.jsonl").read_text().splitlines()]
+        for folder in (tmp_path / "whole", again)
+    ]
+    assert curves[0][-1] == curves[1][-1] == 6
+    moments = (s for o in resumed.optimizers for s in o.state.values())
+    assert all(tensor.dtype == torch.float32 for state in moments for tensor in state.values())
+
+
+def test_an_arm_begins_from_its_checkpoint_with_its_own_fields(tmp_path: Path) -> None:
+    base = tiny()
+    before = build_model(base, "compressed", 64)
+    weights.initialize(before, 5)
+    weights.save(before, tmp_path)
+    own = {"initial": str(tmp_path), "sharpen": 2.0, "model": {"index_topk": 2}}
+    model = build_model(tiny(compressed=own), "compressed", 64)
+    assert model.config.index_topk == 2
+    scaled = {
+        f"model.layers.{layer}.self_attn.{name}.weight": factor
+        for layer in (1, 2)
+        for name, factor in (("kv_norm", 2.0), ("compressor.kv_norm", 2.0), ("o_a_proj", 0.5))
+    }
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before.state_dict()[name] * scaled.get(name, 1)), name
+    dense = build_model(tiny(compressed=own), "dense", 64)
+    assert dense.config.index_topk == 4  # the other arm keeps the shared fields
+
+
+def test_a_checkpoint_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    config = tiny(dense={"initial": str(tmp_path / "nothing")})
+    with pytest.raises(TrainingError, match=r"dense\.initial: .*nothing") as caught:
+        Trainer(config, "dense", tmp_path / "run")
+    assert "\n" not in str(caught.value)
