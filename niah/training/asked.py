@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from models.deepseek_v4.distant import Asked
-from niah.mixture import Batch
+from niah.training.batches import Batch
 
 
 def choose_asked(batch: Batch, per_row: int, seed: int) -> Asked:

@@ -12,10 +12,10 @@ from torch import Tensor
 from models.deepseek_v4 import weights
 from models.deepseek_v4.attention import CompressedAttention, IndexerTraining, Step
 from models.deepseek_v4.config import CSA, FULL, HCA, DeepseekV4Config
+from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.distant import Asked, DistantPast, Ring, wanted_entries
 from models.deepseek_v4.model import DecoderLayer, DeepseekV4
 from models.deepseek_v4.sharpen import sharpen
-from models.dense import DenseTwin
 from models.layers import Rotation
 
 HALF = 32  # tokens of the past, and of the batch that looks back

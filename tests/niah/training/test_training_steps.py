@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.deepseek_v4 import weights
-from niah.muon import UPDATE_RMS, Muon, orthogonalize
-from niah.train import Losses, Trainer, build_model
-from niah.train_spec import TrainConfig, TrainingError, load_train_config
-from tests.niah.test_training import DISTANT, TINY
+from niah.training.config import TrainConfig, TrainingError, load_train_config
+from niah.training.optimizer import UPDATE_RMS, Muon, orthogonalize
+from niah.training.trainer import Losses, Trainer, build_model
+from tests.niah.training.test_trainer import DISTANT, TINY
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from haystacks.tokenizer import FastTokenizer, load_tokenizer
-from niah.asked import choose_asked
-from niah.mixture import (
+from niah.training.asked import choose_asked
+from niah.training.batches import (
     LONGEST_ITEM,
     LONGEST_RIVALS,
     TRAINABLE,
@@ -20,7 +20,7 @@ from niah.mixture import (
     far_positions,
     near_key,
 )
-from tests.niah.test_training import Dots
+from tests.niah.training.test_trainer import Dots
 
 FAR = MixtureSettings(
     length=1024,
