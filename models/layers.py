@@ -1,4 +1,8 @@
-"""What several models share: RMSNorm, rotary embedding, clamped SwiGLU.
+"""Layers that several models share: projections, RMSNorm, rotary embedding, clamped SwiGLU.
+
+A model may be cast to bfloat16 or float16. Then its large matrices are of that type, while the
+modules that derive from `KeepsFloat32` hold their own numbers in float32, and what flows between
+projections is float32. In a float32 model no cast does anything.
 
 Shapes: B batch, S tokens, D width, P rotary pairs.
 """
@@ -6,19 +10,59 @@ Shapes: B batch, S tokens, D width, P rotary pairs.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """x as float32, or unchanged where its type is as wide."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class KeepsFloat32(nn.Module):
+    """A module whose own parameters and buffers are never cast to a type below float32.
+
+    They move to other devices as asked. Submodules decide for themselves.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> KeepsFloat32:
+        if recurse:
+            for child in self.children():
+                child._apply(fn)
+
+        def kept(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            narrowed = moved.is_floating_point() and moved.itemsize < 4
+            return tensor.to(moved.device) if narrowed else moved
+
+        super()._apply(kept, recurse=False)  # type: ignore[no-untyped-call]
+        return self
+
+
+class Linear(nn.Linear):
+    """A projection without bias, computed in its weight's type whatever the input's type."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x.to(self.weight.dtype), self.weight)
+
+
+class Float32Linear(KeepsFloat32, Linear):
+    """A projection whose weight stays float32."""
+
+
 def rms_normalize(x: Tensor, eps: float) -> Tensor:
-    """x / rms(x) over the last dimension, without a weight."""
-    return F.rms_norm(x, (x.shape[-1],), eps=eps)
+    """x / rms(x) over the last dimension, without a weight; at least float32."""
+    return F.rms_norm(at_least_float32(x), (x.shape[-1],), eps=eps)
 
 
-class RMSNorm(nn.Module):
-    """weight * x / rms(x) over the last dimension."""
+class RMSNorm(KeepsFloat32):
+    """weight * x / rms(x) over the last dimension; at least float32."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -26,7 +70,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return F.rms_norm(x.to(self.weight.dtype), self.weight.shape, self.weight, self.eps)
 
 
 def rope_frequencies(dim: int, theta: float) -> Tensor:
@@ -87,13 +131,13 @@ def clamped_swiglu(gate: Tensor, up: Tensor, limit: float) -> Tensor:
 
 
 class SwiGLU(nn.Module):
-    """A dense feed-forward with the clamped SwiGLU; here the shared expert."""
+    """A dense feed-forward layer with the clamped SwiGLU; here the shared expert."""
 
     def __init__(self, hidden_size: int, intermediate_size: int, limit: float) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.up_proj = nn.Linear(hidden_size, intermediate_size, bias=False)
-        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
+        self.gate_proj = Linear(hidden_size, intermediate_size)
+        self.up_proj = Linear(hidden_size, intermediate_size)
+        self.down_proj = Linear(intermediate_size, hidden_size)
         self.limit = limit
 
     def forward(self, x: Tensor) -> Tensor:

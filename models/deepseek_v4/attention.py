@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from models import kernels
-from models.deepseek_v4 import fused
+from models.deepseek_v4 import blocked, fused
 from models.deepseek_v4.cache import LayerCache, visible_prefix
-from models.deepseek_v4.compressor import Compressor, visible_entries
+from models.deepseek_v4.compressor import Compressor, visible_entries, visible_mask
 from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
 from models.deepseek_v4.distant import DistantPast, Entries
 from models.deepseek_v4.indexer import Indexer, indexer_loss, select
@@ -31,7 +31,7 @@ from models.deepseek_v4.parts import (
     window_part,
 )
 from models.deepseek_v4.trace import Watch
-from models.layers import RMSNorm, Rotation, rms_normalize
+from models.layers import KeepsFloat32, Linear, RMSNorm, Rotation, rms_normalize
 
 
 @dataclass
@@ -72,23 +72,27 @@ class GroupedLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """[B, S, H * C] -> [B, S, G * R]."""
         blocks = self.weight.unflatten(0, (self.groups, -1))  # [G, R, H * C / G]
-        return torch.einsum("bsgi,gri->bsgr", x.unflatten(-1, (self.groups, -1)), blocks).flatten(2)
+        x = x.to(self.weight.dtype).unflatten(-1, (self.groups, -1))
+        return torch.einsum("bsgi,gri->bsgr", x, blocks).flatten(2)
 
 
-class Attention(nn.Module):
-    """The query, K = V and output paths; subclasses decide which past a query reaches."""
+class Attention(KeepsFloat32):
+    """The query, K = V and output paths; subclasses decide which past a query reaches.
+
+    Queries, logits and mixes are float32; keys are held in the model's type.
+    """
 
     def __init__(self, config: DeepseekV4Config) -> None:
         super().__init__()
         d, h, c = config.hidden_size, config.num_attention_heads, config.head_dim
         self.config = config
-        self.q_a_proj = nn.Linear(d, config.q_lora_rank, bias=False)
+        self.q_a_proj = Linear(d, config.q_lora_rank)
         self.q_a_norm = RMSNorm(config.q_lora_rank, config.rms_norm_eps)
-        self.q_b_proj = nn.Linear(config.q_lora_rank, h * c, bias=False)
-        self.kv_proj = nn.Linear(d, c, bias=False)
+        self.q_b_proj = Linear(config.q_lora_rank, h * c)
+        self.kv_proj = Linear(d, c)
         self.kv_norm = RMSNorm(c, config.rms_norm_eps)
         self.o_a_proj = GroupedLinear(config.o_groups, h * c // config.o_groups, config.o_lora_rank)
-        self.o_b_proj = nn.Linear(config.o_groups * config.o_lora_rank, d, bias=False)
+        self.o_b_proj = Linear(config.o_groups * config.o_lora_rank, d)
         self.sinks = nn.Parameter(torch.zeros(h))
         self.scale = c**-0.5
 
@@ -98,10 +102,15 @@ class Attention(nn.Module):
         latent = self.q_a_norm(self.q_a_proj(x))
         q = self.q_b_proj(latent).unflatten(-1, (-1, self.config.head_dim))
         q = rotation.apply(rms_normalize(q, self.config.rms_norm_eps))
-        kv = rotation.apply(self.kv_norm(self.kv_proj(x)))
+        kv = rotation.apply(self.kv_norm(self.kv_proj(x))).to(self.key_type)
         mixed = self.attend(x, latent, self.tempered(q, step) * self.scale, kv, step, cache)
         out: Tensor = self.o_b_proj(self.o_a_proj(rotation.undo(mixed).flatten(2)))
         return out
+
+    @property
+    def key_type(self) -> torch.dtype:
+        """The type in which keys and entries are held."""
+        return self.kv_proj.weight.dtype
 
     def rotation(self, step: Step) -> Rotation:
         return step.compressed
@@ -163,9 +172,6 @@ class SlidingAttention(Attention):
 class CompressedAttention(Attention):
     """The window and compressed entries together; subclasses say which entries."""
 
-    QUERY_BLOCK_LOGITS = 2**19
-    """Upper bound of H x queries x entries held at once at inference: what a core's cache holds."""
-
     compressor: Compressor
 
     def attend(
@@ -186,7 +192,7 @@ class CompressedAttention(Attention):
             return fused.merge([near, far] if far else [near], self.sinks)
         past = keys.shape[1] - kv.shape[1]
         attend_block = self.prepare(x, latent, step, cache)
-        size = self._block_size(int(visible[-1]), q.shape[1], step)
+        size = self._block_size(int(visible[-1]), q, step)
         outputs = []
         for start in range(0, q.shape[1], size):
             block = slice(start, min(start + size, q.shape[1]))
@@ -230,17 +236,18 @@ class CompressedAttention(Attention):
         entries, tail = self.compressor.compress(
             x, step.positions, tail, step.compressed_frequencies
         )
+        entries = entries.to(self.key_type)
         if cache is None:
             return (entries,)
         cache.tail = tail
         cache.entries.append(entries)
         return cache.entries.segments
 
-    def _block_size(self, num_entries: int, num_queries: int, step: Step) -> int:
+    def _block_size(self, num_entries: int, q: Tensor, step: Step) -> int:
+        num_queries, heads = q.shape[1:3]
         if step.training is not None or torch.is_grad_enabled():
             return num_queries
-        per_query = max(num_entries, 1) * self.config.num_attention_heads
-        return max(16, min(num_queries, self.QUERY_BLOCK_LOGITS // per_query))
+        return max(16, min(num_queries, blocked.limit(q) // (max(num_entries, 1) * heads)))
 
 
 class HeavilyCompressedAttention(CompressedAttention):
@@ -280,7 +287,7 @@ class HeavilyCompressedAttention(CompressedAttention):
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
             entries = visible_prefix(segments, int(visible[-1]))
-            return shared_keys_part(q, entries, torch.arange(entries.shape[1]) < visible[:, None])
+            return shared_keys_part(q, entries, visible_mask(visible, entries.shape[1]))
 
         return attend_block
 
@@ -338,7 +345,7 @@ class CompressedSparseAttention(CompressedAttention):
                 )
             if count <= k and step.training is None:
                 entries = visible_prefix(segments, count)
-                return shared_keys_part(q, entries, torch.arange(count) < visible[:, None])
+                return shared_keys_part(q, entries, visible_mask(visible, count))
             if step.training is not None:
                 scores = self.indexer.score(index_q, index_w, index_segments[0][:, :count])
                 return self._training_part(q, segments[0], scores, visible, step.training)
@@ -370,7 +377,7 @@ class CompressedSparseAttention(CompressedAttention):
             self._record(index_q, index_w, index_segments, count, cache.watch)
         if count <= self.config.index_topk:
             entries = visible_prefix(segments, count)
-            return fused.attend_prefixes(q, entries, visible, self.QUERY_BLOCK_LOGITS)
+            return fused.attend_prefixes(q, entries, visible, blocked.limit(q))
         from models.kernels.gathered import attend_rows
         from models.kernels.selection import best_entries
 
@@ -379,7 +386,7 @@ class CompressedSparseAttention(CompressedAttention):
         if cache is None or len(segments) == 1:
             return fused.Mixed(*attend_rows(q, segments[0], chosen, counts))
         rows = cache.entries.take(chosen)  # [1, S, k, C]
-        own = torch.arange(chosen.numel()).view_as(chosen)
+        own = torch.arange(chosen.numel(), device=chosen.device).view_as(chosen)
         return fused.Mixed(*attend_rows(q, rows.flatten(1, 2), own, counts))
 
     def look_back(
@@ -400,6 +407,7 @@ class CompressedSparseAttention(CompressedAttention):
     ) -> tuple[Tensor, ...]:
         tail = cache.index_tail if cache else None
         keys, tail = self.indexer.compress(x, step.positions, tail, step.compressed_frequencies)
+        keys = keys.to(self.key_type)
         if cache is None:
             return (keys,)
         cache.index_tail = tail
@@ -410,7 +418,7 @@ class CompressedSparseAttention(CompressedAttention):
         self, q: Tensor, entries: Tensor, scores: Tensor, visible: Tensor, training: IndexerTraining
     ) -> Part:
         n = entries.shape[1]
-        mask = (torch.arange(n) < visible[:, None]).expand(scores.shape)
+        mask = visible_mask(visible, n).expand(scores.shape)
         if training.sparse and n > self.config.index_topk:
             mask = selection_mask(*select(scores.detach(), visible, self.config.index_topk), n)
         part = shared_keys_part(q, entries, mask)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.layers import RMSNorm, Rotation
+from models.layers import Float32Linear, KeepsFloat32, RMSNorm, Rotation
 
 
 class Tail(NamedTuple):
@@ -27,8 +27,10 @@ class Tail(NamedTuple):
         return sum(t.numel() * t.element_size() for t in self if t.is_floating_point())
 
 
-class Compressor(nn.Module):
+class Compressor(KeepsFloat32):
     """Every m tokens become one entry: a softmax per channel over gates weighs the values.
+
+    Weights and results are float32, whatever the model's type.
 
     With `overlap`, an entry also covers the m tokens before its own: the first C channels
     of a token's projections are its share in the NEXT entry, the last C in its own.
@@ -42,8 +44,8 @@ class Compressor(nn.Module):
         self.ratio = ratio
         self.entry_dim = entry_dim
         self.overlap = overlap
-        self.kv_proj = nn.Linear(hidden_size, width, bias=False)
-        self.gate_proj = nn.Linear(hidden_size, width, bias=False)
+        self.kv_proj = Float32Linear(hidden_size, width)
+        self.gate_proj = Float32Linear(hidden_size, width)
         self.position_bias = nn.Parameter(torch.zeros(ratio, width))
         self.kv_norm = RMSNorm(entry_dim, eps)
 
@@ -51,7 +53,7 @@ class Compressor(nn.Module):
         rows = self.ratio if self.overlap else 0
         none = like.new_zeros(batch, 0, self.position_bias.shape[-1])
         before = like.new_zeros(batch, rows, self.entry_dim)
-        start = torch.zeros(0, dtype=torch.long)
+        start = torch.zeros(0, dtype=torch.long, device=like.device)
         return Tail(none, none, start, before, torch.full_like(before, -torch.inf))
 
     def compress(
@@ -60,7 +62,7 @@ class Compressor(nn.Module):
         """Close the windows that x completes.
 
         Args:
-            x: [B, S, D] inputs.
+            x: [B, S, D] inputs, at least float32.
             positions: [S] their positions; an entry is rotated at its first token's.
             tail: what earlier calls left; None at position 0.
             frequencies: rotary frequencies of the layer.
@@ -70,7 +72,7 @@ class Compressor(nn.Module):
         """
         tail = tail or self.empty_tail(len(x), x)
         pending = tail.values.shape[1]
-        slots = (torch.arange(x.shape[1]) + pending) % self.ratio
+        slots = torch.arange(pending, pending + x.shape[1], device=x.device) % self.ratio
         values = torch.cat((tail.values, self.kv_proj(x)), dim=1)
         gates = torch.cat((tail.gates, self.gate_proj(x) + self.position_bias[slots]), dim=1)
         positions = torch.cat((tail.positions, positions))
@@ -112,3 +114,8 @@ def visible_entries(indices: Tensor, ratio: int) -> Tensor:
     `indices` [S] counts tokens from 0; the last token of a window sees its own entry.
     """
     return (indices + 1) // ratio
+
+
+def visible_mask(visible: Tensor, count: int) -> Tensor:
+    """[S, count]: whether each of the first `count` entries is among a token's `visible` [S]."""
+    return torch.arange(count, device=visible.device) < visible[:, None]

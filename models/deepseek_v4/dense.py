@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models import kernels
+from models.deepseek_v4 import blocked
 from models.deepseek_v4.attention import Attention, SlidingAttention, Step
 from models.deepseek_v4.cache import LayerCache
 from models.deepseek_v4.config import FULL, SLIDING, DeepseekV4Config, uncompressed
@@ -30,15 +32,18 @@ class FullAttention(Attention):
         cache: LayerCache | None,
     ) -> Tensor:
         if cache is None:
-            near = causal_with_sink(q, kv, self.sinks)
+            near = causal_with_sink(q, kv.to(q.dtype), self.sinks)
             if step.training is None or step.training.distant is None:
                 return near
             return step.training.distant.full(self, q, kv, near, step)
         past = cache.full.segments
-        mixed = [attend(q, segment) for segment in past]
-        mixed.append(attend(q, kv, causal=True))
+        if kernels.usable(q, kv):
+            mixed = [attend(q, segment) for segment in past]
+            attended = merge([*mixed, attend(q, kv, causal=True)], self.sinks)
+        else:
+            attended = blocked.attend(q, past, kv, self.sinks)
         cache.full.append(kv)
-        return merge(mixed, self.sinks)
+        return attended
 
 
 def causal_with_sink(q: Tensor, kv: Tensor, sinks: Tensor) -> Tensor:

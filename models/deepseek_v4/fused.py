@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.deepseek_v4.compressor import visible_mask
+
 
 class Mixed(NamedTuple):
     """Attention over some keys [B, H, S, C], and the log of its denominator [B, H, S]."""
@@ -40,7 +42,7 @@ def attend_window(q: Tensor, keys: Tensor, window: int) -> Mixed:
     short = min(num_queries, max(0, window - 1 - past))  # queries whose window is not full
     parts = []
     if short:
-        part = attend(q[:, :short], keys[:, : past + short], mask=_causal(short, past))
+        part = attend(q[:, :short], keys[:, : past + short], mask=_causal(short, past, q.device))
         parts.append(part)
     if short < num_queries:
         parts.append(_full_windows(q[:, short:], keys[:, past + short - window + 1 :], window))
@@ -57,7 +59,8 @@ def _full_windows(q: Tensor, keys: Tensor, window: int) -> Mixed:
     fill = blocks * b - num_queries
     near = F.pad(keys, (0, 0, 0, fill)).unfold(1, window - 1 + b, b)  # [B, blocks, C, w - 1 + b]
     q = F.pad(q, (0, 0, 0, 0, 0, fill)).reshape(batch * blocks, b, heads, dim)
-    slot, row = torch.arange(window - 1 + b), torch.arange(b)[:, None]
+    slot = torch.arange(window - 1 + b, device=q.device)
+    row = torch.arange(b, device=q.device)[:, None]
     band = _additive((slot >= row) & (slot < row + window))
     output, log_total = attend(q, near.transpose(-1, -2).flatten(0, 1), mask=band)
     return Mixed(
@@ -84,7 +87,7 @@ def attend_prefixes(q: Tensor, entries: Tensor, visible: Tensor, limit: int) -> 
     size = max(16, limit // entries.shape[1])
     parts = [nothing(q[:, :blind])] if blind else []
     for queries, seen in zip(q[:, blind:].split(size, 1), visible[blind:].split(size), strict=True):
-        mask = _additive(torch.arange(int(seen[-1])) < seen[:, None])
+        mask = _additive(visible_mask(seen, int(seen[-1])))
         parts.append(attend(queries, entries[:, : mask.shape[1]], mask=mask))
     return Mixed(*(torch.cat(pair, dim=2) for pair in zip(*parts, strict=True)))
 
@@ -92,7 +95,7 @@ def attend_prefixes(q: Tensor, entries: Tensor, visible: Tensor, limit: int) -> 
 def nothing(q: Tensor) -> Mixed:
     """What queries [B, S, H, C] find where there are no keys."""
     output = torch.zeros_like(q).transpose(1, 2)
-    return Mixed(output, torch.full(output.shape[:-1], -torch.inf))
+    return Mixed(output, output.new_full(output.shape[:-1], -torch.inf))
 
 
 def merge(parts: list[Mixed], sinks: Tensor) -> Tensor:
@@ -106,10 +109,11 @@ def merge(parts: list[Mixed], sinks: Tensor) -> Tensor:
     return mixed.transpose(1, 2)
 
 
-def _causal(num_queries: int, past: int) -> Tensor:
-    slot = torch.arange(past + num_queries)
-    return _additive(slot <= torch.arange(num_queries)[:, None] + past)
+def _causal(num_queries: int, past: int, device: torch.device) -> Tensor:
+    slot = torch.arange(past + num_queries, device=device)
+    return _additive(slot <= slot[past:, None])
 
 
 def _additive(allowed: Tensor) -> Tensor:
-    return torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)
+    zeros = torch.zeros(allowed.shape, device=allowed.device)
+    return zeros.masked_fill_(~allowed, -torch.inf)

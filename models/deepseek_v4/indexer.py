@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.deepseek_v4.compressor import Compressor
+from models.deepseek_v4.compressor import Compressor, visible_mask
 from models.deepseek_v4.config import DeepseekV4Config
-from models.layers import Rotation
+from models.layers import Linear, Rotation, at_least_float32
 
 
 class Scorer(nn.Module):
@@ -20,7 +20,7 @@ class Scorer(nn.Module):
 
     def __init__(self, config: DeepseekV4Config) -> None:
         super().__init__()
-        self.weights_proj = nn.Linear(config.hidden_size, config.index_n_heads, bias=False)
+        self.weights_proj = Linear(config.hidden_size, config.index_n_heads)
 
 
 class Indexer(Compressor):
@@ -35,20 +35,24 @@ class Indexer(Compressor):
             eps=config.rms_norm_eps,
         )
         heads = config.index_n_heads
-        self.q_b_proj = nn.Linear(config.q_lora_rank, heads * config.index_head_dim, bias=False)
+        self.q_b_proj = Linear(config.q_lora_rank, heads * config.index_head_dim)
         self.scorer = Scorer(config)
         self.scale = (heads * config.index_head_dim) ** -0.5
 
     def queries(self, x: Tensor, q_latent: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
         """x [B, S, D], latent [B, S, R] -> queries [B, S, H, C], head weights [B, S, H]."""
-        queries = self.q_b_proj(q_latent).unflatten(-1, (-1, self.entry_dim))
-        return rotation.apply(queries), self.scorer.weights_proj(x) * self.scale
+        queries = at_least_float32(self.q_b_proj(q_latent)).unflatten(-1, (-1, self.entry_dim))
+        weights = at_least_float32(self.scorer.weights_proj(x))
+        return rotation.apply(queries), weights * self.scale
 
     @staticmethod
     def score(queries: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
-        """I(p, i) = sum_h w_h ReLU(q_h . K_i), [B, S, n], one head at a time to stay small."""
-        transposed = keys.transpose(-1, -2)
-        total = torch.zeros(())
+        """I(p, i) = sum_h w_h ReLU(q_h . K_i), [B, S, n], one head at a time to stay small.
+
+        Computed in the queries' type, whatever type the keys are held in.
+        """
+        transposed = keys.to(queries.dtype).transpose(-1, -2)
+        total = queries.new_zeros(())
         for head in range(queries.shape[2]):
             dots = (queries[:, :, head] @ transposed).relu_()
             total = torch.addcmul(total, dots, weights[:, :, head, None])
@@ -68,8 +72,7 @@ def select(scores: Tensor, visible: Tensor, k: int) -> tuple[Tensor, Tensor]:
         (False where fewer than k entries are visible).
     """
     n = scores.shape[-1]
-    hidden = torch.arange(n) >= visible[:, None]
-    scores = scores.masked_fill(hidden, -torch.inf)
+    scores = scores.masked_fill(~visible_mask(visible, n), -torch.inf)
     k = min(k, n)
     values, indices = scores.topk(k, dim=-1)
     threshold = values[..., -1:]

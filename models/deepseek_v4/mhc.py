@@ -1,6 +1,7 @@
 """Manifold-constrained hyper-connections: four residual streams, mixed doubly stochastically.
 
-Report section 2.2. Shapes: B batch, S tokens, K streams, D width. All in fp32.
+Report section 2.2. Shapes: B batch, S tokens, K streams, D width. All in float32, whatever the
+model's type.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from torch.nn import functional as F
 
 from models import kernels
 from models.deepseek_v4.config import DeepseekV4Config
-from models.layers import rms_normalize
+from models.layers import KeepsFloat32, rms_normalize
 
 
-class HyperConnection(nn.Module):
+class HyperConnection(KeepsFloat32):
     """Collapses the streams into one sublayer input, and spreads its output back."""
 
     def __init__(self, config: DeepseekV4Config) -> None:
@@ -43,6 +44,7 @@ class HyperConnection(nn.Module):
 
     def spread(self, output: Tensor, streams: Tensor, post: Tensor, mix: Tensor) -> Tensor:
         """X'_k = post_k * y + sum_j mix[j, k] X_j, [B, S, K, D]: the mix acts transposed."""
+        output = output.to(streams.dtype)
         if kernels.usable(output, streams, post, mix):
             from models.kernels import mhc
 
@@ -75,7 +77,7 @@ class HyperConnection(nn.Module):
         return m.permute(2, 3, 0, 1)
 
 
-class HyperHead(nn.Module):
+class HyperHead(KeepsFloat32):
     """The last collapse, [B, S, K, D] -> [B, S, D], before the final norm."""
 
     def __init__(self, config: DeepseekV4Config) -> None:

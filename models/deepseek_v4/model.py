@@ -15,7 +15,14 @@ from models.deepseek_v4.cache import LayerCache
 from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.moe import MoE
-from models.layers import RMSNorm, Rotation, rope_frequencies, yarn_frequencies
+from models.layers import (
+    Float32Linear,
+    KeepsFloat32,
+    RMSNorm,
+    Rotation,
+    rope_frequencies,
+    yarn_frequencies,
+)
 
 
 class DecoderLayer(nn.Module):
@@ -56,11 +63,17 @@ class Trunk(nn.Module):
         self.hc_head = HyperHead(config)
 
 
-class DeepseekV4(nn.Module):
+class DeepseekV4(KeepsFloat32):
     """The whole language model. MTP, which only drafts, is not part of it.
 
-    `attention` maps layer types to classes: the uncompressed twin brings its own.
+    `attention` maps layer types to classes: the uncompressed twin brings its own. After
+    `.to(torch.bfloat16)` or `.to(torch.float16)` the embedding, the projections of attention and
+    the experts are of that type; the residual streams, norms, sinks, compressors, routers,
+    hyper-connections, rotary tables and logits stay float32.
     """
+
+    local_frequencies: Tensor  # [P] rotary, of sliding layers
+    compressed_frequencies: Tensor  # [P] rotary, of all others
 
     def __init__(
         self, config: DeepseekV4Config, attention: Mapping[str, type[Attention]] = ATTENTION
@@ -68,10 +81,10 @@ class DeepseekV4(nn.Module):
         super().__init__()
         self.config = config
         self.model = Trunk(config, attention)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Float32Linear(config.hidden_size, config.vocab_size)
         rope_dim = config.qk_rope_head_dim
-        self._local = rope_frequencies(rope_dim, config.rope_theta)
-        self._compressed = yarn_frequencies(
+        local = rope_frequencies(rope_dim, config.rope_theta)
+        compressed = yarn_frequencies(
             rope_dim,
             config.compress_rope_theta,
             config.yarn_factor,
@@ -79,10 +92,12 @@ class DeepseekV4(nn.Module):
             config.yarn_beta_fast,
             config.yarn_beta_slow,
         )
+        self.register_buffer("local_frequencies", local, persistent=False)
+        self.register_buffer("compressed_frequencies", compressed, persistent=False)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where the weights are; token ids have to be there too."""
         return self.lm_head.weight.device
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -108,9 +123,9 @@ class DeepseekV4(nn.Module):
             positions: [S] rotary positions, where they should differ from the token count.
             training: collects the indexer's losses.
         """
-        indices = torch.arange(start, start + ids.shape[1])
+        indices = torch.arange(start, start + ids.shape[1], device=ids.device)
         step = self._step(indices, indices if positions is None else positions, training)
-        streams = self.model.embed_tokens(ids).unsqueeze(2)
+        streams = self.model.embed_tokens(ids).to(self.model.norm.weight.dtype).unsqueeze(2)
         streams = streams.expand(-1, -1, self.config.hc_mult, -1)
         for i, layer in enumerate(self.model.layers):
             streams = layer(streams, ids, step, caches[i] if caches else None)
@@ -121,8 +136,8 @@ class DeepseekV4(nn.Module):
         return Step(
             indices,
             positions,
-            Rotation(positions, self._local),
-            Rotation(positions, self._compressed),
-            self._compressed,
+            Rotation(positions, self.local_frequencies),
+            Rotation(positions, self.compressed_frequencies),
+            self.compressed_frequencies,
             training,
         )

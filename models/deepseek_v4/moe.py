@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.deepseek_v4.config import DeepseekV4Config
-from models.layers import SwiGLU, clamped_swiglu
+from models.layers import KeepsFloat32, SwiGLU, clamped_swiglu
 
 
-class Router(nn.Module):
-    """Which experts a token visits, and with what weights.
+class Router(KeepsFloat32):
+    """Which experts a token visits, and with what weights, in float32.
 
     Hash layers choose by a fixed table of token ids, others by score plus a balancing bias
     that never enters the weights.
@@ -60,13 +60,12 @@ class Experts(nn.Module):
         self.limit = config.swiglu_limit
 
     def forward(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
-        """x [T, D], weights and chosen [T, K] -> [T, D]."""
+        """x [T, D], weights and chosen [T, K] -> [T, D]; summed in the type of x."""
         order = chosen.flatten().argsort(stable=True)
         tokens = order // chosen.shape[-1]
         counts = torch.bincount(chosen.flatten(), minlength=len(self.down_proj)).tolist()
-        outputs = [
-            self._expert(e, group) for e, group in enumerate(x[tokens].split(counts)) if len(group)
-        ]
+        groups = x.to(self.down_proj.dtype)[tokens].split(counts)
+        outputs = [self._expert(e, group) for e, group in enumerate(groups) if len(group)]
         weighted = torch.cat(outputs) * weights.flatten()[order].unsqueeze(-1)
         return torch.zeros_like(x).index_add(0, tokens, weighted)
 

@@ -1,8 +1,9 @@
 """One softmax over several kinds of keys: the exact window, shared entries, gathered rows.
 
-Each kind is a `Part`: its logits, and how weights of that shape mix its values. Knows nothing of
-layers or caches. Shapes: B batch, S queries, H heads, C head width, w window, n entries, k picks.
-K = V is one head shared by all queries (MQA), so H folds into S wherever keys are common.
+Each kind is a `Part`: its logits, and how weights of that shape mix its values. Both are computed
+in the queries' type, whatever type the keys are held in. Shapes: B batch, S queries, H heads,
+C head width, w window, n entries, k picks. K = V is one head shared by all queries (MQA), so H
+folds into S wherever keys are common.
 """
 
 from __future__ import annotations
@@ -32,15 +33,16 @@ def window_part(q: Tensor, keys: Tensor, window: int) -> Part:
     b = min(num_queries, window)
     blocks = -(-num_queries // b)
     fill = blocks * b - num_queries
-    keys = F.pad(keys, (0, 0, window - 1 - past, fill))
+    keys = F.pad(keys.to(q.dtype), (0, 0, window - 1 - past, fill))
     near = keys.unfold(1, window - 1 + b, b)  # [B, blocks, C, w - 1 + b]
     q = F.pad(q, (0, 0, 0, 0, 0, fill)).reshape(batch, blocks, b * heads, dim)
     logits = (q @ near).unflatten(2, (b, heads))  # [B, blocks, b, H, w - 1 + b]
 
-    slot = torch.arange(window - 1 + b)
-    row = torch.arange(b)[:, None]
+    slot = torch.arange(window - 1 + b, device=q.device)
+    row = torch.arange(b, device=q.device)[:, None]
     banded = (slot >= row) & (slot < row + window)  # [b, w - 1 + b]
-    exists = torch.arange(blocks)[:, None] * b + slot >= window - 1 - past
+    first = torch.arange(blocks, device=q.device)[:, None] * b
+    exists = first + slot >= window - 1 - past
     allowed = banded & exists[:, None, :]  # [blocks, b, w - 1 + b]
     logits = logits.masked_fill(~allowed[:, :, None, :], -torch.inf)
 
@@ -54,7 +56,7 @@ def window_part(q: Tensor, keys: Tensor, window: int) -> Part:
 
 def shared_keys_part(q: Tensor, entries: Tensor, mask: Tensor) -> Part:
     """All queries over the same entries [B, n, C], with mask [S, n] or [B, S, n]."""
-    heads = q.shape[2]
+    heads, entries = q.shape[2], entries.to(q.dtype)
     logits = (q.flatten(1, 2) @ entries.transpose(-1, -2)).unflatten(1, (-1, heads))
     logits = logits.masked_fill(~mask.unsqueeze(-2), -torch.inf)
     return Part(logits, lambda p: (p.flatten(1, 2) @ entries).unflatten(1, (-1, heads)))
@@ -62,13 +64,14 @@ def shared_keys_part(q: Tensor, entries: Tensor, mask: Tensor) -> Part:
 
 def gathered_part(q: Tensor, rows: Tensor, real: Tensor) -> Part:
     """Each query over rows of its own [B, S, k, C]; `real` [B, S, k] marks actual picks."""
+    rows = rows.to(q.dtype)
     logits = (q @ rows.transpose(-1, -2)).masked_fill(~real.unsqueeze(-2), -torch.inf)
     return Part(logits, lambda p: p @ rows)
 
 
 def selection_mask(chosen: Tensor, real: Tensor, n: int) -> Tensor:
     """Indices [B, S, k] and their validity -> mask [B, S, n]."""
-    mask = torch.zeros(*chosen.shape[:-1], n, dtype=torch.bool)
+    mask = torch.zeros(*chosen.shape[:-1], n, dtype=torch.bool, device=chosen.device)
     return mask.scatter(-1, chosen, real)
 
 

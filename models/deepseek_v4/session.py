@@ -115,9 +115,10 @@ class DeepseekV4Session:
     def restored(cls, model: DeepseekV4, state: State) -> DeepseekV4Session:
         """The session that `state` was taken of."""
         session = cls(model)
-        session._caches = layer_caches(state.tensors, len(session._caches))
+        tensors = {name: tensor.to(model.device) for name, tensor in state.tensors.items()}
+        session._caches = layer_caches(tensors, len(session._caches))
         session._position = state.position
-        session._last = state.tensors.get("last")
+        session._last = tensors.get("last")
         return session
 
     @torch.no_grad()

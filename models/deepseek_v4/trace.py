@@ -32,7 +32,7 @@ class Watch:
         row = scores.flatten()
         order = torch.sort(row, descending=True, stable=True).indices
         own = self.token // ratio
-        (places,) = torch.isin(order, torch.tensor([own, own + 1])).nonzero(as_tuple=True)
+        (places,) = ((order == own) | (order == own + 1)).nonzero(as_tuple=True)
         if len(places):
             rank = int(places[0])
             self.seen = Selection(self.layer, rank, len(row), rank < self.k)

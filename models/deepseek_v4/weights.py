@@ -38,10 +38,10 @@ def initialize(model: DeepseekV4, seed: int) -> None:
     the head begins aligned with the embedding: what is attended to is what is predicted, for
     every token alike, so that training has only to learn where to look.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
 
     def normal(tensor: Tensor, std: float) -> None:
-        tensor.copy_(torch.randn(tensor.shape, generator=generator) * std)
+        tensor.copy_(torch.randn(tensor.shape, generator=generator, device="cpu") * std)
 
     for name, parameter in model.named_parameters():
         if parameter.ndim >= 2 and "position_bias" not in name:
@@ -53,7 +53,7 @@ def initialize(model: DeepseekV4, seed: int) -> None:
         if isinstance(module, HyperConnection):
             normal(module.fn, 1e-4)
             module.scale.fill_(0.01)
-            module.base.copy_(_identity_gates(module.num_streams))
+            module.base.copy_(_identity_gates(module.num_streams, module.base.device))
         elif isinstance(module, HyperHead):
             normal(module.hc_fn, 1e-4)
             module.hc_scale.fill_(0.01)
@@ -61,16 +61,16 @@ def initialize(model: DeepseekV4, seed: int) -> None:
         elif isinstance(module, Attention):
             _start_copying(module)
         elif isinstance(module, Router) and module.hashed:
-            experts = torch.rand(
-                len(module.tid2eid), model.config.n_routed_experts, generator=generator
-            )
+            shape = len(module.tid2eid), model.config.n_routed_experts
+            experts = torch.rand(shape, generator=generator, device="cpu")
             module.tid2eid.copy_(experts.argsort(-1)[:, : module.per_token])
 
 
-def _identity_gates(k: int) -> Tensor:
+def _identity_gates(k: int, device: torch.device) -> Tensor:
     """Biases of mHC: pre = 1 / k, post = 1, mix close to the identity."""
-    mix = 5.0 * (torch.eye(k) - 1)
-    return torch.cat((torch.full((k,), -math.log(k - 1)), torch.zeros(k), mix.flatten()))
+    pre = torch.full((k,), -math.log(k - 1), device=device)
+    mix = 5.0 * (torch.eye(k, device=device) - 1)
+    return torch.cat((pre, torch.zeros(k, device=device), mix.flatten()))
 
 
 def _start_copying(attention: Attention) -> None:
@@ -121,9 +121,12 @@ def load_weights(model: DeepseekV4, folder: Path) -> None:
 
 
 def fingerprint(model: DeepseekV4, config: DeepseekV4Config) -> str:
-    """16 hex digits over the configuration and every tensor's name, shape and bytes."""
+    """16 hex digits over the configuration and every tensor's name, shape, type and bytes.
+
+    The device makes no difference; a model cast to another type has another fingerprint.
+    """
     digest = hashlib.sha256(json.dumps(config.as_dict(), sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).cpu().numpy())
     return digest.hexdigest()[:16]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -34,7 +33,7 @@ def attend_rows(q: Tensor, rows: Tensor, chosen: Tensor, counts: Tensor) -> tupl
     """
     operands = [t.contiguous().numpy() for t in (q, rows, chosen)]
     real = counts.contiguous().numpy()
-    output, log_total = torch.empty(q.shape), torch.empty(q.shape[:3])
+    output, log_total = q.new_empty(q.shape), q.new_empty(q.shape[:3])
     for arrays in zip(*operands, output.numpy(), log_total.numpy(), strict=True):
         _in_shares(real, *arrays)
     return output.transpose(1, 2), log_total.transpose(1, 2)

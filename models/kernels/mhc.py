@@ -34,7 +34,7 @@ def collapse(
     `gates` [N, (2 + K) K] are W_fn times the streams, which are not normalised yet.
     """
     n, k, d = streams.shape
-    outputs = tuple(torch.empty(n, *shape) for shape in ((d,), (k,), (k, k)))
+    outputs = tuple(streams.new_empty(n, *shape) for shape in ((d,), (k,), (k, k)))
     x, z, *out = (t.numpy() for t in (streams, gates, *outputs))
     constants = scale.detach().numpy(), base.detach().numpy()
     small = np.float32(eps), np.float32(norm_eps)

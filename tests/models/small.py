@@ -59,7 +59,7 @@ def randomize(model: nn.Module, config: DeepseekV4Config, seed: int) -> None:
     """Set every weight at random, those included that start at 0 or 1; any model of these names."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if "inv_freq" in name:  # transformers' rotary tables are buffers
+        if "freq" in name:  # rotary tables are buffers
             continue
         if name.endswith("tid2eid"):
             order = torch.rand(config.vocab_size, config.n_routed_experts, generator=generator)

@@ -62,7 +62,7 @@ def selected_by(model: DeepseekV4, ids: Tensor) -> list[set[int]]:
     x = layer.input_layernorm(layer.attn_hc(streams)[0])
     latent = attention.q_a_norm(attention.q_a_proj(x))
     positions = torch.arange(len(ids))
-    frequencies = model._compressed
+    frequencies = model.compressed_frequencies
     keys, _ = attention.indexer.compress(x, positions, None, frequencies)
     queries = attention.indexer.queries(x, latent, Rotation(positions, frequencies))
     visible = visible_entries(positions, model.config.csa_ratio)

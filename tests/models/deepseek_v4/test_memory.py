@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from models.deepseek_v4.attention import CompressedAttention
+from models import kernels
+from models.deepseek_v4 import blocked
 from models.deepseek_v4.config import CSA, HCA
 from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.model import DeepseekV4
@@ -52,11 +53,16 @@ MODELS: dict[str, Callable[[], DeepseekV4]] = {
 }
 
 
+PATHS = pytest.mark.parametrize("switch", ["1", "0"], ids=["kernels", "plain torch"])
+
+
+@PATHS
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 def test_no_tensor_of_queries_by_context(
-    build: Callable[[], DeepseekV4], monkeypatch: pytest.MonkeyPatch
+    build: Callable[[], DeepseekV4], switch: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CompressedAttention, "QUERY_BLOCK_LOGITS", BLOCK)
+    monkeypatch.setenv(kernels.SWITCH, switch)
+    monkeypatch.setattr(blocked, "CPU_LIMIT", BLOCK)
     model = randomized(build(), seed=0)
     config = model.config
     session = DeepseekV4Session(model, CHUNK)
@@ -75,10 +81,12 @@ def test_no_tensor_of_queries_by_context(
     assert max(BLOCK, constant, linear) < queries_by_entries / 2
 
 
+@PATHS
 @pytest.mark.parametrize("build", MODELS.values(), ids=MODELS)
 def test_the_largest_tensor_of_a_step_is_linear_in_the_context(
-    build: Callable[[], DeepseekV4],
+    build: Callable[[], DeepseekV4], switch: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(kernels.SWITCH, switch)
     session = DeepseekV4Session(randomized(build(), seed=0), 1024)
     sizes = []
     for length in (2048, 4096, 8192):

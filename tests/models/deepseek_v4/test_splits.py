@@ -47,10 +47,10 @@ def test_the_session_splits_long_calls_itself(small: DeepseekV4, chunk_size: int
 def test_small_query_blocks_give_the_same(
     small: DeepseekV4, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models.deepseek_v4.attention import CompressedAttention
+    from models.deepseek_v4 import blocked
 
     whole = score_in_pieces(small, IDS, [])
-    monkeypatch.setattr(CompressedAttention, "QUERY_BLOCK_LOGITS", 1)  # 16 queries a block
+    monkeypatch.setattr(blocked, "CPU_LIMIT", 1)  # 16 queries a block
     assert relative_difference(score_in_pieces(small, IDS, []), whole) < TOLERANCE
 
 

@@ -1,0 +1,199 @@
+"""Every tensor is made on its inputs' device, and all types give float32's answers.
+
+Devices are tested without an accelerator: the default device is `meta` while a model on the CPU
+runs, so a factory call that names no device makes a meta tensor, and that is refused at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from models import kernels
+from models.deepseek_v4.attention import IndexerTraining
+from models.deepseek_v4.dense import DenseTwin
+from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.session import DeepseekV4Session
+from models.deepseek_v4.weights import fingerprint, initialize
+from models.registry import load_model
+from tests.models.small import (
+    BUILDS,
+    GATHERED,
+    full_logits,
+    random_ids,
+    relative_difference,
+    score_in_pieces,
+    session_of,
+)
+from tests.sessions import greedy_ids, held
+
+IDS = random_ids(400)
+
+
+class RefuseMeta(TorchDispatchMode):
+    """Fails where an operation returns a tensor on the meta device."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            assert not isinstance(leaf, Tensor) or leaf.device.type != "meta", f"{func}"
+        return result
+
+
+@contextmanager
+def no_default_device() -> Iterator[None]:
+    with torch.device("meta"), RefuseMeta():
+        yield
+
+
+@pytest.fixture(params=["1", "0"], ids=["kernels", "plain torch"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(kernels.SWITCH, request.param)
+    return str(request.param)
+
+
+def life(model: DeepseekV4) -> list[object]:
+    """Everything that a session can do; the results that depend on numbers."""
+    session = DeepseekV4Session(model, chunk_size=150)
+    session.read(IDS[:300].numpy())
+    child = session.fork()
+    child.read(IDS[300:330].numpy())
+    answer = greedy_ids(child.fork(), 6)
+    trace = child.extend_traced(5, wanted=12)
+    restored = DeepseekV4Session.restored(model, child.state({}))
+    scores = restored.score(IDS[330:340].numpy())
+    return [answer, trace, scores.tolist(), held(restored)]
+
+
+def test_the_check_sees_a_factory_without_a_device() -> None:
+    with pytest.raises(AssertionError), no_default_device():
+        torch.arange(3)
+
+
+def test_a_session_makes_every_tensor_on_its_models_device(small: DeepseekV4, path: str) -> None:
+    expected = life(small)
+    with no_default_device():
+        assert life(small) == expected
+
+
+def test_a_pass_without_a_cache_makes_every_tensor_on_its_models_device(
+    small: DeepseekV4, path: str
+) -> None:
+    expected = full_logits(small, IDS)
+    with no_default_device():
+        found = full_logits(small, IDS)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_training_makes_every_tensor_on_its_models_device(sparse: bool) -> None:
+    weights = torch.full((1, 140), 1 / 140)
+    for build in (BUILDS["top 3"], BUILDS["uncompressed"]):
+        training = IndexerTraining(sparse, weights)
+        model = build()
+        with no_default_device():
+            states = model.hidden(IDS[None, :140], training=training)
+            torch.stack([states.square().mean(), *training.losses]).sum().backward()
+
+
+@pytest.mark.parametrize("build", [DeepseekV4, DenseTwin])
+def test_initial_weights_do_not_depend_on_the_default_device(build: type[DeepseekV4]) -> None:
+    one, other = build(GATHERED), build(GATHERED)
+    initialize(one, seed=3)
+    with no_default_device():
+        initialize(other, seed=3)
+    assert fingerprint(one, GATHERED) == fingerprint(other, GATHERED)
+
+
+HALF = {torch.bfloat16: 0.05, torch.float16: 0.006}
+"""Root mean square error of all logits over their root mean square: twice what is seen."""
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("sizes", [[], [100, 1, 1, 130, 60]], ids=["whole", "in pieces"])
+def test_half_types_give_the_logits_of_float32(
+    small: DeepseekV4, name_of_small: str, dtype: torch.dtype, sizes: list[int]
+) -> None:
+    expected = score_in_pieces(small, IDS, [])
+    found = score_in_pieces(BUILDS[name_of_small]().to(dtype), IDS, sizes)
+    assert found.dtype is torch.float32
+    assert float((found - expected).norm() / expected.norm()) < HALF[dtype]
+
+
+@pytest.fixture
+def name_of_small(request: pytest.FixtureRequest) -> str:
+    return str(request.node.callspec.params["small"])
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_a_pass_without_a_cache_runs_in_half_types(
+    small: DeepseekV4, name_of_small: str, dtype: torch.dtype
+) -> None:
+    expected = full_logits(small, IDS)
+    found = full_logits(BUILDS[name_of_small]().to(dtype), IDS)
+    assert float((found - expected).norm() / expected.norm()) < HALF[dtype]
+
+
+def test_float64_equals_float32(small: DeepseekV4, name_of_small: str) -> None:
+    wide = BUILDS[name_of_small]().double()
+    wide.local_frequencies = small.local_frequencies.double()
+    found = score_in_pieces(wide, IDS, [100, 1, 130])
+    assert relative_difference(found, score_in_pieces(small, IDS, []).double()) < 2e-5
+
+
+KEPT = (
+    *("norm", "_hc.", "hc_head", "lm_head", "sinks", "position_bias", "gate.", "frequencies"),
+    *("compressor.kv_proj", "compressor.gate_proj", "indexer.kv_proj", "indexer.gate_proj"),
+)
+
+
+def test_what_the_architecture_wants_in_float32_stays_so(
+    small: DeepseekV4, name_of_small: str
+) -> None:
+    """Section 4, item 15 of the specification, the logits, and nothing else."""
+    half = BUILDS[name_of_small]().to(torch.bfloat16)
+    tensors = dict((*half.named_parameters(), *half.named_buffers()))
+    original = dict((*small.named_parameters(), *small.named_buffers()))
+    for name, tensor in tensors.items():
+        if any(part in name for part in KEPT):
+            assert torch.equal(tensor, original[name]), name
+            assert tensor.dtype is original[name].dtype, name
+        else:
+            assert tensor.dtype is torch.bfloat16, name
+    assert half.to("meta").local_frequencies.device.type == "meta"
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_keys_are_held_in_the_models_type_and_tails_in_float32(
+    small: DeepseekV4, name_of_small: str, dtype: torch.dtype
+) -> None:
+    session = session_of(BUILDS[name_of_small]().to(dtype))
+    session.read(IDS.numpy())
+    for name, tensor in session.state({}).tensors.items():
+        wide = "tail" in name or name == "last"
+        if tensor.is_floating_point():
+            assert tensor.dtype is (torch.float32 if wide else dtype), name
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("nano-v4", "75238a3b888479e3"), ("nano-dense", "3f37287e965d41a9")]
+)
+def test_fingerprints_of_the_committed_checkpoints(name: str, expected: str) -> None:
+    """Rows in results/ name these: a change would orphan them."""
+    model = load_model(name)
+    assert model.describe()["weights_fingerprint"] == expected
+
+
+def test_fingerprints_tell_types_apart() -> None:
+    model = BUILDS["top 3"]()
+    found = {fingerprint(model.to(d), GATHERED) for d in (torch.float32, *HALF)}
+    assert len(found) == 3
