@@ -78,26 +78,6 @@ class TokenizerRef(NamedTuple):
     fingerprint: str | None = None
 
 
-class CacheBytes(NamedTuple):
-    """Bytes of the tensors that a session holds, by kind."""
-
-    window: int = 0
-    compressed: int = 0
-    index: int = 0  # type: ignore[assignment]  # hides tuple.index
-    tail: int = 0
-    full: int = 0
-
-    @property
-    def total(self) -> int:
-        return sum(self)
-
-    def as_dict(self) -> dict[str, int]:
-        return {**self._asdict(), "total": self.total}
-
-    def plus(self, other: CacheBytes) -> CacheBytes:
-        return CacheBytes(*(a + b for a, b in zip(self, other, strict=True)))
-
-
 class Selection(NamedTuple):
     """How one layer that selects entries ranked those that hold a token, for one query."""
 

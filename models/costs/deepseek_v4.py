@@ -35,12 +35,17 @@ def published(config: DeepseekV4Config) -> Architecture:
 
 
 def session(config: DeepseekV4Config) -> Architecture:
-    """A window without the query itself, and pending tokens alone, all in the model's type."""
+    """A window without the query itself, and pending tokens alone, in fp32 whatever the type.
+
+    Storage in tables that grow is up to 1/32 larger.
+    """
     c, count = config, config.layer_types.count
     # A pending token keeps a value and a gate of both halves; the overlap one half of m tokens.
     both = c.head_dim + c.index_head_dim
-    csa = State("tail", count(CSA), 2 * c.csa_ratio * both, 4 * both, c.csa_ratio)
-    hca = State("tail", count(HCA), 0, 2 * c.head_dim, c.hca_ratio)
+    csa = State(
+        "tail", count(CSA), 2 * c.csa_ratio * both, 4 * both, c.csa_ratio, element_bytes=FP32
+    )
+    hca = State("tail", count(HCA), 0, 2 * c.head_dim, c.hca_ratio, element_bytes=FP32)
     return Architecture(
         rows=_rows(c, c.sliding_window - 1),
         states=tuple(state for state in (csa, hca) if state.layers),

@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from models import kernels
 from models.deepseek_v4 import blocked, fused
-from models.deepseek_v4.cache import LayerCache, visible_prefix
+from models.deepseek_v4.cache import CsaCache, HcaCache, LayerCache, SlidingCache, visible_prefix
 from models.deepseek_v4.compressor import Compressor, visible_entries, visible_mask
 from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
 from models.deepseek_v4.distant import DistantPast, Entries
@@ -76,10 +76,15 @@ class GroupedLinear(nn.Linear):
         return torch.einsum("bsgi,gri->bsgr", x, blocks).flatten(2)
 
 
-class Attention(KeepsFloat32):
+C = TypeVar("C", bound=LayerCache)
+H = TypeVar("H", bound=HcaCache)
+
+
+class Attention(KeepsFloat32, Generic[C]):
     """The query, K = V and output paths; subclasses decide which past a query reaches.
 
-    Queries, logits and mixes are float32; keys are held in the model's type.
+    C is the class of their caches. Queries, logits and mixes are float32; keys are held in the
+    model's type.
     """
 
     def __init__(self, config: DeepseekV4Config) -> None:
@@ -96,7 +101,11 @@ class Attention(KeepsFloat32):
         self.sinks = nn.Parameter(torch.zeros(h))
         self.scale = c**-0.5
 
-    def forward(self, x: Tensor, step: Step, cache: LayerCache | None) -> Tensor:
+    def new_cache(self) -> C:
+        """A cache of no tokens."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, step: Step, cache: C | None) -> Tensor:
         """x [B, S, D] -> [B, S, D]; with a cache, B is 1 and the chunk is appended to it."""
         rotation = self.rotation(step)
         latent = self.q_a_norm(self.q_a_proj(x))
@@ -129,23 +138,27 @@ class Attention(KeepsFloat32):
         q: Tensor,
         kv: Tensor,
         step: Step,
-        cache: LayerCache | None,
+        cache: C | None,
     ) -> Tensor:
         """Scaled queries [B, S, H, C] over the reachable past -> [B, S, H, C]."""
         raise NotImplementedError
 
 
-def window_keys(kv: Tensor, cache: LayerCache | None, window: int) -> Tensor:
+def window_keys(kv: Tensor, cache: SlidingCache | None, window: int) -> Tensor:
     """The chunk's keys behind those that the cache still holds, [B, P + S, C]."""
     if cache is None:
         return kv
-    keys = kv if cache.window is None else torch.cat((cache.window, kv), dim=1)
-    cache.remember_window(keys, window - 1)
+    past = cache.window.rows
+    keys = kv if past is None else torch.cat((past, kv), dim=1)
+    cache.window.remember(keys, window - 1)
     return keys
 
 
-class SlidingAttention(Attention):
+class SlidingAttention(Attention[SlidingCache]):
     """The last `sliding_window` tokens, self included, exactly; plain rotary embedding."""
+
+    def new_cache(self) -> SlidingCache:
+        return SlidingCache()
 
     def rotation(self, step: Step) -> Rotation:
         return step.local
@@ -160,7 +173,7 @@ class SlidingAttention(Attention):
         q: Tensor,
         kv: Tensor,
         step: Step,
-        cache: LayerCache | None,
+        cache: SlidingCache | None,
     ) -> Tensor:
         w = self.config.sliding_window
         keys = window_keys(kv, cache, w)
@@ -169,7 +182,7 @@ class SlidingAttention(Attention):
         return softmax_with_sink([window_part(q, keys, w)], self.sinks)
 
 
-class CompressedAttention(Attention):
+class CompressedAttention(Attention[H]):
     """The window and compressed entries together; subclasses say which entries."""
 
     compressor: Compressor
@@ -181,7 +194,7 @@ class CompressedAttention(Attention):
         q: Tensor,
         kv: Tensor,
         step: Step,
-        cache: LayerCache | None,
+        cache: H | None,
     ) -> Tensor:
         w = self.config.sliding_window
         keys = window_keys(kv, cache, w)
@@ -218,28 +231,28 @@ class CompressedAttention(Attention):
         latent: Tensor,
         q: Tensor,
         step: Step,
-        cache: LayerCache | None,
+        cache: H | None,
         visible: Tensor,
     ) -> fused.Mixed | None:
         """Compress the chunk; the queries over their entries, None if no query sees one."""
         raise NotImplementedError
 
     def prepare(
-        self, x: Tensor, latent: Tensor, step: Step, cache: LayerCache | None
+        self, x: Tensor, latent: Tensor, step: Step, cache: H | None
     ) -> Callable[[Tensor, slice, Tensor], Part]:
         """Compress the chunk; return how a block of queries [B, b, H, C] reaches its entries."""
         raise NotImplementedError
 
-    def compress(self, x: Tensor, step: Step, cache: LayerCache | None) -> tuple[Tensor, ...]:
+    def compress(self, x: Tensor, step: Step, cache: H | None) -> tuple[Tensor, ...]:
         """All entries so far, as segments [B, n_i, C]."""
-        tail = cache.tail if cache else None
+        tail = cache.tail.tail if cache else None
         entries, tail = self.compressor.compress(
             x, step.positions, tail, step.compressed_frequencies
         )
         entries = entries.to(self.key_type)
         if cache is None:
             return (entries,)
-        cache.tail = tail
+        cache.tail.tail = tail
         cache.entries.append(entries)
         return cache.entries.segments
 
@@ -250,7 +263,7 @@ class CompressedAttention(Attention):
         return max(16, min(num_queries, blocked.limit(q) // (max(num_entries, 1) * heads)))
 
 
-class HeavilyCompressedAttention(CompressedAttention):
+class HeavilyCompressedAttention(CompressedAttention[HcaCache]):
     """HCA (section 2.3.2): every visible entry of m' tokens."""
 
     def __init__(self, config: DeepseekV4Config) -> None:
@@ -263,13 +276,16 @@ class HeavilyCompressedAttention(CompressedAttention):
             eps=config.rms_norm_eps,
         )
 
+    def new_cache(self) -> HcaCache:
+        return HcaCache()
+
     def reach(
         self,
         x: Tensor,
         latent: Tensor,
         q: Tensor,
         step: Step,
-        cache: LayerCache | None,
+        cache: HcaCache | None,
         visible: Tensor,
     ) -> fused.Mixed | None:
         segments, count = self.compress(x, step, cache), int(visible[-1])
@@ -278,7 +294,7 @@ class HeavilyCompressedAttention(CompressedAttention):
         return fused.attend_runs(q, visible_prefix(segments, count), visible)
 
     def prepare(
-        self, x: Tensor, latent: Tensor, step: Step, cache: LayerCache | None
+        self, x: Tensor, latent: Tensor, step: Step, cache: HcaCache | None
     ) -> Callable[[Tensor, slice, Tensor], Part]:
         segments = self.compress(x, step, cache)
         if step.training is not None:
@@ -300,7 +316,7 @@ class HeavilyCompressedAttention(CompressedAttention):
         return distant.heavily_compressed(self, q, keys, entries, mixed, step)
 
 
-class CompressedSparseAttention(CompressedAttention):
+class CompressedSparseAttention(CompressedAttention[CsaCache]):
     """CSA (section 2.3.1): the k entries of m tokens that the lightning indexer ranks first."""
 
     GATHER_ABOVE = 8
@@ -325,8 +341,11 @@ class CompressedSparseAttention(CompressedAttention):
         assert isinstance(indexer, Indexer)
         return indexer
 
+    def new_cache(self) -> CsaCache:
+        return CsaCache()
+
     def prepare(
-        self, x: Tensor, latent: Tensor, step: Step, cache: LayerCache | None
+        self, x: Tensor, latent: Tensor, step: Step, cache: CsaCache | None
     ) -> Callable[[Tensor, slice, Tensor], Part]:
         segments = self.compress(x, step, cache)
         if step.training is not None:  # the indexer learns from its own loss alone
@@ -365,7 +384,7 @@ class CompressedSparseAttention(CompressedAttention):
         latent: Tensor,
         q: Tensor,
         step: Step,
-        cache: LayerCache | None,
+        cache: CsaCache | None,
         visible: Tensor,
     ) -> fused.Mixed | None:
         segments, count = self.compress(x, step, cache), int(visible[-1])
@@ -402,15 +421,13 @@ class CompressedSparseAttention(CompressedAttention):
         keys = visible_prefix(segments, count)
         watch.record(self.indexer.score(q, weights, keys), self.compressor.ratio)
 
-    def _compress_index(
-        self, x: Tensor, step: Step, cache: LayerCache | None
-    ) -> tuple[Tensor, ...]:
-        tail = cache.index_tail if cache else None
+    def _compress_index(self, x: Tensor, step: Step, cache: CsaCache | None) -> tuple[Tensor, ...]:
+        tail = cache.index_tail.tail if cache else None
         keys, tail = self.indexer.compress(x, step.positions, tail, step.compressed_frequencies)
         keys = keys.to(self.key_type)
         if cache is None:
             return (keys,)
-        cache.index_tail = tail
+        cache.index_tail.tail = tail
         cache.index.append(keys)
         return cache.index.segments
 
@@ -426,7 +443,7 @@ class CompressedSparseAttention(CompressedAttention):
         return part
 
 
-ATTENTION: dict[str, type[Attention]] = {
+ATTENTION: dict[str, type[Attention[Any]]] = {
     SLIDING: SlidingAttention,
     CSA: CompressedSparseAttention,
     HCA: HeavilyCompressedAttention,

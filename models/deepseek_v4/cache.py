@@ -1,30 +1,51 @@
-"""What a session keeps of each layer, and how forks share it.
+"""What each kind of attention keeps of the tokens that it has seen, and how forks share it.
 
-Knows shapes and ownership, not what the rows mean.
+A kind of cache is a dataclass whose fields are parts (`Rows`, `Window`, `Pending`, or another
+`Part`), each with a kind of bytes. Its attention makes it in `new_cache()`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from models.deepseek_v4.compressor import Tail
 from models.deepseek_v4.trace import Watch
-from models.protocols import CacheBytes
 
 Tensors = dict[str, Tensor]
+KIND = "kind"
+"""Key of a field's metadata: what the bytes of that part count as."""
+
+
+class Part(Protocol):
+    """Tensors of one kind in a layer's cache."""
+
+    def fork(self) -> Self:
+        """A part that shares these tensors and changes independently."""
+
+    def tensors(self) -> Tensors:
+        """Everything that is held, by name: what a file has to keep."""
+
+    @classmethod
+    def of(cls, tensors: Tensors) -> Self:
+        """The part that `tensors` describes; an empty one where there are none."""
 
 
 class Rows:
     """An append-only table [1, n, C] whose past is shared by forks.
 
     A fork takes the rows so far as a frozen segment and appends to storage of its own, so
-    neither side ever copies or disturbs the other's past. Growth is amortised by doubling.
+    neither side ever copies or disturbs the other's past.
     """
 
-    MIN_CAPACITY = 256
+    STEP = 8
+    """Storage grows by at least so many rows."""
+    SHARE = 32
+    """At most one in so many rows of storage is unused, or fewer than STEP rows are."""
 
     def __init__(self, frozen: tuple[Tensor, ...] = ()) -> None:
         self._frozen = frozen
@@ -41,12 +62,23 @@ class Rows:
             return self._frozen
         return (*self._frozen, self._own[:, : self._used])
 
+    @classmethod
+    def capacity(cls, count: int) -> int:
+        """Rows of storage for `count` rows: it depends on nothing else, such as the pieces read.
+
+        Powers of two are exact. A table grown piece by piece copies each row less than 2 SHARE
+        times.
+        """
+        step = max(cls.STEP, (1 << count.bit_length()) // (2 * cls.SHARE))
+        return -(-count // step) * step
+
     def append(self, rows: Tensor) -> None:
         """Add rows [1, m, C]."""
+        if not rows.shape[1]:
+            return
         needed = self._used + rows.shape[1]
         if self._own is None or needed > self._own.shape[1]:
-            capacity = max(self.MIN_CAPACITY, needed, 2 * self._used)
-            grown = rows.new_empty(1, capacity, rows.shape[-1])
+            grown = rows.new_empty(1, self.capacity(needed), rows.shape[-1])
             if self._own is not None:
                 grown[:, : self._used] = self._own[:, : self._used]
             self._own = grown
@@ -69,18 +101,13 @@ class Rows:
     def fork(self) -> Rows:
         return Rows(self.segments)
 
-    def num_bytes(self) -> int:
-        return sum(s.numel() * s.element_size() for s in self.segments)
-
     def tensors(self) -> Tensors:
-        """What there is to save, by name. Segments stay apart: attention to two and to their
-        concatenation round differently."""
+        """Segments stay apart: attention to two and to their concatenation round differently."""
         own = {} if self._own is None else {"own": self._own[:, : self._used]}
         return own | {f"frozen.{i}": rows for i, rows in enumerate(self._frozen)}
 
     @classmethod
     def of(cls, tensors: Tensors) -> Rows:
-        """The table that `tensors` describes."""
         rows = cls(tuple(tensors[f"frozen.{i}"] for i in range(len(tensors) - ("own" in tensors))))
         if "own" in tensors:
             rows.append(tensors["own"])
@@ -88,81 +115,122 @@ class Rows:
 
 
 @dataclass
-class LayerCache:
-    """One layer's memory; a layer type uses the fields that it needs."""
+class Window:
+    """The rows of the last tokens [1, n, C]. They are replaced, never written, so forks share."""
 
-    window: Tensor | None = None  # [1, <= sliding_window - 1, C]: the next query is the 128th
-    entries: Rows = field(default_factory=Rows)  # compressed K = V
+    rows: Tensor | None = None
+
+    def remember(self, keys: Tensor, size: int) -> None:
+        """Keep a copy of the last rows of keys [1, n, C]; a view would hold the whole chunk."""
+        self.rows = keys[:, max(0, keys.shape[1] - size) :].clone()
+
+    def fork(self) -> Window:
+        return Window(self.rows)
+
+    def tensors(self) -> Tensors:
+        return {} if self.rows is None else {"rows": self.rows}
+
+    @classmethod
+    def of(cls, tensors: Tensors) -> Window:
+        return cls(tensors.get("rows"))
+
+
+@dataclass
+class Pending:
+    """A compressor's tail. It is replaced, never written, so forks share it."""
+
     tail: Tail | None = None
-    index: Rows = field(default_factory=Rows)  # indexer keys
-    index_tail: Tail | None = None
-    full: Rows = field(default_factory=Rows)  # every token's K = V (uncompressed twin)
-    watch: Watch | None = None  # asks the indexer for ranks; no part of the memory, not forked
 
-    def fork(self) -> LayerCache:
-        """Tensors outside `Rows` are replaced, never written, so they are shared as they are."""
-        return LayerCache(
-            self.window,
-            self.entries.fork(),
-            self.tail,
-            self.index.fork(),
-            self.index_tail,
-            self.full.fork(),
-        )
+    def fork(self) -> Pending:
+        return Pending(self.tail)
+
+    def tensors(self) -> Tensors:
+        return {} if self.tail is None else self.tail._asdict()
+
+    @classmethod
+    def of(cls, tensors: Tensors) -> Pending:
+        return cls(Tail(**tensors) if tensors else None)
+
+
+@dataclass
+class LayerCache:
+    """One layer's memory. Fields without a kind are neither forked, saved nor counted."""
+
+    def fork(self) -> Self:
+        """An independent future that shares this past; no tensor is copied."""
+        return type(self)(**{name: part.fork() for name, _, part in self._parts()})
 
     def tensors(self) -> Tensors:
         """Everything that is remembered, by name."""
-        found: Tensors = {} if self.window is None else {"window": self.window}
-        for name in ("entries", "index", "full"):
-            rows: Rows = getattr(self, name)
-            found |= {f"{name}.{part}": tensor for part, tensor in rows.tensors().items()}
-        for name in ("tail", "index_tail"):
-            tail: Tail | None = getattr(self, name)
-            if tail is not None:
-                found |= {f"{name}.{part}": tensor for part, tensor in tail._asdict().items()}
-        return found
+        return {
+            f"{name}.{key}": tensor
+            for name, _, part in self._parts()
+            for key, tensor in part.tensors().items()
+        }
 
     @classmethod
-    def of(cls, tensors: Tensors) -> LayerCache:
+    def of(cls, tensors: Tensors) -> Self:
         """The memory that `tensors` describes."""
-        tail, index_tail = below(tensors, "tail"), below(tensors, "index_tail")
-        return cls(
-            tensors.get("window"),
-            Rows.of(below(tensors, "entries")),
-            Tail(**tail) if tail else None,
-            Rows.of(below(tensors, "index")),
-            Tail(**index_tail) if index_tail else None,
-            Rows.of(below(tensors, "full")),
-        )
+        empty = cls()
+        return cls(**{name: part.of(below(tensors, name)) for name, _, part in empty._parts()})
 
-    def remember_window(self, keys: Tensor, size: int) -> None:
-        """Keep a copy of the last rows of keys [1, n, C]; a view would hold the whole chunk."""
-        self.window = keys[:, max(0, keys.shape[1] - size) :].clone()
+    def num_bytes(self) -> dict[str, int]:
+        """Bytes of the distinct storages that are held, by kind."""
+        held: dict[str, list[Tensor]] = {}
+        for _, kind, part in self._parts():
+            held.setdefault(kind, []).extend(part.tensors().values())
+        return {kind: storage_bytes(tensors) for kind, tensors in held.items()}
 
-    def num_bytes(self) -> CacheBytes:
-        window = 0 if self.window is None else self.window.numel() * self.window.element_size()
-        tails = sum(t.num_bytes() for t in (self.tail, self.index_tail) if t is not None)
-        return CacheBytes(
-            window=window,
-            compressed=self.entries.num_bytes(),
-            index=self.index.num_bytes(),
-            tail=tails,
-            full=self.full.num_bytes(),
-        )
+    def _parts(self) -> Iterator[tuple[str, str, Part]]:
+        """Name, kind and value of each part."""
+        for each in fields(self):
+            if KIND in each.metadata:
+                yield each.name, each.metadata[KIND], getattr(self, each.name)
+
+
+@dataclass
+class SlidingCache(LayerCache):
+    """Of sliding attention: at most `sliding_window` - 1 tokens, since a query is one more."""
+
+    window: Window = field(default_factory=Window, metadata={KIND: "window"})
+
+
+@dataclass
+class HcaCache(SlidingCache):
+    """Of heavily compressed attention."""
+
+    entries: Rows = field(default_factory=Rows, metadata={KIND: "compressed"})  # K = V
+    tail: Pending = field(default_factory=Pending, metadata={KIND: "tail"})
+
+
+@dataclass
+class CsaCache(HcaCache):
+    """Of compressed sparse attention."""
+
+    index: Rows = field(default_factory=Rows, metadata={KIND: "index"})  # the indexer's keys
+    index_tail: Pending = field(default_factory=Pending, metadata={KIND: "tail"})
+    watch: Watch | None = None  # asks the indexer for ranks
+
+
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the distinct storages behind `tensors`: what is allocated, used or not."""
+    storages = (tensor.untyped_storage() for tensor in tensors)
+    return sum(size for _, size in {(each.data_ptr(), each.nbytes()) for each in storages})
+
+
+def total_bytes(caches: Iterable[LayerCache]) -> dict[str, int]:
+    """Sum by kind over layers."""
+    total: dict[str, int] = {}
+    for cache in caches:
+        for kind, count in cache.num_bytes().items():
+            total[kind] = total.get(kind, 0) + count
+    return total
 
 
 def below(tensors: Tensors, name: str) -> Tensors:
     """The tensors called `name`.something, by that something."""
     start = f"{name}."
     return {key[len(start) :]: t for key, t in tensors.items() if key.startswith(start)}
-
-
-def total_bytes(layers: list[LayerCache]) -> CacheBytes:
-    """Sum by kind over layers."""
-    total = CacheBytes()
-    for layer in layers:
-        total = total.plus(layer.num_bytes())
-    return total
 
 
 def visible_prefix(segments: tuple[Tensor, ...], count: int) -> Tensor:

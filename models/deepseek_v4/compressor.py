@@ -15,16 +15,15 @@ from models.layers import Float32Linear, KeepsFloat32, RMSNorm, Rotation
 
 
 class Tail(NamedTuple):
-    """What a compressor carries from call to call: never more than 2m - 1 tokens."""
+    """What a compressor carries from call to call: never more than 2m - 1 tokens.
+
+    The tensors own their storages: views would hold the whole chunk's projections.
+    """
 
     values: Tensor  # [B, r, W] pending projections, r < m
     gates: Tensor  # [B, r, W] pending gate logits, position bias included
-    positions: Tensor  # [r] positions of the pending tokens
     overlap_values: Tensor  # [B, m, C] the last closed window's share in the next entry
     overlap_gates: Tensor  # [B, m, C]; -inf before the first window
-
-    def num_bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in self if t.is_floating_point())
 
 
 class Compressor(KeepsFloat32):
@@ -53,8 +52,7 @@ class Compressor(KeepsFloat32):
         rows = self.ratio if self.overlap else 0
         none = like.new_zeros(batch, 0, self.position_bias.shape[-1])
         before = like.new_zeros(batch, rows, self.entry_dim)
-        start = torch.zeros(0, dtype=torch.long, device=like.device)
-        return Tail(none, none, start, before, torch.full_like(before, -torch.inf))
+        return Tail(none, none, before, torch.full_like(before, -torch.inf))
 
     def compress(
         self, x: Tensor, positions: Tensor, tail: Tail | None, frequencies: Tensor
@@ -64,7 +62,7 @@ class Compressor(KeepsFloat32):
         Args:
             x: [B, S, D] inputs, at least float32.
             positions: [S] their positions; an entry is rotated at its first token's.
-            tail: what earlier calls left; None at position 0.
+            tail: what the tokens directly before left; None at position 0.
             frequencies: rotary frequencies of the layer.
 
         Returns:
@@ -75,19 +73,19 @@ class Compressor(KeepsFloat32):
         slots = torch.arange(pending, pending + x.shape[1], device=x.device) % self.ratio
         values = torch.cat((tail.values, self.kv_proj(x)), dim=1)
         gates = torch.cat((tail.gates, self.gate_proj(x) + self.position_bias[slots]), dim=1)
-        positions = torch.cat((tail.positions, positions))
 
         n = values.shape[1] // self.ratio
         closed = n * self.ratio
         before = (tail.overlap_values, tail.overlap_gates)
         if n:
             pooled, before = self._pool(values[:, :closed], gates[:, :closed], before)
-            starts = positions[: closed : self.ratio]
+            first = torch.arange(-pending, closed - pending, self.ratio, device=x.device)
+            starts = positions[first.clamp(min=0)] + first.clamp(max=0)
             entries = Rotation(starts, frequencies).apply(self.kv_norm(pooled))
         else:
             entries = x.new_zeros(len(x), 0, self.entry_dim)
-        rest = (values[:, closed:], gates[:, closed:], positions[closed:])
-        return entries, Tail(*rest, *before)
+        rest = values[:, closed:], gates[:, closed:]
+        return entries, Tail(*(owned(kept) for kept in (*rest, *before)))
 
     def _pool(
         self, values: Tensor, gates: Tensor, before: tuple[Tensor, Tensor]
@@ -106,6 +104,11 @@ class Compressor(KeepsFloat32):
         following, own = windows.split(self.entry_dim, dim=-1)
         previous = torch.cat((before.unsqueeze(1), following[:, :-1]), dim=1)
         return torch.cat((previous, own), dim=2), following[:, -1]
+
+
+def owned(tensor: Tensor) -> Tensor:
+    """The tensor with a storage of its own size: a copy where it is a view of something larger."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def visible_entries(indices: Tensor, ratio: int) -> Tensor:

@@ -6,6 +6,8 @@ compressed entries, this one holds, and attends to, every token.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,14 +15,24 @@ from torch.nn import functional as F
 from models import kernels
 from models.deepseek_v4 import blocked
 from models.deepseek_v4.attention import Attention, SlidingAttention, Step
-from models.deepseek_v4.cache import LayerCache
+from models.deepseek_v4.cache import KIND, LayerCache, Rows
 from models.deepseek_v4.config import FULL, SLIDING, DeepseekV4Config, uncompressed
 from models.deepseek_v4.fused import attend, merge
 from models.deepseek_v4.model import DeepseekV4
 
 
-class FullAttention(Attention):
+@dataclass
+class FullCache(LayerCache):
+    """Of full attention."""
+
+    full: Rows = field(default_factory=Rows, metadata={KIND: "full"})  # every token's K = V
+
+
+class FullAttention(Attention[FullCache]):
     """All previous tokens, one softmax with the learned sink, rotary as in the layer replaced."""
+
+    def new_cache(self) -> FullCache:
+        return FullCache()
 
     def attend(
         self,
@@ -29,7 +41,7 @@ class FullAttention(Attention):
         q: Tensor,
         kv: Tensor,
         step: Step,
-        cache: LayerCache | None,
+        cache: FullCache | None,
     ) -> Tensor:
         if cache is None:
             near = causal_with_sink(q, kv.to(q.dtype), self.sinks)

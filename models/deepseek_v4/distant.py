@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ class Ring:
     def add(self, rows: Tensor) -> None:
         """Put rows [n, width] in the place of the oldest."""
         rows = rows[: len(self.rows)]
-        places = (torch.arange(len(rows)) + self.count) % len(self.rows)
+        places = (torch.arange(len(rows), device=rows.device) + self.count) % len(self.rows)
         self.rows[places] = rows.to(self.rows.dtype)
         self.count += len(rows)
 
@@ -92,7 +92,7 @@ class DistantPast:
         self.seen, self.kept, self.added, self.index_flow = seen, kept, added, index_flow
         self.layers = {id(layer.self_attn): i for i, layer in enumerate(model.model.layers)}
         self.rings: dict[int, Ring] = {}
-        self.generator = torch.Generator()
+        self.generator = torch.Generator("cpu")
         self.asked: Asked | None = None
         self.index_losses: dict[int, Tensor] = {}  # a CSA layer's, by layer
         self.attention_losses: dict[int, Tensor] = {}  # a CSA or full layer's, by layer
@@ -107,7 +107,9 @@ class DistantPast:
     def state(self) -> dict[str, Tensor]:
         """The rows kept, for `restore`."""
         rows = {f"{layer}.rows": ring.rows for layer, ring in self.rings.items()}
-        counts = {f"{layer}.count": torch.tensor(r.count) for layer, r in self.rings.items()}
+        counts = {
+            f"{layer}.count": torch.tensor(r.count, device="cpu") for layer, r in self.rings.items()
+        }
         return rows | counts
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -124,7 +126,9 @@ class DistantPast:
             return x.detach(), latent.detach()
         return with_less_gradient(x, self.index_flow), with_less_gradient(latent, self.index_flow)
 
-    def full(self, layer: Attention, q: Tensor, kv: Tensor, mixed: Tensor, step: Step) -> Tensor:
+    def full(
+        self, layer: Attention[Any], q: Tensor, kv: Tensor, mixed: Tensor, step: Step
+    ) -> Tensor:
         """`mixed` [B, S, H, C], the asked queries' rows computed over own and distant tokens."""
         asked = self._asked()
         chosen = take(q, asked.queries)
@@ -140,7 +144,13 @@ class DistantPast:
         return put(mixed, asked.queries, softmax_with_sink(parts, layer.sinks))
 
     def heavily_compressed(
-        self, layer: Attention, q: Tensor, keys: Tensor, entries: Tensor, mixed: Tensor, step: Step
+        self,
+        layer: Attention[Any],
+        q: Tensor,
+        keys: Tensor,
+        entries: Tensor,
+        mixed: Tensor,
+        step: Step,
     ) -> Tensor:
         """As `full`, over the window and over own and distant entries of m' tokens."""
         asked, ratio = self._asked(), layer.config.hca_ratio
@@ -153,7 +163,7 @@ class DistantPast:
         if len(rows.keys):
             parts.append(biased_part(chosen, rows.keys.expand(len(q), -1, -1), rows.bias))
         unturned = entry_rotation(step, ratio, entries.shape[1]).undo(entries)
-        self._keep(layer, unturned, torch.zeros(entries.shape[:2], dtype=torch.bool))
+        self._keep(layer, unturned, entries.new_zeros(entries.shape[:2], dtype=torch.bool))
         return put(mixed, asked.queries, softmax_with_sink(parts, layer.sinks))
 
     def sparse(
@@ -208,7 +218,7 @@ class DistantPast:
             return mine
         return torch.cat((mine, score(queries, weights, rows.index_keys)), dim=-1)
 
-    def _draw(self, layer: Attention, step: Step, ratio: int, width: int) -> Rows:
+    def _draw(self, layer: Attention[Any], step: Step, ratio: int, width: int) -> Rows:
         """Rows at fresh places, evenly over all positions up to the newest token's.
 
         A row of text stands for as many as there would be to one drawn; a row of a planted
@@ -220,10 +230,10 @@ class DistantPast:
         n = min(seen, held)
         if not ring or not n:
             nothing = asked.queries.new_zeros(*asked.queries.shape, 0, dtype=torch.float32)
-            return Rows(torch.zeros(0, width), torch.zeros(0, 0), nothing)
+            return Rows(nothing.new_zeros(0, width), nothing.new_zeros(0, 0), nothing)
         reach = int(step.positions[-1]) + 1
         rows = ring.rows[self._any_order(held)[:n]].float()
-        places = self._places(n, reach) // ratio * ratio  # [n]
+        places = self._places(n, reach).to(step.positions.device) // ratio * ratio  # [n]
         turn = Rotation(places, step.compressed_frequencies)
         keys = turn.apply(rows[None, :, :width])[0]
         index_keys = rows[None, :, width:-1]
@@ -237,25 +247,27 @@ class DistantPast:
         return Rows(keys, index_keys[0], bias.where(places + ratio <= now + 1, -torch.inf))
 
     def _any_order(self, n: int) -> Tensor:
-        return torch.randperm(n, generator=self.generator)
+        return torch.randperm(n, generator=self.generator, device="cpu")
 
     def _places(self, n: int, reach: int) -> Tensor:
         """Positions [n], evenly from 0 to `reach`."""
-        drawn = torch.rand(n, generator=self.generator, dtype=torch.float64) * reach
+        drawn = torch.rand(n, generator=self.generator, dtype=torch.float64, device="cpu") * reach
         return drawn.long()
 
     @torch.no_grad()
-    def _keep(self, layer: Attention, rows: Tensor, planted: Tensor) -> None:
+    def _keep(self, layer: Attention[Any], rows: Tensor, planted: Tensor) -> None:
         """Add some of rows [B, m, width], not rotated, and whether each is planted [B, m]."""
         flat = torch.cat((rows.detach(), planted.unsqueeze(-1)), dim=-1).flatten(0, 1)
         some = self._any_order(len(flat))[: self.added]
         number = self.layers[id(layer)]
         if number not in self.rings:
-            empty = torch.zeros(self.kept, flat.shape[1], dtype=self.dtype)
+            empty = flat.new_zeros(self.kept, flat.shape[1], dtype=self.dtype)
             self.rings[number] = Ring(empty)
         self.rings[number].add(flat[some])
 
-    def _note_index(self, layer: Attention, scores: Tensor, bias: Tensor, wanted: Tensor) -> None:
+    def _note_index(
+        self, layer: Attention[Any], scores: Tensor, bias: Tensor, wanted: Tensor
+    ) -> None:
         """Cross-entropy of softmax(scores + bias) [B, Q, x] on wanted entries, and their rank."""
         known = wanted.any(-1)
         number = self.layers[id(layer)]
@@ -274,10 +286,12 @@ class DistantPast:
         from models.deepseek_v4.indexer import indexer_loss
 
         assert step.training is not None
-        even = torch.full(scores.shape[:2], 1 / scores[..., 0].numel())
+        even = scores.new_full(scores.shape[:2], 1 / scores[..., 0].numel())
         step.training.losses.append(indexer_loss(logits, scores, real, even))
 
-    def _note_attention(self, layer: Attention, found: list[Tensor], parts: list[Part]) -> None:
+    def _note_attention(
+        self, layer: Attention[Any], found: list[Tensor], parts: list[Part]
+    ) -> None:
         """Minus the log of the weight that the wanted keys have among all, the sink left out."""
         wanted = torch.cat(found, dim=-1)  # [B, Q, H, x]
         known = ~wanted.detach()[:, :, 0].isneginf().all(-1)  # [B, Q]
@@ -297,13 +311,13 @@ def with_less_gradient(x: Tensor, share: float) -> Tensor:
 
 def take(x: Tensor, queries: Tensor) -> Tensor:
     """x [B, S, ...] at queries [B, Q] -> [B, Q, ...]."""
-    rows: Tensor = x[torch.arange(len(x)).unsqueeze(1), queries]
+    rows: Tensor = x[torch.arange(len(x), device=x.device).unsqueeze(1), queries]
     return rows
 
 
 def put(x: Tensor, queries: Tensor, rows: Tensor) -> Tensor:
     """x [B, S, ...] with rows [B, Q, ...] at queries."""
-    return x.index_put((torch.arange(len(x)).unsqueeze(1), queries), rows)
+    return x.index_put((torch.arange(len(x), device=x.device).unsqueeze(1), queries), rows)
 
 
 def gather_rows(own: Tensor, distant: Tensor, chosen: Tensor) -> Tensor:
@@ -323,35 +337,37 @@ def biased_part(q: Tensor, keys: Tensor, bias: Tensor) -> Part:
 
 def where(allowed: Tensor) -> Tensor:
     """0 where allowed, -inf elsewhere."""
-    return torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)
+    return torch.zeros(allowed.shape, device=allowed.device).masked_fill_(~allowed, -torch.inf)
 
 
 def causal_bias(queries: Tensor, num_keys: int) -> Tensor:
     """[B, Q, num_keys]: keys up to the query's own."""
-    return where(torch.arange(num_keys) <= queries.unsqueeze(-1))
+    return where(torch.arange(num_keys, device=queries.device) <= queries.unsqueeze(-1))
 
 
-def window_bias(queries: Tensor, num_keys: int, layer: Attention) -> Tensor:
+def window_bias(queries: Tensor, num_keys: int, layer: Attention[Any]) -> Tensor:
     """[B, Q, num_keys]: the exact window's keys."""
-    keys, now = torch.arange(num_keys), queries.unsqueeze(-1)
+    keys, now = torch.arange(num_keys, device=queries.device), queries.unsqueeze(-1)
     return where((keys <= now) & (keys > now - layer.config.sliding_window))
 
 
 def entry_bias(queries: Tensor, num_entries: int, ratio: int) -> Tensor:
     """[B, Q, num_entries]: own entries that are closed."""
-    return where(torch.arange(num_entries) < ((queries + 1) // ratio).unsqueeze(-1))
+    return where(
+        torch.arange(num_entries, device=queries.device) < ((queries + 1) // ratio).unsqueeze(-1)
+    )
 
 
 def near_bias(asked: Asked, num_keys: int, near: int) -> Tensor:
     """[B, Q, num_keys]: the token that a query should find and the `near` - 1 before it."""
-    back = asked.sources.unsqueeze(-1) - torch.arange(num_keys)
+    back = asked.sources.unsqueeze(-1) - torch.arange(num_keys, device=asked.sources.device)
     return where((back >= 0) & (back < near) & (asked.sources >= 0).unsqueeze(-1))
 
 
 def wanted_entries(asked: Asked, num_entries: int, ratio: int, bias: Tensor) -> Tensor:
     """[B, Q, e + n] bool: closed entries that hold the wanted token; it is in two of them."""
     own = torch.div(asked.sources, ratio, rounding_mode="floor").unsqueeze(-1)
-    entries = torch.arange(bias.shape[-1])
+    entries = torch.arange(bias.shape[-1], device=bias.device)
     holds = (entries == own) | (entries == own + 1)
     known = (asked.sources >= 0).unsqueeze(-1) & (entries < num_entries)
     return holds & known & ~bias.isneginf()

@@ -6,6 +6,7 @@ Shapes: B batch, S tokens, K residual streams, D width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from models.layers import (
 class DecoderLayer(nn.Module):
     """Attention, then experts; each reads from and writes to the streams through mHC."""
 
-    def __init__(self, config: DeepseekV4Config, layer: int, attention: Attention) -> None:
+    def __init__(self, config: DeepseekV4Config, layer: int, attention: Attention[Any]) -> None:
         super().__init__()
         self.self_attn = attention
         self.mlp = MoE(config, layer)
@@ -51,7 +52,7 @@ class Trunk(nn.Module):
     """Embedding, layers, last collapse and norm: the published `model.` weights."""
 
     def __init__(
-        self, config: DeepseekV4Config, attention: Mapping[str, type[Attention]] = ATTENTION
+        self, config: DeepseekV4Config, attention: Mapping[str, type[Attention[Any]]] = ATTENTION
     ) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
@@ -76,7 +77,7 @@ class DeepseekV4(KeepsFloat32):
     compressed_frequencies: Tensor  # [P] rotary, of all others
 
     def __init__(
-        self, config: DeepseekV4Config, attention: Mapping[str, type[Attention]] = ATTENTION
+        self, config: DeepseekV4Config, attention: Mapping[str, type[Attention[Any]]] = ATTENTION
     ) -> None:
         super().__init__()
         self.config = config
@@ -131,6 +132,11 @@ class DeepseekV4(KeepsFloat32):
             streams = layer(streams, ids, step, caches[i] if caches else None)
         out: Tensor = self.model.norm(self.model.hc_head(streams))
         return out
+
+    def new_caches(self) -> list[LayerCache]:
+        """An empty cache per layer, as `hidden` takes them."""
+        layers = (layer for layer in self.model.layers if isinstance(layer, DecoderLayer))
+        return [layer.self_attn.new_cache() for layer in layers]
 
     def _step(self, indices: Tensor, positions: Tensor, training: IndexerTraining | None) -> Step:
         return Step(

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from models.decoding import greedy, log_probability
-from models.deepseek_v4.cache import LayerCache, total_bytes
-from models.deepseek_v4.config import CSA
+from models.deepseek_v4.cache import CsaCache, total_bytes
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session_files import State, layer_caches, layer_tensors
 from models.deepseek_v4.trace import Watch
@@ -25,7 +24,7 @@ class DeepseekV4Session:
     def __init__(self, model: DeepseekV4, chunk_size: int = 1024) -> None:
         self._model = model
         self._chunk_size = chunk_size
-        self._caches = [LayerCache() for _ in model.config.layer_types]
+        self._caches = model.new_caches()
         self._position = 0
         self._last: Tensor | None = None  # final state of the newest token, [1, 1, D]
         self._clock = Stopwatch(model.device)
@@ -58,9 +57,7 @@ class DeepseekV4Session:
 
     def usage(self) -> Usage:
         clock = self._clock
-        held = total_bytes(self._caches).as_dict()
-        del held["total"]
-        return Usage(clock.prefill, clock.decode, clock.gold, held)
+        return Usage(clock.prefill, clock.decode, clock.gold, total_bytes(self._caches))
 
     def read(self, ids: TokenIds) -> None:
         """Consume token ids."""
@@ -96,13 +93,13 @@ class DeepseekV4Session:
         A layer that has closed no entry with it yet is left out.
         """
         config = self._model.config
-        selecting = [i for i, kind in enumerate(config.layer_types) if kind == CSA]
-        watches = [Watch(i, wanted, config.index_topk) for i in selecting]
-        for watch in watches:
-            self._caches[watch.layer].watch = watch
+        selecting = [(i, c) for i, c in enumerate(self._caches) if isinstance(c, CsaCache)]
+        watches = [Watch(i, wanted, config.index_topk) for i, _ in selecting]
+        for (_, cache), watch in zip(selecting, watches, strict=True):
+            cache.watch = watch
         self.step(token_id)
-        for watch in watches:
-            self._caches[watch.layer].watch = None
+        for _, cache in selecting:
+            cache.watch = None
         seen = tuple(watch.seen for watch in watches if watch.seen)
         return Trace(self.position - wanted <= config.sliding_window, seen)
 
@@ -115,8 +112,9 @@ class DeepseekV4Session:
     def restored(cls, model: DeepseekV4, state: State) -> DeepseekV4Session:
         """The session that `state` was taken of."""
         session = cls(model)
-        tensors = {name: tensor.to(model.device) for name, tensor in state.tensors.items()}
-        session._caches = layer_caches(tensors, len(session._caches))
+        # Copies: what was loaded may be a map of the file.
+        tensors = {name: t.to(model.device, copy=True) for name, t in state.tensors.items()}
+        session._caches = layer_caches(tensors, session._caches)
         session._position = state.position
         session._last = tensors.get("last")
         return session

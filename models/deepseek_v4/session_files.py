@@ -18,7 +18,7 @@ from models.deepseek_v4.cache import LayerCache, Tensors, below
 from models.errors import ModelError
 from models.files import replacing
 
-FORMAT = "1"
+FORMAT = "2"
 
 
 class State(NamedTuple):
@@ -65,5 +65,6 @@ def layer_tensors(caches: list[LayerCache]) -> Tensors:
     }
 
 
-def layer_caches(tensors: Tensors, num_layers: int) -> list[LayerCache]:
-    return [LayerCache.of(below(tensors, str(i))) for i in range(num_layers)]
+def layer_caches(tensors: Tensors, empty: list[LayerCache]) -> list[LayerCache]:
+    """Caches of the same kinds as `empty`, with what `layer_tensors` gave."""
+    return [type(cache).of(below(tensors, str(i))) for i, cache in enumerate(empty)]

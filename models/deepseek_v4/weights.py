@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -73,7 +74,7 @@ def _identity_gates(k: int, device: torch.device) -> Tensor:
     return torch.cat((pre, torch.zeros(k, device=device), mix.flatten()))
 
 
-def _start_copying(attention: Attention) -> None:
+def _start_copying(attention: Attention[Any]) -> None:
     """Orthonormal K = V and grouped output, the last projection their transpose.
 
     Compressors read with the same K = V, so an entry begins as a mean of its tokens.

@@ -28,7 +28,7 @@ from models.deepseek_v4.attention import (
     HeavilyCompressedAttention,
     Step,
 )
-from models.deepseek_v4.cache import LayerCache, visible_prefix
+from models.deepseek_v4.cache import HcaCache, LayerCache, visible_prefix
 from models.deepseek_v4.loading import LoadedModel
 from models.deepseek_v4.model import DeepseekV4
 from niah.execution.ask import Asker
@@ -68,7 +68,7 @@ def newest_heavy_entries(count: int) -> Change:
         latent: Tensor,
         q: Tensor,
         step: Step,
-        cache: LayerCache | None,
+        cache: HcaCache | None,
         visible: Tensor,
     ) -> fused.Mixed | None:
         segments, seen = self.compress(x, step, cache), int(visible[-1])
@@ -85,7 +85,7 @@ def sharper(factor: float) -> Change:
     """Logits over window and entries times a factor, in CSA and HCA."""
     tempered = Attention.tempered
 
-    def times(self: Attention, q: Tensor, step: Step) -> Tensor:
+    def times(self: Attention[LayerCache], q: Tensor, step: Step) -> Tensor:
         return factor * tempered(self, q, step)
 
     return lambda network: patch.object(Attention, "tempered", times)

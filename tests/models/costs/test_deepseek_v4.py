@@ -13,6 +13,7 @@ from models.costs.memory import cache_bytes, total
 from models.costs.presets import PRESETS
 from models.costs.tables import table
 from models.deepseek_v4 import config as configs
+from models.deepseek_v4.cache import Rows
 from models.deepseek_v4.config import V4_FLASH, V4_PRO, DeepseekV4Config, uncompressed
 from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.model import DeepseekV4
@@ -117,11 +118,18 @@ def test_bytes_equal_those_of_a_session(config: DeepseekV4Config) -> None:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
     session = DeepseekV4Session(model)
-    for length in (0, 1, 3, 4, 5, 127, 128, 129, 255, 256, 263):
+    for length in (0, 1, 3, 4, 5, 127, 128, 129, 255, 256, 263, 1024, 4096):
         session.read(random_ids(length - session.position).numpy())
-        formula = held_bytes(config, length)
-        found = held(session)
-        assert {kind: found.get(kind, 0) for kind in formula} == formula, length
+        expected = held_bytes(config, length)
+        for kind, found in held(session).items():
+            grows = kind not in ("window", "tail")
+            unused = expected[kind] // Rows.SHARE + UNUSED if grows else 0
+            assert expected[kind] <= found <= expected[kind] + unused, (length, kind)
+            if length in (1024, 4096):  # multiples of 8 rows in every table: none is unused
+                assert found == expected[kind], kind
+
+
+UNUSED = REAL.num_hidden_layers * Rows.STEP * REAL.head_dim * 4
 
 
 @pytest.mark.parametrize(
@@ -137,7 +145,8 @@ def test_bytes_of_the_nano_pair(length: int, compressed: int, dense: int) -> Non
     assert total(held_bytes(configuration("nano-v4"), length)) == compressed
     assert total(held_bytes(configuration("nano-dense"), length)) == dense
     half = held_bytes(configuration("nano-v4"), length, element_bytes=2)
-    assert 2 * total(half) == compressed
+    tails = 4 * 2 * 8 * 96  # in fp32 whatever the type
+    assert 2 * (total(half) - tails) == compressed - tails
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from models.deepseek_v4.attention import Step
-from models.deepseek_v4.cache import LayerCache
 from models.deepseek_v4.config import FULL
 from models.deepseek_v4.dense import DenseTwin, FullAttention, causal_with_sink
 from models.deepseek_v4.model import DeepseekV4
@@ -35,7 +34,8 @@ def full_attention() -> FullAttention:
     "sizes", [[40], [1] * 40, [7, 1, 20, 12]], ids=["whole", "tokens", "mixed"]
 )
 def test_cached_attention_equals_loops(sizes: list[int]) -> None:
-    attention, cache = full_attention(), LayerCache()
+    attention = full_attention()
+    cache = attention.new_cache()
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(1, 40, REAL.num_attention_heads, REAL.head_dim, generator=generator)
     kv = torch.randn(1, 40, REAL.head_dim, generator=generator)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from models.deepseek_v4.session import DeepseekV4Session
 from tests.models.small import full_logits, random_ids, relative_difference, session_of
 from tests.sessions import held
 
+P = TypeVar("P")
 IDS = random_ids(300)
 OTHER = random_ids(300, seed=9)
 TOLERANCE = 2e-5
@@ -66,8 +69,8 @@ def test_a_fork_of_an_empty_session_starts_from_nothing(small: DeepseekV4) -> No
     assert follows(session_of(small).fork(), IDS, 0)
 
 
-def rows_of(cache: LayerCache) -> list[Rows]:
-    return [cache.entries, cache.index, cache.full]
+def parts_of(cache: LayerCache, kind: type[P]) -> list[P]:
+    return [part for part in vars(cache).values() if isinstance(part, kind)]
 
 
 @pytest.mark.parametrize("position", [260, 2600])
@@ -76,19 +79,20 @@ def test_a_fork_copies_no_tensor(small: DeepseekV4, position: int) -> None:
     parent.read(random_ids(position).numpy())
     child = parent.fork()
     for ours, theirs in zip(parent._caches, child._caches, strict=True):
-        assert ours.window is theirs.window
-        assert ours.tail is theirs.tail
-        assert ours.index_tail is theirs.index_tail
-        for mine, shared in zip(rows_of(ours), rows_of(theirs), strict=True):
-            pointers = [segment.data_ptr() for segment in mine.segments]
-            assert [segment.data_ptr() for segment in shared.segments] == pointers
+        assert pointers(ours) == pointers(theirs)
+    before = [pointers(cache) for cache in child._caches]
     child.read([1, 2, 3, 4])
-    for ours, theirs in zip(parent._caches, child._caches, strict=True):
-        for mine, shared in zip(rows_of(ours), rows_of(theirs), strict=True):
-            for segment, kept in zip(mine.segments, shared.segments, strict=False):
+    for ours, theirs, shared in zip(parent._caches, child._caches, before, strict=True):
+        assert pointers(ours) == shared
+        for mine, forked in zip(parts_of(ours, Rows), parts_of(theirs, Rows), strict=True):
+            for segment, kept in zip(mine.segments, forked.segments, strict=False):
                 assert segment.data_ptr() == kept.data_ptr()
-            own = 0 if shared._own is None else shared._own.shape[1]
-            assert own <= Rows.MIN_CAPACITY
+            own = 0 if forked._own is None else forked._own.shape[1]
+            assert own <= Rows.STEP
+
+
+def pointers(cache: LayerCache) -> list[int]:
+    return [tensor.data_ptr() for tensor in cache.tensors().values()]
 
 
 def test_a_fork_reports_the_whole_past_as_its_bytes(small: DeepseekV4) -> None:

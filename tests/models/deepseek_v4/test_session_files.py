@@ -110,7 +110,7 @@ def test_another_format_is_refused(
     monkeypatch.setattr(session_files, "FORMAT", "0")
     model.save(model.session(), path, {})
     monkeypatch.undo()
-    with pytest.raises(ModelError, match="format = 0: expected 1"):
+    with pytest.raises(ModelError, match="format = 0: expected 2"):
         model.restore(path)
 
 
