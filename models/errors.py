@@ -2,8 +2,11 @@
 
 ValueError
 └── ModelError               a model, folder or option that cannot be used
+    ├── NonFiniteError       a model that computes NaN or infinity
     └── UnknownModelError    a name that the registry does not know
 """
+
+from __future__ import annotations
 
 
 class ModelError(ValueError):
@@ -12,3 +15,14 @@ class ModelError(ValueError):
 
 class UnknownModelError(ModelError):
     """A name that the registry does not know; the message lists those it does."""
+
+
+class NonFiniteError(ModelError):
+    """A model computed NaN or infinity after its `token`-th token, counted from 1."""
+
+    def __init__(self, token: int) -> None:
+        super().__init__(f"logits are not finite after token {token}")
+        self.token = token
+
+    def __reduce__(self) -> tuple[type[NonFiniteError], tuple[int]]:
+        return type(self), (self.token,)

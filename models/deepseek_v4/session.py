@@ -15,6 +15,7 @@ from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session_files import State, layer_caches, layer_tensors
 from models.deepseek_v4.trace import Watch
 from models.devices import Stopwatch
+from models.finite import require_finite
 from models.protocols import Decoding, Piece, Reply, TokenIds, Trace, Usage
 
 
@@ -62,8 +63,9 @@ class DeepseekV4Session:
     def read(self, ids: TokenIds) -> None:
         """Consume token ids."""
         tokens = self._checked(ids)
-        for chunk in tokens.split(self._chunk_size) if len(tokens) else ():
-            self._last = self._advance(chunk)[:, -1:].clone()
+        with self._breaking():
+            for chunk in tokens.split(self._chunk_size) if len(tokens) else ():
+                self._advance(chunk)
 
     def step(self, token: int) -> None:
         """Consume one token."""
@@ -75,15 +77,15 @@ class DeepseekV4Session:
         self._refuse_broken()
         if self._last is None:
             raise ValueError("generate: the session is empty, extend it with at least one token")
-        logits: Tensor = self._model.lm_head(self._last)
-        return logits.flatten()
+        logits: Tensor = self._model.lm_head(self._last)[0]
+        require_finite(logits, self._position - 1)
+        return logits[0]
 
     def score(self, ids: TokenIds) -> Tensor:
         """Consume `ids`; logits [S, V] after each of them."""
         chunks = self._checked(ids).split(self._chunk_size)
-        with torch.no_grad():
+        with torch.no_grad(), self._breaking():
             states = torch.cat([self._advance(chunk) for chunk in chunks], dim=1)
-            self._last = states[:, -1:].clone()
             logits: Tensor = self._model.lm_head(states)
         return logits[0]
 
@@ -105,6 +107,7 @@ class DeepseekV4Session:
 
     def state(self, notes: Mapping[str, str]) -> State:
         """What `session_files.save` writes; shares the session's memory."""
+        self._refuse_broken()
         last = {} if self._last is None else {"last": self._last}
         return State(self._position, layer_tensors(self._caches) | last, dict(notes))
 
@@ -121,16 +124,17 @@ class DeepseekV4Session:
 
     @torch.no_grad()
     def _advance(self, chunk: Tensor) -> Tensor:
-        """A failure in here leaves some layers a chunk ahead of others."""
-        with self._breaking():
-            ids = chunk[None].to(self._model.device)
-            states = self._model.hidden(ids, start=self._position, caches=self._caches)
-            self._position += len(chunk)
+        """Read a chunk; its final states [1, S, D]."""
+        ids = chunk[None].to(self._model.device)
+        states = self._model.hidden(ids, start=self._position, caches=self._caches)
+        require_finite(states[0], self._position)
+        self._position += len(chunk)
+        self._last = states[:, -1:].clone()
         return states
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:
-        self._refuse_broken()
+        """A failure in the block ends the session: some layers may be ahead of others."""
         try:
             yield
         except BaseException as error:
@@ -142,6 +146,7 @@ class DeepseekV4Session:
             raise ValueError(f"the session failed before and cannot go on: {self._failure}")
 
     def _checked(self, ids: TokenIds | Sequence[int]) -> Tensor:
+        self._refuse_broken()
         tokens = torch.from_numpy(np.array(ids, dtype=np.int64))  # a copy: it may be read-only
         vocab, limit = self._model.config.vocab_size, self._model.config.max_position_embeddings
         if len(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= vocab):
