@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.costs.tables import held_bytes
+from models.costs.deepseek_v4 import held_bytes
 from models.deepseek_v4 import session_files
 from models.deepseek_v4.cache import Rows
 from models.deepseek_v4.config import DeepseekV4Config
@@ -50,7 +50,7 @@ def reached(session: DeepseekV4Session) -> int:
 
 def needed(config: DeepseekV4Config, length: int, element_bytes: int = 4) -> dict[str, int]:
     """The formula's bytes, by the kinds that its layers have."""
-    found = held_bytes(config, length, element_bytes)._asdict()
+    found = held_bytes(config, length, element_bytes)
     return {kind: count for kind, count in found.items() if count}
 
 
