@@ -14,6 +14,10 @@ from niah.runs.history import SPEC, read_environment
 from niah.runs.row import Row
 from niah.runs.store import PLANNED, read_planned, read_rows
 
+PLANNED_FIELDS = (
+    *("family", "template_split", "corpus", "layout", "stream", "repeat", "control"),
+    *("length", "depth", "needle_start"),
+)
 PHASES = {  # column: the sweep's field that asks for it, what has the residue, the modulus
     "length_mod_4": ("length_phase", "length", 4),
     "length_mod_128": ("length_phase", "length", 128),
@@ -226,7 +230,12 @@ def _arms(rows: pd.DataFrame, role: str) -> list[str]:
 def _planned(folder: Path, spec: Mapping[str, object]) -> pd.DataFrame:
     if not (folder / PLANNED).is_file():
         return pd.DataFrame()
-    frame = pd.DataFrame.from_records(read_planned(folder))
+    questions = read_planned(folder)
+    for number, question in enumerate(questions, start=1):
+        missing = [name for name in PLANNED_FIELDS if name not in question]
+        if missing:
+            raise ResultsError(f"{folder / PLANNED}: line {number} lacks {', '.join(missing)}")
+    frame = pd.DataFrame.from_records(questions)
     return frame if frame.empty else with_places(frame, spec)
 
 

@@ -59,12 +59,27 @@ def test_a_field_that_is_missing_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "reason"),
-    [("{", "line 1 is no JSON: "), ("[]", "line 1 is not a row"), ("{}", "it has no 'key'")],
+    [
+        ("{", "line 1 is no JSON: "),
+        ("[]", "line 1 is not a row"),
+        ("{}", "it has no 'key'"),
+    ],
 )
 def test_a_line_that_is_no_row_says_why(tmp_path: Path, line: str, reason: str) -> None:
     run = write_run(tmp_path / "run", MADE)
     (run / "rows.jsonl").write_text(f"{line}\n")
     with pytest.raises(NiahError, match=reason):
+        load_run(run)
+
+
+@pytest.mark.parametrize("field", ["family", "length", "needle_start"])
+def test_a_planned_question_that_lacks_a_field_is_named(tmp_path: Path, field: str) -> None:
+    run = write_run(tmp_path / "run", MADE)
+    first, *rest = (run / "planned.jsonl").read_text().splitlines()
+    question = json.loads(first)
+    del question[field]
+    (run / "planned.jsonl").write_text("\n".join([*rest, json.dumps(question), ""]))
+    with pytest.raises(NiahError, match=rf"planned\.jsonl: line {len(rest) + 1} lacks {field}"):
         load_run(run)
 
 
