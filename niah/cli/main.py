@@ -183,7 +183,7 @@ def show_run(folder: Path, sweep: "Sweep") -> None:
     """The heatmaps of a run that has arms to compare."""
     from niah.report.terminal import terminal_report
 
-    if {arm.role for arm in sweep.arms} == {"baseline", "compressed"}:
+    if {arm.role for arm in sweep.arms} >= {"baseline", "compressed"}:
         terminal_report(folder)
 
 

@@ -1,7 +1,4 @@
-"""The gate's result for people and for machines: text, Markdown, JSON, JUnit XML.
-
-Owns wording and layout; decides nothing.
-"""
+"""The gate's result for people and for machines: text, Markdown, JSON, JUnit XML."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from niah.gate.verdict import Check, GateResult, on_margin
+from niah.statistics.noise import Noise
 from niah.text_format import counted, markdown_text, points
 
 HEADERS = ("check", "tax", "95%", "lost", "gained", "pairs", "streams", "verdict")
@@ -24,6 +22,7 @@ def as_text(result: GateResult) -> str:
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEADERS))]
         lines += [title, *(_aligned(row, widths) for row in rows), ""]
     lines += [f"{name}: {advice(check)}" for name, check in named(result) if advice(check)]
+    lines += [f"noise floor: {noise_text(noise)}" for noise in result.noise]
     lines += [f"note: {note}" for note in result.notes]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -37,6 +36,7 @@ def as_markdown(result: GateResult) -> str:
         lines += [f"| {' | '.join(map(markdown_text, _row(check)))} |" for check in checks]
         lines.append("")
     found = [f"- {name}: {advice(check)}" for name, check in named(result) if advice(check)]
+    found += [f"- noise floor: {noise_text(noise)}" for noise in result.noise]
     lines += [markdown_text(line) for line in (*found, *(f"- {note}" for note in result.notes))]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -51,6 +51,7 @@ def as_json(result: GateResult) -> str:
         "verdict": result.verdict,
         "exit_code": result.exit_code,
         "checks": [_fields(check) for check in result.checks],
+        "noise": [_noise_fields(noise) for noise in result.noise],
         "notes": list(result.notes),
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -69,6 +70,11 @@ def as_junit(result: GateResult) -> str:
         errors=str(errors),
         skipped=str(sum(c.verdict != "pass" and not c.decides for c in result.checks)),
     )
+    if result.noise:
+        properties = ElementTree.SubElement(suite, "properties")
+        for noise in result.noise:
+            value = _xml(noise_text(noise))
+            ElementTree.SubElement(properties, "property", name="noise floor", value=value)
     for check in result.checks:
         case = ElementTree.SubElement(
             suite, "testcase", classname=_xml(check.comparison), name=_xml(check.name)
@@ -122,7 +128,7 @@ def advice(check: Check) -> str:
         return ""
     if check.verdict == "undefined":
         return check.reason
-    if check.worst.streams == 1 or check.worst.errors:
+    if not check.tax.decidable or check.bounds.unanswered:
         return f"{check.reason}; then about {_more(check)}" if check.more_pairs else check.reason
     if on_margin(check.tax, check.margin):
         return f"{check.reason}; the tax lies on the margin, which no number of pairs would settle"
@@ -177,12 +183,48 @@ def _fields(check: Check) -> dict[str, object]:
         "lost": tax.lost,
         "gained": tax.gained,
         "errors": tax.errors,
-        "unanswered": check.worst.errors,
+        "unanswered": check.bounds.unanswered,
         "design_effect": tax.design_effect,
-        "p_at_most": check.worst.p_at_most(check.margin),
-        "p_above": check.best.p_above(check.margin),
+        "freedom": tax.freedom,
+        "decidable": tax.decidable,
+        "p_at_most": check.bounds.p_at_most,
+        "p_above": check.bounds.p_above,
         "p_mcnemar": tax.p_mcnemar,
         "more_pairs": check.more_pairs,
+    }
+
+
+def noise_text(noise: Noise) -> str:
+    """How far a repeat arm differs from the baseline."""
+    share, (low, high) = noise.discordance, noise.discordance.interval
+    text = (
+        f"{noise.arm} repeats {noise.baseline} and differs from it on {share.correct:,} of "
+        f"{counted(share.asked, 'question')} ({points(share.value)}%, 95%: {points(low)} to "
+        f"{points(high)})"
+    )
+    if noise.tax is None:
+        return text
+    low, high = noise.tax.interval
+    return (
+        f"{text}; {noise.tax.lost:,} lost and {noise.tax.gained:,} gained, "
+        f"{points(noise.tax.value)} points (95%: {points(low)} to {points(high)})"
+    )
+
+
+def _noise_fields(noise: Noise) -> dict[str, object]:
+    tax, share = noise.tax, noise.discordance
+    return {
+        "arm": noise.arm,
+        "baseline": noise.baseline,
+        "pairs": share.asked,
+        "differ": share.correct,
+        "discordance": share.value,
+        "discordance_interval": list(share.interval),
+        "errors": share.errors,
+        "lost": None if tax is None else tax.lost,
+        "gained": None if tax is None else tax.gained,
+        "tax": None if tax is None else tax.value,
+        "interval": None if tax is None else list(tax.interval),
     }
 
 

@@ -1,13 +1,14 @@
 """The verdict on a run: is the recall lost shown to be within a margin, beyond it, or neither?
 
-Owns the decision and what it takes to reach one. How it is printed is `gate_text.py`; whether two
-runs may be compared at all is `gate_match.py`.
+Makes the checks (over all pairs and by slice), decides each of them, and says what it would take to
+decide the others. A verdict holds for every way in which errors and missing answers could have gone
+(`niah.statistics.assignments`), and with every repeat arm in the place of the baseline.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,10 +18,21 @@ from scipy.special import stdtrit
 
 from niah.errors import NiahError
 from niah.gate.pairing import compare_runs
-from niah.runs.tables import PHASES, load_run
-from niah.statistics.comparisons import SLICES, Comparison, left_out_text, load_comparisons
-from niah.statistics.intervals import BASELINE_FLOOR, Tax, holm, tax_of
-from niah.statistics.power import ALPHA, POWER, pairs_needed
+from niah.runs.tables import PHASES, Run, load_run
+from niah.statistics.assignments import Bounds, bounds_within, worst_of
+from niah.statistics.comparisons import (
+    SLICES,
+    Comparison,
+    Repeat,
+    few_streams_text,
+    left_out_text,
+    load_comparisons,
+    load_repeats,
+)
+from niah.statistics.intervals import BASELINE_FLOOR, Tax, holm
+from niah.statistics.noise import Noise, noise_of
+from niah.statistics.power import ALPHA, POWER
+from niah.statistics.saturation import saturated
 from niah.text_format import percent, points, slice_text
 
 Verdict = Literal["pass", "fail", "inconclusive", "undefined"]
@@ -38,17 +50,16 @@ class GateError(NiahError):
 class Check:
     """One test of the gate. `decides`: whether its verdict counts, or is for information.
 
-    `tax` is of the questions put to both arms. `worst` and `best` are of all that were planned,
-    and take every error and missing answer against and for the gate; where there is none they
-    equal `tax`.
+    `tax` is of the questions put to both arms. `bounds` are of all that were planned, over every
+    way in which errors and missing answers could have gone, against the baseline and every repeat
+    arm; without those they are the p-values of `tax`.
     """
 
     comparison: str
     what: str
     value: str
     tax: Tax
-    worst: Tax
-    best: Tax
+    bounds: Bounds
     margin: float
     verdict: Verdict
     decides: bool
@@ -70,6 +81,7 @@ class GateResult:
     alpha: float
     checks: tuple[Check, ...]
     notes: tuple[str, ...] = ()
+    noise: tuple[Noise, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -116,19 +128,25 @@ def run_gate(
     slice_tax = max_tax if max_slice_tax is None else max_slice_tax
     in_range = 0 <= slice_tax < 1
     _check("max_slice_tax", slice_tax, in_range, "from 0 to less than 1 is needed (0.05 is 5%)")
-    comparisons, notes = _comparisons(run, against, floor)
+    loaded = load_run(run)
+    comparisons, notes = _comparisons(loaded, against, floor)
     known = [comparison.compressed for comparison in comparisons]
     unknown = sorted(set(arms) - set(known))
     if unknown:
         raise GateError(f"arm {unknown[0]!r} is not in {run}; there is {', '.join(known)}")
     wanted = [found for found in comparisons if not arms or found.compressed in arms]
+    repeats = load_repeats(loaded, floor)
+    judged = repeats if against is None else []
+    notes += [note for found in wanted for note in _notes(found)]
+    notes += [found.text for found in saturated(loaded.rows)]
     return GateResult(
         run=str(run),
         against=None if against is None else str(against),
         max_tax=max_tax,
         alpha=alpha,
-        checks=judge(wanted, slices, (max_tax, slice_tax), alpha, require_slices),
-        notes=tuple(notes + [note for found in wanted for note in _notes(found)]),
+        checks=judge(wanted, slices, (max_tax, slice_tax), alpha, require_slices, judged),
+        notes=tuple(notes),
+        noise=tuple(noise_of(repeat.against) for repeat in repeats),
     )
 
 
@@ -138,26 +156,27 @@ def judge(
     margins: tuple[float, float],
     alpha: float,
     require_slices: bool = False,
+    repeats: Sequence[Repeat] = (),
 ) -> tuple[Check, ...]:
     """Every check of every comparison; `margins` are those of all pairs and of a slice."""
     checks = [
         check
         for comparison in comparisons
-        for check in _checks(comparison, slices, margins, alpha, require_slices)
+        for check in _checks(comparison, slices, margins, alpha, require_slices, repeats)
     ]
-    return tuple(_adjusted(checks, alpha))
+    return tuple(_turnable(list(_adjusted(checks, alpha)), alpha))
 
 
 def _comparisons(
-    run: Path, against: Path | None, floor: float
+    run: Run, against: Path | None, floor: float
 ) -> tuple[list[Comparison], list[str]]:
     if against is not None:
         # An earlier run that recalled little can still lose it: no floor here.
-        return compare_runs(load_run(run), load_run(against))
-    comparisons = load_comparisons([load_run(run)], floor)[1]
+        return compare_runs(run, load_run(against))
+    comparisons = load_comparisons([run], floor)[1]
     if not comparisons:
         raise GateError(
-            f"{run}: no baseline and compressed arm were asked the same questions; "
+            f"{run.path}: no baseline and compressed arm were asked the same questions; "
             "give an earlier run with --against, or a sweep with a baseline"
         )
     return comparisons, []
@@ -169,36 +188,51 @@ def _checks(
     margins: tuple[float, float],
     alpha: float,
     require_slices: bool,
+    repeats: Sequence[Repeat],
 ) -> Iterator[Check]:
-    yield _judge(comparison, (OVERALL, ""), comparison.pairs, margins[0], alpha, decides=True)
+    yield _judge(comparison, OVERALL, None, margins[0], alpha, True, repeats)
     for column in slices:
         if column not in SLICES:
             raise GateError(f"slice {column!r} is not one of {', '.join(SLICES)}")
-        groups = list(comparison.pairs.groupby(column, sort=True))
-        for value, pairs in groups if len(groups) > 1 else []:
-            named = (SLICES[column], slice_text(column, value))
-            yield _judge(comparison, named, pairs, margins[1], alpha, require_slices)
+        values = sorted(comparison.pairs[column].dropna().unique())
+        for value in values if len(values) > 1 else []:
+            yield _judge(comparison, column, value, margins[1], alpha, require_slices, repeats)
 
 
 def _judge(
     comparison: Comparison,
-    named: tuple[str, str],
-    pairs: pd.DataFrame,
+    column: str,
+    value: object,
     margin: float,
     alpha: float,
     decides: bool,
+    repeats: Sequence[Repeat],
 ) -> Check:
     """A check before the failures of slices are adjusted for their number."""
-    tax = comparison.tax_within(pairs)
-    worst, best = _extremes(comparison, pairs, tax)
-    verdict, reason = _verdict(tax, worst, best, margin, alpha)
+
+    def of(wanted: Comparison) -> pd.DataFrame:
+        pairs = wanted.pairs
+        return pairs if column == OVERALL else pairs[pairs[column] == value]
+
+    tax = comparison.tax_within(of(comparison))
+    alone = bounds_within(comparison, of(comparison), margin)
+    verdict, reason = _verdict(tax, alone, margin, alpha)
+    instead = {
+        repeat.arm: repeat.instead[comparison.compressed]
+        for repeat in repeats
+        if comparison.compressed in repeat.instead
+    }
+    bounds = {arm: bounds_within(found, of(found), margin) for arm, found in instead.items()}
+    noise = {repeat.arm: repeat.against.tax_within(of(repeat.against)) for repeat in repeats}
+    if verdict in ("pass", "fail"):
+        explained = _explained(verdict, bounds, noise, margin, alpha)
+        verdict, reason = ("inconclusive", explained) if explained else (verdict, reason)
     return Check(
         comparison=comparison.title,
-        what=named[0],
-        value=named[1],
+        what=OVERALL if column == OVERALL else SLICES[column],
+        value="" if column == OVERALL else slice_text(column, value),
         tax=tax,
-        worst=worst,
-        best=best,
+        bounds=worst_of([alone, *bounds.values()])._replace(unanswered=alone.unanswered),
         margin=margin,
         verdict=verdict,
         decides=decides,
@@ -207,45 +241,57 @@ def _judge(
     )
 
 
-def _extremes(comparison: Comparison, pairs: pd.DataFrame, tax: Tax) -> tuple[Tax, Tax]:
-    """The tax with every error and missing answer taken against the gate, and for it."""
-    found = pairs[pairs.index.isin(comparison.perhaps_answerable.index)]
-    failed = found["baseline_failed"] | found["compressed_failed"]
-    if not len(found) or (len(found) == tax.pairs and not failed.any()):
-        return tax, tax
-    worst, best = (
-        tax_of(
-            found.assign(
-                baseline=found["baseline"].mask(found["baseline_failed"], lose),
-                compressed=found["compressed"].mask(found["compressed_failed"], not lose),
-            ),
-            comparison.floor,
-        )
-        for lose in (True, False)
-    )
-    return worst, best
-
-
-def _verdict(tax: Tax, worst: Tax, best: Tax, margin: float, alpha: float) -> tuple[Verdict, str]:
-    turn = f"{worst.errors:,} errors or missing answers could turn the verdict"
-    if not tax.defined and worst.errors and worst.defined:
-        return "inconclusive", turn
-    if not tax.defined:
+def _verdict(tax: Tax, bounds: Bounds, margin: float, alpha: float) -> tuple[Verdict, str]:
+    if not tax.defined and not (bounds.unanswered and bounds.ever_defined):
         return "undefined", (
             f"the baseline recalls only {points(tax.baseline)}%, below the floor of "
             f"{percent(tax.floor)}"
             if tax.baseline < tax.floor
             else f"the baseline recalls less than {percent(tax.floor)} of every kind of question"
         )
-    if worst.streams == 1:
-        return "inconclusive", "all pairs share one stream; sweep with repeats: 2 or more"
-    if worst.p_at_most(margin) < alpha:
+    if not bounds.always_defined:
+        return "inconclusive", _turn(bounds)
+    if not bounds.decidable:
+        few = _turn(bounds) if tax.decidable else few_streams_text(tax)
+        return "inconclusive", few if tax.decidable else f"{few}; sweep with repeats: 3 or more"
+    if bounds.p_at_most < alpha:
         return "pass", f"at most {points(margin)} points lost"
-    if best.p_above(margin) < alpha:
+    if bounds.p_above < alpha:
         return "fail", f"more than {points(margin)} points lost"
-    if worst.errors and (tax.p_at_most(margin) < alpha or tax.p_above(margin) < alpha):
-        return "inconclusive", turn
+    if bounds.unanswered and (tax.p_at_most(margin) < alpha or tax.p_above(margin) < alpha):
+        return "inconclusive", _turn(bounds)
     return "inconclusive", f"neither shown to be within {points(margin)} points nor beyond"
+
+
+def _turn(bounds: Bounds) -> str:
+    return f"{bounds.unanswered:,} errors or missing answers could turn the verdict"
+
+
+def _explained(
+    verdict: Verdict,
+    instead: Mapping[str, Bounds],
+    noise: Mapping[str, Tax],
+    margin: float,
+    alpha: float,
+) -> str:
+    """Why the noise floor explains a verdict; empty where it does not.
+
+    It does where the verdict is not the same with a repeat arm in the baseline's place. It also
+    explains a pass where the baseline itself, asked once more, differs by more than the margin.
+    """
+    for arm, bounds in instead.items():
+        p_value = bounds.p_at_most if verdict == "pass" else bounds.p_above
+        if not bounds.always_defined or p_value >= alpha:
+            return (
+                f"the noise floor explains it: against {arm}, the baseline once more, no {verdict}"
+            )
+    for arm, tax in noise.items() if verdict == "pass" else ():
+        if min(tax.p_above(margin), tax.p_at_most(-margin)) < alpha:
+            return (
+                f"the noise floor is above the margin: {arm}, the baseline once more, differs from "
+                f"it by {points(abs(tax.value))} points"
+            )
+    return ""
 
 
 def _adjusted(checks: Sequence[Check], alpha: float) -> Iterator[Check]:
@@ -253,16 +299,18 @@ def _adjusted(checks: Sequence[Check], alpha: float) -> Iterator[Check]:
 
     The overall tests (one an arm) and the slices are two families: overall keeps its power
     however many slices are looked at. Passes need no adjustment: all deciding checks must pass.
+    A check that errors may leave undefined counts as a test that shows nothing.
     """
-    tests = {
-        str(number): check
-        for number, check in enumerate(checks)
-        if check.verdict != "undefined" and check.worst.streams > 1
-    }
     p_adjusted: dict[str, float] = {}
     for overall in (True, False):
-        family = {n: check for n, check in tests.items() if (check.what == OVERALL) is overall}
-        p_adjusted |= holm({n: c.best.p_above(c.margin) for n, c in family.items()})
+        family = {
+            str(number): check.bounds.p_above if check.bounds.always_defined else 1.0
+            for number, check in enumerate(checks)
+            if (check.what == OVERALL) is overall
+            and check.bounds.ever_defined
+            and check.bounds.decidable
+        }
+        p_adjusted |= holm(family)
     for number, check in enumerate(checks):
         if check.verdict != "fail":
             yield check
@@ -273,25 +321,43 @@ def _adjusted(checks: Sequence[Check], alpha: float) -> Iterator[Check]:
             yield replace(check, verdict="inconclusive", reason=reason)
 
 
+def _turnable(checks: Sequence[Check], alpha: float) -> Iterator[Check]:
+    """Slices that errors and missing answers could make fail decide: a pass must not hang on them.
+
+    The smallest p-value of a family fails below alpha over the number of its tests, so that one
+    that cannot get there makes nothing fail.
+    """
+    tests = sum(
+        c.what != OVERALL and c.bounds.always_defined and c.bounds.decidable for c in checks
+    )
+    for check in checks:
+        turnable = check.bounds.unanswered and check.bounds.least_p_above < alpha / max(1, tests)
+        if check.what != OVERALL and not check.decides and check.verdict != "fail" and turnable:
+            yield replace(check, verdict="inconclusive", decides=True, reason=_turn(check.bounds))
+        else:
+            yield check
+
+
 def on_margin(tax: Tax, margin: float) -> bool:
     """Whether the tax is so close to the margin that no number of pairs would settle it."""
     return abs(tax.value - margin) < UNREACHABLE
 
 
 def _more_pairs(tax: Tax, margin: float, alpha: float) -> int | None:
-    """Pairs beyond these for a verdict in four of five such runs, if the true tax is as seen.
+    """Pairs beyond these for a verdict in four of five such runs, if streams go on as seen.
 
-    None if the tax lies on the margin, where no number of pairs would settle it.
+    Both statistics grow with the root of the number of streams. None where no number of pairs would
+    settle it, because the tax lies on the margin, or where these streams cannot tell.
     """
-    if on_margin(tax, margin):
+    if on_margin(tax, margin) or not tax.decidable:
         return None
-    # Few streams make Student's quantile larger than the normal one that the planning uses.
-    wider = (stdtrit(tax.freedom, 1 - alpha) / stdtrit(math.inf, 1 - alpha)) ** 2
-    discordance = (tax.lost + tax.gained + 1) / (tax.pairs + 2)
-    needed = pairs_needed(
-        tax.value, discordance, margin, alpha, POWER, tax.design_effect * float(wider)
-    )
-    return max(needed - tax.pairs, -(-tax.pairs // 10))
+    nearest = min(map(abs, tax.statistics(margin)))
+    times = 1.0
+    for _ in range(5):  # more streams make Student's quantile smaller
+        freedom = max(tax.freedom, times * (tax.freedom + 1) - 1)
+        wanted = float(stdtrit(freedom, 1 - alpha) + stdtrit(freedom, POWER))
+        times = max(1.1, (wanted / nearest) ** 2)
+    return math.ceil(tax.pairs * (times - 1))
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:

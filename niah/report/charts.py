@@ -61,7 +61,8 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             "tax",
             "Tax by length",
             "Points of recall lost on the same questions, with 95% paired intervals. Lengths at "
-            "which the baseline recalls too little have none: the line breaks there.",
+            "which the baseline recalls too little have none: the line breaks there. A point "
+            "without an interval has too few streams to decide anything.",
             tables.tax_by_length(comparisons),
             figures.draw_tax,
             look,

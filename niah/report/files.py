@@ -82,6 +82,7 @@ def slice_frame(comparison: Comparison) -> pd.DataFrame:
             "low": found.tax.interval.low,
             "high": found.tax.interval.high,
             "defined": found.tax.defined,
+            "decidable": found.tax.decidable,
             "p_holm": found.p_holm,
         }
         for found in slice_rows(comparison)
@@ -105,6 +106,7 @@ def heatmap_frame(comparison: Comparison) -> pd.DataFrame:
             "low": cell.tax.interval.low,
             "high": cell.tax.interval.high,
             "defined": cell.tax.defined,
+            "decidable": cell.tax.decidable,
         }
         for cell in make_heatmap(comparison).whole.values()
     )

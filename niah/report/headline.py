@@ -9,7 +9,8 @@ from __future__ import annotations
 import pandas as pd
 
 from niah.statistics.axis_labels import EXACT
-from niah.statistics.comparisons import Comparison
+from niah.statistics.comparisons import Comparison, few_streams_text
+from niah.statistics.intervals import Tax
 from niah.text_format import counted, length_text, points
 
 
@@ -55,6 +56,8 @@ def _tax_sentence(comparison: Comparison, keeps: str) -> str:
     low, high = tax.interval
     where, span = _where(comparison), f"95%: {points(low)} to {points(high)}"
     also = f" and {keeps}" if keeps else ""
+    if not tax.decidable:
+        return f"{where} {_undecided(tax, name)}{f' {name} {keeps}.' if keeps else ''}"
     if tax.shows_loss:
         return f"{where} {name} loses {points(tax.value)} points of recall ({span}){also}."
     if tax.shows_gain:
@@ -74,6 +77,8 @@ def _run_sentence(comparison: Comparison) -> str:
         recall = points(float(comparison.complete["baseline"].mean()))
         return f"{name} cannot be set against {other}, which recalls only {recall}%."
     low, high = tax.interval
+    if not tax.decidable:
+        return f"{_where(comparison)} {_undecided(tax, name)}"
     if tax.shows_loss:
         shown, span = f"{points(tax.value)} points less", f"{points(low)} to {points(high)}"
     elif tax.shows_gain:
@@ -85,6 +90,13 @@ def _run_sentence(comparison: Comparison) -> str:
             f"{counted(tax.pairs, 'paired question')}."
         )
     return f"{_where(comparison)} {name} recalls {shown} than {other} (95%: {span})."
+
+
+def _undecided(tax: Tax, name: str) -> str:
+    return (
+        f"nothing is decided about {name}: the difference in recall is {points(tax.value)} points, "
+        f"and {few_streams_text(tax)}."
+    )
 
 
 def _where(comparison: Comparison) -> str:

@@ -77,7 +77,8 @@ def _slices(comparison: Comparison) -> list[str]:
     for found in slice_rows(comparison):
         tax, (low, high) = found.tax, found.tax.interval
         numbers = [points(tax.baseline), points(tax.compressed)]
-        numbers += [points(tax.value), f"{points(low)} to {points(high)}"]
+        few = "" if tax.decidable else " (too few streams)"
+        numbers += [points(tax.value), f"{points(low)} to {points(high)}{few}"]
         if not tax.defined:
             numbers[2:] = ["undefined", "–"]
         lines.append([f"{found.what} {found.value}", *numbers, f"{tax.pairs:,}"])

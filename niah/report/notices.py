@@ -12,7 +12,7 @@ import pandas as pd
 from niah.report.headline import of_two_runs
 from niah.runs.tables import Run
 from niah.statistics.axis_labels import EXACT
-from niah.statistics.comparisons import Comparison, left_out_text
+from niah.statistics.comparisons import Comparison, left_out_text, undecidable_text
 from niah.text_format import counted
 
 
@@ -75,11 +75,8 @@ def _about(comparison: Comparison) -> Iterator[str]:
             f"{missing:,} of {counted(len(comparison.pairs), 'question')} were not put to both "
             "arms and are left out of heatmaps and tax."
         )
-    if comparison.tax and comparison.tax.streams == 1:
-        yield (
-            "all questions share one stream, so the intervals take them as independent and are "
-            "too narrow. Use repeats: 2 or more."
-        )
+    if text := undecidable_text(comparison):
+        yield text
     if comparison.left_out:
         yield f"{left_out_text(comparison)}."
 

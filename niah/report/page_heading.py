@@ -39,7 +39,7 @@ def _of_arms(comparisons: Sequence[Comparison]) -> str:
         parts = [f"No loss is shown in {_any(count)}"]
     if gained:
         parts.append(f"{len(gained):,} recall{'s' * (len(gained) == 1)} more: {_range(gained)}")
-    return "; ".join([*parts, *_undefined(count - len(taxes))])
+    return "; ".join([*parts, *_undecided(taxes), *_undefined(count - len(taxes))])
 
 
 def _of_runs(comparisons: Sequence[Comparison]) -> str:
@@ -50,7 +50,7 @@ def _of_runs(comparisons: Sequence[Comparison]) -> str:
         return ""
     shown = f"in {differ:,} of {count:,} comparisons" if differ else f"in {_any(count)}"
     said = f"{'A' if differ else 'No'} difference between runs is shown {shown}"
-    return "; ".join([said, *_undefined(count - len(taxes))])
+    return "; ".join([said, *_undecided(taxes), *_undefined(count - len(taxes))])
 
 
 def _taxes(comparisons: Sequence[Comparison]) -> list[Tax]:
@@ -78,6 +78,12 @@ def _range(found: Sequence[tuple[float, float, float]]) -> str:
 
 def _any(count: int) -> str:
     return "1 comparison" if count == 1 else f"any of {count:,} comparisons"
+
+
+def _undecided(taxes: Sequence[Tax]) -> list[str]:
+    """Comparisons with too few streams to show either."""
+    number = sum(not tax.decidable for tax in taxes)
+    return [f"{number:,} {'has' if number == 1 else 'have'} too few streams"] if number else []
 
 
 def _undefined(number: int) -> list[str]:

@@ -37,7 +37,7 @@ def recall_by_length(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def tax_by_length(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """comparison, arm, length, pairs, lost, gained, tax, low, high, defined."""
+    """comparison, arm, length, pairs, lost, gained, tax, low, high, defined, decidable."""
     found = []
     for comparison in comparisons:
         for length, tax in comparison.slices("at_length").items():
@@ -49,8 +49,8 @@ def tax_by_length(comparisons: Sequence[Comparison]) -> pd.DataFrame:
 
 def tax_by_text(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """comparison, arm, haystack, ratio (zlib's, mean over streams: how far the text can be
-    compressed), pairs, baseline, compressed, tax, low, high, defined; the most compressible text
-    first."""
+    compressed), pairs, baseline, compressed, tax, low, high, defined, decidable; the most
+    compressible text first."""
     found = []
     for comparison in comparisons:
         of_arms = rows[rows["arm"].isin([comparison.baseline, comparison.compressed])]
@@ -65,7 +65,7 @@ def tax_by_text(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.Dat
 
 
 def tax_by_family(comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """comparison, arm, family, pairs, baseline, compressed, tax, low, high, defined."""
+    """comparison, arm, family, pairs, baseline, compressed, tax, low, high, defined, decidable."""
     return pd.DataFrame(
         [
             {"comparison": found.title, "arm": found.compressed, "family": family}
@@ -172,7 +172,8 @@ def _recalls(tax: Tax) -> dict[str, float]:
 
 def _span(tax: Tax) -> dict[str, float]:
     low, high = tax.interval
-    return {"tax": tax.value, "low": low, "high": high, "defined": tax.defined}
+    shown = {"defined": tax.defined, "decidable": tax.decidable}
+    return {"tax": tax.value, "low": low, "high": high, **shown}
 
 
 def _sorted(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -70,6 +70,11 @@ class Run:
         return _arms(self.rows, "compressed")
 
     @property
+    def repeats(self) -> list[str]:
+        """Arms that are the baseline once more."""
+        return _arms(self.rows, "repeat")
+
+    @property
     def unfinished(self) -> dict[str, tuple[int, int]]:
         """Arms that lack rows: how many questions they were asked, of how many planned."""
         if self.planned.empty:

@@ -1,12 +1,12 @@
-"""Which arms are set against each other, on which axes, and what counts.
+"""Which arms are set against each other, on which axes, and which pairs count in a tax.
 
-Owns the step from runs to comparisons: labels, shared axes, the ceiling rule.
-Knows results and statistics; nothing about HTML, colours or files.
+Turns runs into comparisons: labels of arms, shared axes, and the floor below which a baseline has
+too little to lose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -17,7 +17,7 @@ import pandas as pd
 from niah.runs.tables import ResultsError, Run, pair_arms
 from niah.statistics.axis_labels import EXACT, axis_labels
 from niah.statistics.intervals import BASELINE_FLOOR, Tax, holm, tax_of
-from niah.text_format import percent, slice_text
+from niah.text_format import counted, percent, slice_text
 
 MAX_TICKS = 16  # values an axis shows one by one before they are put in bins
 SLICES = {
@@ -37,10 +37,10 @@ MAX_NAMED = 6  # groups that a sentence lists before it counts the rest
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms on the same questions. `pairs` is `results.pair_arms`: every question, asked or
-    planned, with every row on the axes.
+    """Two arms on the same questions. `pairs` is made by `niah.runs.tables.pair_arms`: every
+    question, asked or planned, with every row on the axes.
 
-    The ceiling rule: where the baseline recalls less than `floor` of a group of questions (one
+    The floor: where the baseline recalls less than `floor` of a group of questions (one
     family, length, text and kind of templates), there is little to lose. Such pairs would thin
     out the tax of whatever they are pooled with, and count in none.
     """
@@ -65,6 +65,12 @@ class Comparison:
     def perhaps_answerable(self) -> pd.DataFrame:
         """What `answerable` may become once every error and missing answer is there."""
         recalled = self.pairs["baseline"] | self.pairs["baseline_failed"]
+        return self.pairs[self._reaches_floor(self.pairs, recalled)]
+
+    @cached_property
+    def surely_answerable(self) -> pd.DataFrame:
+        """What is in `answerable` however errors and missing answers turn out."""
+        recalled = self.pairs["baseline"] & ~self.pairs["baseline_failed"]
         return self.pairs[self._reaches_floor(self.pairs, recalled)]
 
     def _reaches_floor(self, pairs: pd.DataFrame, recalled: pd.Series) -> pd.Series:
@@ -96,6 +102,18 @@ class Comparison:
         return tax_of(complete if len(complete) else pairs, self.floor, answerable=False)
 
 
+class Repeat(NamedTuple):
+    """An arm that is the baseline once more.
+
+    `against`: it, in the place of a compressed arm, against the baseline. `instead`: every
+    compressed arm against it, in the place of the baseline, by the compressed arm's name.
+    """
+
+    arm: str
+    against: Comparison
+    instead: Mapping[str, Comparison]
+
+
 class Slice(NamedTuple):
     """The tax of the questions that share one value; `p_holm` is two-sided and adjusted."""
 
@@ -122,6 +140,25 @@ def load_comparisons(
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise ResultsError(f"folders to compare should have different names, not {names}")
+    rows, planned = _on_axes(runs)
+    return rows, list(_paired(rows, planned, _matches(rows, names), floor))
+
+
+def load_repeats(run: Run, floor: float = BASELINE_FLOOR) -> list[Repeat]:
+    """The arms of role `repeat` of a run, each set against its baseline and in its place."""
+    rows, planned = _on_axes([run])
+    found = []
+    for arm in run.repeats:
+        matches = [(f"{arm} against {other}", other, arm) for other in run.baselines]
+        matches += [(f"{other} against {arm}", arm, other) for other in run.compressed]
+        against, *instead = _paired(rows, planned, matches, floor) if run.baselines else (None,)
+        if against is not None and against.compressed == arm:
+            found.append(Repeat(arm, against, {of.compressed: of for of in instead}))
+    return found
+
+
+def _on_axes(runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of all runs, and the questions they planned, with places on shared axes."""
     rows = pd.concat([_labelled(run, alone=len(runs) == 1) for run in runs], ignore_index=True)
     planned = pd.concat([run.planned.assign(run=run.name) for run in runs], ignore_index=True)
     for axis in ("at_length", "at_depth"):
@@ -130,13 +167,21 @@ def load_comparisons(
         rows[axis] = placed.iloc[: len(rows)]
         if len(planned):
             planned[axis] = placed.iloc[len(rows) :]
-    found = []
-    for title, baseline, compressed in _matches(rows, names):
+    return rows, planned
+
+
+def _paired(
+    rows: pd.DataFrame,
+    planned: pd.DataFrame,
+    matches: Iterable[tuple[str, str, str]],
+    floor: float,
+) -> Iterator[Comparison]:
+    """The comparisons of the (title, baseline, compressed) that were asked the same questions."""
+    for title, baseline, compressed in matches:
         asking = rows.loc[rows["arm"].isin([baseline, compressed]), "run"].unique()
         pairs = pair_arms(rows, baseline, compressed, planned[planned["run"].isin(asking)])
         if not pairs["incomplete"].all():
-            found.append(Comparison(title, baseline, compressed, pairs, floor))
-    return rows, found
+            yield Comparison(title, baseline, compressed, pairs, floor)
 
 
 def axis_values(values: pd.Series, kind: str) -> pd.Series:
@@ -182,6 +227,39 @@ def left_out_text(comparison: Comparison) -> str:
     )
 
 
+def few_streams_text(tax: Tax) -> str:
+    """Why nothing is decided where a tax is not decidable."""
+    if tax.streams == 1:
+        return "all questions share one stream, where 3 are needed"
+    return (
+        f"the questions sit in {tax.streams} streams whose sizes make them worth "
+        f"{tax.freedom + 1:.1f}, where 3 are needed"
+    )
+
+
+def undecidable_text(comparison: Comparison) -> str:
+    """What can show nothing because its streams are too few; empty where everything can."""
+    tax = comparison.tax
+    if tax is not None and not tax.decidable:
+        return (
+            f"{few_streams_text(tax)}: nothing is decided and nothing is bold. "
+            "Use repeats: 3 or more, and streams of like sizes."
+        )
+    few = [
+        f"{SLICES[column]} {name}"
+        for column in SLICES
+        for name, found in _named(comparison, column)
+        if found.defined and not found.decidable
+    ]
+    if not few:
+        return ""
+    rest = f"; and {len(few) - MAX_NAMED} more" if len(few) > MAX_NAMED else ""
+    return (
+        f"too few streams to decide anything in {counted(len(few), 'slice')} "
+        f"({'; '.join(few[:MAX_NAMED])}{rest})."
+    )
+
+
 def _labelled(run: Run, alone: bool) -> pd.DataFrame:
     rows = run.rows.assign(run=run.name)
     if not alone:
@@ -198,7 +276,8 @@ def _matches(rows: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[str, st
         choice = (own if len(own) else baselines)["arm"].head(1)
         yield from ((f"{arm} against {other}", other, arm) for other in choice)
     known = set(arms["arm"])
-    for arm, run in arms.loc[arms["run"] != names[0], ["arm", "run"]].itertuples(index=False):
+    later = arms[(arms["run"] != names[0]) & (arms["role"] != "repeat")]
+    for arm, run in later[["arm", "run"]].itertuples(index=False):
         before = f"{names[0]}/{arm.removeprefix(f'{run}/')}"
         if before in known:
             yield f"{arm} against {before}", before, arm

@@ -1,7 +1,7 @@
 """Intervals and tests for recall and for the compression tax.
 
-Owns every number with an uncertainty that a report or a gate shows. Takes arrays of right and
-wrong answers and the streams they came from; knows nothing about rows, files or models.
+Computes every number with an uncertainty that a report or a gate shows, from arrays of right and
+wrong answers and the streams they came from.
 
 The tax is baseline recall minus compressed recall on the same questions: positive is loss.
 """
@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
-from scipy.optimize import brentq
-from scipy.special import ndtr, stdtrit
-from statsmodels.regression.linear_model import OLS
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
+from scipy.special import bdtr, ndtri, stdtr, stdtrit
+
+from niah.statistics.clusters import DECIDABLE, design_effect, satterthwaite_freedom
+from niah.statistics.score import (
+    StreamCounts,
+    robust,
+    robust_error,
+    score,
+    score_ends,
+    share_ends,
+    wilson_ends,
+)
 
 Bools = npt.NDArray[np.bool_]
 
@@ -40,42 +45,67 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Recall:
-    """Exact recall of one arm. An error counts as asked and not recalled; `errors` counts them."""
+    """Exact recall of one arm. An error counts as asked and not recalled; `errors` counts them.
+
+    `freedom` as in `Tax`; infinite where every question has a stream of its own.
+    """
 
     correct: int
     asked: int
     errors: int
     interval: Interval
+    freedom: float = math.inf
 
     @property
     def value(self) -> float:
         return self.correct / self.asked
+
+    @property
+    def decidable(self) -> bool:
+        """Whether there are streams enough to say how much they differ."""
+        return self.freedom >= DECIDABLE
 
 
 @dataclass(frozen=True)
 class Tax:
     """Paired compression tax of `pairs` questions in `streams` contexts.
 
-    `lost`: baseline right, compressed wrong; `gained`: the other way round.
+    `lost`: baseline right, compressed wrong; `gained`: the other way round. `counts` has them by
+    stream, where they cluster.
 
-    Interval and tests are Tango's (1998) score test of a paired difference, with two changes for
-    clustering: counts are divided by `design_effect`, and the quantile is Student's with
-    `freedom` degrees. A score test stays honest where no pair disagrees, where an interval built
-    on the observed spread has width zero.
+    Interval and tests take two statistics (`niah.statistics.score`): a score statistic with the
+    most likely correlation within streams, and the mean over its CR2 standard error. A tax is shown
+    where both show it, so that the interval is the union of theirs. The quantile is Student's with
+    `freedom` degrees (Satterthwaite's). A score test stays honest where no pair disagrees, where an
+    interval built on the observed spread has width zero; the robust one stays honest where streams
+    differ more than the correlations that the score allows for.
     """
 
-    pairs: int
-    streams: int
-    lost: int
-    gained: int
+    counts: StreamCounts
     errors: int
     baseline: float
     compressed: float
     design_effect: float
-    freedom: int
+    freedom: float
     floor: float = BASELINE_FLOOR
     confidence: float = CONFIDENCE
     answerable: bool = True
+
+    @property
+    def pairs(self) -> int:
+        return sum(self.counts.sizes)
+
+    @property
+    def streams(self) -> int:
+        return len(self.counts.sizes)
+
+    @property
+    def lost(self) -> int:
+        return sum(self.counts.lost)
+
+    @property
+    def gained(self) -> int:
+        return sum(self.counts.gained)
 
     @property
     def value(self) -> float:
@@ -91,6 +121,15 @@ class Tax:
         return self.answerable and self.baseline >= self.floor
 
     @property
+    def decidable(self) -> bool:
+        """Whether there are streams enough, and of sizes alike enough, to show anything.
+
+        With less than two degrees of freedom the spread between streams is hardly known. Then
+        nothing is decided, and no interval counts as one that excludes zero.
+        """
+        return self.freedom >= DECIDABLE
+
+    @property
     def discordance(self) -> float:
         """Share of the pairs on which the arms disagree; it sets how many pairs a gate needs."""
         return (self.lost + self.gained) / self.pairs
@@ -101,26 +140,39 @@ class Tax:
 
     @property
     def shows_loss(self) -> bool:
-        """Whether the interval lies above zero."""
-        return self.interval.low > 0
+        """Whether the interval lies above zero, of a tax that can be decided."""
+        return self.decidable and self.interval.low > 0
 
     @property
     def shows_gain(self) -> bool:
-        """Whether the interval lies below zero."""
-        return self.interval.high < 0
+        """Whether the interval lies below zero, of a tax that can be decided."""
+        return self.decidable and self.interval.high < 0
 
     def interval_at(self, confidence: float) -> Interval:
         """The taxes that a two-sided test at 1 - confidence does not reject."""
-        reach = float(stdtrit(self.freedom, (1 + confidence) / 2))  # Student's quantile
-        return Interval(self._where_score_is(reach), self._where_score_is(-reach))
+        reach = student_quantile(self.freedom, (1 + confidence) / 2)
+        low, high = score_ends(self.counts, reach)
+        half = reach * robust_error(self.counts)
+        low, high = min(low, self.value - half), max(high, self.value + half)
+        return Interval(max(low, -1.0), min(high, 1.0))
+
+    def statistics(self, margin: float) -> tuple[float, float]:
+        """The score and the robust statistic: standard errors from `margin` to the tax."""
+        return float(score(self.counts, np.array([margin]))[0]), robust(self.counts, margin)
 
     def p_at_most(self, margin: float) -> float:
-        """One-sided p-value against "the tax is `margin` or more": small shows it is below."""
-        return float(stats.t.cdf(self._score(margin), self.freedom))
+        """One-sided p-value against "the tax is `margin` or more": small shows it is below.
+
+        1 where nothing can be decided.
+        """
+        return student_tail(-max(self.statistics(margin)), self.freedom)
 
     def p_above(self, margin: float) -> float:
-        """One-sided p-value against "the tax is `margin` or less": small shows it is above."""
-        return float(stats.t.sf(self._score(margin), self.freedom))
+        """One-sided p-value against "the tax is `margin` or less": small shows it is above.
+
+        1 where nothing can be decided.
+        """
+        return student_tail(min(self.statistics(margin)), self.freedom)
 
     @property
     def p_difference(self) -> float:
@@ -130,35 +182,24 @@ class Tax:
     @property
     def p_mcnemar(self) -> float:
         """Exact McNemar, two-sided; it takes the pairs as independent."""
-        table = [[0, self.lost], [self.gained, 0]]
-        return float(mcnemar(table, exact=True).pvalue) if self.lost + self.gained else 1.0
-
-    def _score(self, tax: float) -> float:
-        """Tango's statistic: distance of the observed difference from `tax` in its own errors."""
-        n, lost, gained = (x / self.design_effect for x in (self.pairs, self.lost, self.gained))
-        # q: most likely share of gained pairs if the true tax were `tax`, root of 2n q^2 + b q + c
-        b = (2 * n - lost + gained) * tax - lost - gained
-        c = -gained * tax * (1 - tax)
-        q = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
-        variance = n * (2 * q + tax * (1 - tax))
-        return (lost - gained - n * tax) / math.sqrt(max(variance, 1e-12))
-
-    def _where_score_is(self, target: float) -> float:
-        """The score falls as the tax grows; cut at what a difference of proportions can be."""
-        edge = 1 - 1e-9
-        if self._score(-edge) <= target:
-            return -1.0
-        if self._score(edge) >= target:
-            return 1.0
-        return float(brentq(lambda tax: self._score(tax) - target, -edge, edge))
+        fewer, differ = min(self.lost, self.gained), self.lost + self.gained
+        return min(1.0, 2 * float(bdtr(fewer, differ, 0.5)))
 
 
-@lru_cache(maxsize=4096)  # the cells of a heatmap repeat a few counts
+def student_quantile(freedom: float, share: float) -> float:
+    """Student's quantile; the normal one without streams to count, where one value is left."""
+    return float(stdtrit(freedom, share) if freedom else ndtri(share))
+
+
+def student_tail(statistic: float, freedom: float) -> float:
+    """The chance of a larger statistic; 1 where the freedom is too small to decide anything."""
+    return float(stdtr(freedom, -statistic)) if freedom >= DECIDABLE else 1.0
+
+
 def wilson(correct: float, asked: float, alpha: float = 1 - CONFIDENCE) -> Interval:
     """Wilson score interval of a proportion, two-sided at 1 - `alpha`; counts may be effective
     (fractional) ones."""
-    low, high = proportion_confint(correct, asked, alpha=alpha, method="wilson")
-    return Interval(float(low), float(high))
+    return Interval(*wilson_ends(correct / asked, asked, float(ndtri(1 - alpha / 2))))
 
 
 def estimate_recall(
@@ -167,11 +208,12 @@ def estimate_recall(
     errors: int = 0,
     confidence: float = CONFIDENCE,
 ) -> Recall:
-    """Recall with a Wilson interval on the effective number of questions.
+    """Recall with a Wilson interval that allows for questions that share streams.
 
-    Where questions share streams, what they share is estimated from these few streams, and the
-    quantile is Student's with streams - 1 degrees of freedom. With a question a stream there is
-    nothing to estimate, and with one stream nothing can be: Wilson's interval stands as it is.
+    Where they do, the correlation within streams is the most likely one, the quantile is Student's
+    with Satterthwaite's degrees of freedom, and the interval holds that of the CR2 standard error
+    too. The questions of a single stream may be all alike: they count as one. With a question a
+    stream Wilson's interval stands as it is.
 
     Args:
         recalled: [questions], True where the answer was right; errors are False.
@@ -183,18 +225,38 @@ def estimate_recall(
     if len(recalled) == 0:
         raise ValueError("recall of no questions is undefined")
     correct, asked = int(recalled.sum()), len(recalled)
-    effect, alpha = 1.0, 1 - confidence
-    if streams is not None:
-        effect = design_effect(recalled.astype(float), streams)
-        count = len(np.unique(np.asarray(streams)))
-        if 1 < count < asked:
-            alpha = normal_alpha(count - 1, confidence)
-    return Recall(correct, asked, errors, wilson(correct / effect, asked / effect, alpha))
+    codes = np.arange(asked) if streams is None else stream_codes(streams)
+    sizes = np.bincount(codes)
+    if len(sizes) == asked:
+        return Recall(correct, asked, errors, wilson(correct, asked, 1 - confidence))
+    freedom = satterthwaite_freedom(sizes.astype(float))
+    reach = student_quantile(freedom, (1 + confidence) / 2)
+    counts = by_stream(codes, recalled, np.zeros(asked, bool))
+    low, high = share_ends(counts.sizes, counts.lost, reach)
+    half = reach * robust_error(counts)
+    value = correct / asked
+    interval = Interval(max(0.0, min(low, value - half)), min(1.0, max(high, value + half)))
+    return Recall(correct, asked, errors, interval, freedom)
 
 
-def normal_alpha(freedom: int, confidence: float) -> float:
-    """The two-sided alpha at which the normal quantile equals Student's at `confidence`."""
-    return float(2 * ndtr(-stdtrit(freedom, (1 + confidence) / 2)))
+def stream_codes(streams: npt.ArrayLike) -> npt.NDArray[np.int_]:
+    """The number of each value's stream, from 0."""
+    return np.asarray(pd.factorize(np.asarray(streams))[0], dtype=int)
+
+
+def by_stream(codes: npt.NDArray[np.int_], lost: Bools, gained: Bools) -> StreamCounts:
+    """Counts of each stream, sorted.
+
+    Args:
+        codes: [pairs], the number of the stream, from 0.
+    """
+    found = [np.bincount(codes), *(np.bincount(codes, part) for part in (lost, gained))]
+    return sorted_counts(np.stack(found).astype(int))
+
+
+def sorted_counts(found: npt.NDArray[np.int_]) -> StreamCounts:
+    """From [sizes, lost, gained] by streams."""
+    return StreamCounts(*(tuple(part) for part in found[:, np.lexsort(found[::-1])].tolist()))
 
 
 def estimate_tax(
@@ -210,8 +272,8 @@ def estimate_tax(
 
     Args:
         baseline, compressed: [pairs], True where the arm recalled.
-        streams: [pairs], the context of each pair. With one stream the pairs count as
-            independent, since nothing can be said about the spread between streams.
+        streams: [pairs], the context of each pair. The pairs of a single stream may be all alike:
+            they count as one.
 
     Raises:
         ValueError: no pairs, or arrays of different lengths.
@@ -219,28 +281,41 @@ def estimate_tax(
     pairs = len(baseline)
     if pairs == 0 or len(compressed) != pairs:
         raise ValueError(f"{pairs} baseline and {len(compressed)} compressed answers do not pair")
-    difference = baseline.astype(float) - compressed.astype(float)
-    count = len(np.unique(np.asarray(streams)))
-    effect = design_effect(difference, streams)
-    lost, gained = int((difference > 0).sum()), int((difference < 0).sum())
-    return Tax(
-        pairs=pairs,
-        streams=count,
-        lost=lost,
-        gained=gained,
+    lost, gained = baseline & ~compressed, compressed & ~baseline
+    tax = tax_of_counts(*by_stream(stream_codes(streams), lost, gained))
+    return replace(
+        tax,
         errors=errors,
         baseline=float(baseline.mean()),
         compressed=float(compressed.mean()),
-        design_effect=effect,
-        freedom=count - 1 if count > 1 else max(1, pairs - 1),
         floor=floor,
         confidence=confidence,
         answerable=answerable,
     )
 
 
+def tax_of_counts(sizes: npt.ArrayLike, lost: npt.ArrayLike, gained: npt.ArrayLike) -> Tax:
+    """The tax of streams with these numbers of pairs, lost and gained; the baseline recalls the
+    rest."""
+    found = np.stack([np.asarray(part, dtype=int) for part in (sizes, lost, gained)])
+    counts = sorted_counts(found)
+    pairs, differences = float(found[0].sum()), found[1] - found[2]
+    mean = differences.sum() / pairs
+    squares = found[1:].sum() - pairs * mean**2
+    return Tax(
+        counts=counts,
+        errors=0,
+        baseline=1 - found[2].sum() / pairs,
+        compressed=1 - found[1].sum() / pairs,
+        design_effect=design_effect(
+            differences.astype(float), found[0].astype(float), squares / max(1.0, pairs - 1)
+        ),
+        freedom=satterthwaite_freedom(found[0].astype(float)),
+    )
+
+
 def tax_of(pairs: pd.DataFrame, floor: float = BASELINE_FLOOR, answerable: bool = True) -> Tax:
-    """`estimate_tax` of a table made by `results.pair_arms`."""
+    """`estimate_tax` of a table made by `niah.runs.tables.pair_arms`."""
     return estimate_tax(
         pairs["baseline"].to_numpy(),
         pairs["compressed"].to_numpy(),
@@ -251,24 +326,12 @@ def tax_of(pairs: pd.DataFrame, floor: float = BASELINE_FLOOR, answerable: bool 
     )
 
 
-def design_effect(values: npt.NDArray[np.float64], streams: npt.ArrayLike) -> float:
-    """How many times the variance of a mean grows because values of one stream go together.
-
-    Clustered over independent variance of the mean (statsmodels), never below 1: with few
-    streams a small ratio is luck.
-    """
-    _, codes = np.unique(np.asarray(streams), return_inverse=True)
-    count = int(codes.max()) + 1
-    if count < 2 or count == len(values) or np.ptp(values) == 0:
-        return 1.0
-    model = OLS(values, np.ones(len(values)))
-    clustered = model.fit(cov_type="cluster", cov_kwds={"groups": codes}).bse[0] ** 2
-    return max(1.0, float(clustered / model.fit().bse[0] ** 2))
-
-
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Holm-adjusted p-values: the chance of one false alarm among all of them stays nominal."""
-    if len(p_values) < 2:
-        return dict(p_values)
-    adjusted = multipletests(list(p_values.values()), method="holm")[1]
-    return dict(zip(p_values, map(float, adjusted), strict=True))
+    ordered = sorted(p_values, key=lambda name: p_values[name])
+    adjusted: dict[str, float] = {}
+    least = 0.0
+    for number, name in enumerate(ordered):
+        least = max(least, min(1.0, (len(ordered) - number) * p_values[name]))
+        adjusted[name] = least
+    return {name: adjusted[name] for name in p_values}

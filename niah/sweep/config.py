@@ -16,7 +16,7 @@ from niah.errors import FileError, SpecError
 from niah.files import read_yaml
 from niah.text_format import counted
 
-Role = Literal["baseline", "compressed"]
+Role = Literal["baseline", "compressed", "repeat"]
 Layout = Literal["stream", "isolated"]
 Templates = Literal["trained", "unseen"]
 Control = Literal["no_needle", "question_only"]
@@ -61,7 +61,10 @@ class Strict(BaseModel):
 
 
 class Arm(Strict):
-    """A model under test; every arm of a sweep answers the same questions about the same tokens."""
+    """A model under test; every arm of a sweep answers the same questions about the same tokens.
+
+    `repeat` is the baseline once more: how far two runs of the same differ is the noise floor.
+    """
 
     name: Name
     role: Role
@@ -158,9 +161,24 @@ class Sweep(Strict):
             raise ValueError(f"arms should have different names, not {', '.join(names)}")
         if sum(arm.role == "baseline" for arm in self.arms) > 1:
             raise ValueError("arms should hold one baseline at most")
+        self._check_repeats()
         for field in ("corpora", "families", "templates", "lengths", "depths", "controls"):
             unique(self, field)
         return self
+
+    def _check_repeats(self) -> None:
+        """An arm of role `repeat` has the baseline's model and options."""
+        baseline = next((arm for arm in self.arms if arm.role == "baseline"), None)
+        for arm in self.arms:
+            if arm.role != "repeat":
+                continue
+            if baseline is None:
+                raise ValueError(f"arm {arm.name} repeats the baseline, and arms hold no baseline")
+            if (arm.model, arm.options) != (baseline.model, baseline.options):
+                raise ValueError(
+                    f"arm {arm.name} should have the model and options of {baseline.name}, "
+                    "which it repeats"
+                )
 
 
 def check_threads(threads: int | None) -> None:

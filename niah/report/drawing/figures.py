@@ -181,9 +181,10 @@ def _without_intervals(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_points(group: pd.DataFrame) -> pd.DataFrame:
-    """Shares as points; none where the tax is undefined."""
-    shares = {name: (100 * group[name]).where(group["defined"]) for name in ("tax", "low", "high")}
-    return group.assign(**shares)
+    """Shares as points; none where the tax is undefined, no interval where streams are too few."""
+    ends = {name: group[name].where(group["decidable"], group["tax"]) for name in ("low", "high")}
+    shares = {"tax": group["tax"], **ends}
+    return group.assign(**{name: (100 * of).where(group["defined"]) for name, of in shares.items()})
 
 
 def _draw_taxes(frame: pd.DataFrame, look: Look, by: str, labels: Mapping[Hashable, str]) -> Figure:

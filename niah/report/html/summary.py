@@ -66,7 +66,7 @@ class Summary:
 
     def power(self) -> list[tuple[int, float]]:
         """(pairs, smallest tax that so many would show), for this sweep and larger ones."""
-        if self.tax is None:
+        if self.tax is None or not self.tax.decidable:
             return []
         effect = self.tax.design_effect
         found = more_samples(self.tax.pairs, self.tax.discordance, design_effect=effect)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -21,12 +20,6 @@ from niah.statistics.comparisons import Comparison
 from tests.synthetic_rows import Synthetic, write_run
 
 LENGTHS = (1024, 4096)
-
-
-@pytest.fixture(autouse=True)
-def no_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """statsmodels asks for one with every adjustment; it takes most of a test's time."""
-    monkeypatch.setattr(gc, "collect", lambda *_: 0)
 
 
 def keeps(share: float) -> Callable[[int, float, str], float]:
@@ -51,7 +44,7 @@ def test_fails_where_much_is_lost(tmp_path: Path) -> None:
 
 
 def test_abstains_with_few_pairs_and_says_how_many_more(tmp_path: Path) -> None:
-    result = run_gate(write_run(tmp_path / "few", made(0.97, repeats=2)), None, 0.02)
+    result = run_gate(write_run(tmp_path / "few", made(0.97, repeats=3)), None, 0.02)
     overall = result.checks[0]
     assert (result.verdict, result.exit_code) == ("inconclusive", 3)
     assert overall.more_pairs is not None
@@ -74,14 +67,13 @@ def test_the_advice_is_enough(tmp_path: Path, kept: float, verdict: str) -> None
     assert set(found) <= {verdict, "inconclusive"}
 
 
-def test_a_huge_loss_in_two_streams_is_inconclusive_and_takes_few_more(tmp_path: Path) -> None:
+def test_a_huge_loss_in_two_streams_is_inconclusive(tmp_path: Path) -> None:
     arms = {"dense": keeps(1.0), "v4": keeps(0.02)}
     made_of = made(1.0, repeats=2, lengths=(1024,), depths=(0.5,), families=("single",), arms=arms)
     overall = run_gate(write_run(tmp_path / "run", made_of), None, 0.02).checks[0]
     assert overall.tax.value == 1
     assert overall.verdict == "inconclusive"
-    assert overall.more_pairs is not None
-    assert 1 <= overall.more_pairs < 1000
+    assert "2 streams whose sizes make them worth 2.0, where 3 are needed" in overall.reason
 
 
 def test_one_bad_slice_fails_a_good_whole(tmp_path: Path) -> None:
@@ -100,7 +92,7 @@ def test_one_bad_slice_fails_a_good_whole(tmp_path: Path) -> None:
 
 
 def test_slices_have_to_pass_only_if_required(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", made(0.99, repeats=8))
+    run = write_run(tmp_path / "run", made(0.99, repeats=16))
     assert run_gate(run, None, 0.04).exit_code == 0
     strict = run_gate(run, None, 0.04, require_slices=True, slices=("at_depth",))
     assert strict.exit_code == 3
@@ -109,7 +101,7 @@ def test_slices_have_to_pass_only_if_required(tmp_path: Path) -> None:
 def test_questions_of_one_stream_decide_nothing(tmp_path: Path) -> None:
     result = run_gate(write_run(tmp_path / "one", made(1.0, repeats=1)), None, 0.3)
     assert result.exit_code == 3
-    assert "repeats: 2" in as_text(result)
+    assert "repeats: 3" in as_text(result)
 
 
 def test_a_weak_baseline_is_no_pass(tmp_path: Path) -> None:
@@ -196,7 +188,8 @@ def test_an_interrupted_run_does_not_pass(tmp_path: Path, share: float) -> None:
     assert run_gate(run, None, 0.03).exit_code == 0
     result = run_gate(cut(run, share), None, 0.03)
     assert result.exit_code == 3
-    assert "errors or missing answers could turn the verdict" in result.checks[0].reason
+    if share == 0.9:  # enough for a pass, were the rest as good
+        assert "44 errors or missing answers could turn the verdict" in result.checks[0].reason
     asked = result.checks[0].tax.pairs
     assert asked == round(share * 440)
     assert f"{440 - asked} of 440 questions were not put to both arms" in as_text(result)
@@ -212,7 +205,8 @@ def test_an_arm_ahead_of_the_other_is_no_loss(tmp_path: Path) -> None:
     result = run_gate(run, None, 0.03)
     assert result.exit_code == 3
     assert (result.checks[0].tax.pairs, result.checks[0].tax.lost) == (300, 0)
-    assert result.checks[0].worst.lost == 140
+    assert result.checks[0].bounds.unanswered == 140
+    assert result.checks[0].bounds.p_at_most > 0.5
 
 
 def test_a_verdict_that_missing_answers_cannot_turn_stands(tmp_path: Path) -> None:
@@ -228,7 +222,8 @@ def test_questions_that_only_the_reference_has_are_missing(tmp_path: Path) -> No
     for planned in (True, False):
         result = run_gate(now, before, 0.03)
         assert result.exit_code == 3
-        assert {check.worst.pairs for check in result.checks if check.what == "overall"} == {440}
+        missing = {check.bounds.unanswered for check in result.checks if check.what == "overall"}
+        assert missing == {132}
         if planned:
             (now / "planned.jsonl").unlink()  # as in a folder from before it was kept
 
@@ -395,5 +390,13 @@ def test_beyond_the_margin_it_fails_and_within_it_passes() -> None:
     assert beyond["fail"] >= 0.85
     assert beyond["pass"] == 0
     assert beyond["slice fails"] >= 0.6
-    assert within["pass"] >= 0.85
+    assert within["pass"] >= 0.7  # 16 streams: docs/statistics.md tells the price in power
     assert within["fail"] == within["slice fails"] == 0
+
+
+def test_unequal_streams_are_inconclusive() -> None:
+    """results/million: 120, 9, 9 and 2 questions, 14.3 points lost; it failed a margin of 1."""
+    result = run_gate(Path("results/million"), None, 0.01)
+    assert result.exit_code == 3
+    assert "4 streams whose sizes make them worth 2.2" in result.checks[0].reason
+    assert not any(check.verdict in ("pass", "fail") for check in result.checks)

@@ -111,7 +111,7 @@ def test_a_gain_is_told_apart_and_never_as_a_negative_loss(tmp_path: Path) -> No
 
 
 def test_undefined_taxes_are_counted_apart(tmp_path: Path) -> None:
-    made = Synthetic((1024,), repeats=2, arms=dict.fromkeys("xyz", lambda *_: 1.0))
+    made = Synthetic((1024,), repeats=3, arms=dict.fromkeys("xyz", lambda *_: 1.0))
     rows, found = load_comparisons([load_run(write_run(tmp_path / "run", made))])
     never = [replace(one, floor=1.01) for one in found]
     said = overall([found[0], never[1]], rows)

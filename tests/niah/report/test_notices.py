@@ -10,14 +10,18 @@ from pathlib import Path
 from rich.console import Console
 
 from niah.report.files import write_files
+from niah.report.headline import headline
+from niah.report.heatmap import make_heatmap
+from niah.report.html.cells import excludes_zero
 from niah.report.notices import notices
+from niah.report.page_heading import overall
 from niah.report.terminal import terminal_report
 from niah.runs.tables import load_run
 from niah.statistics.comparisons import load_comparisons
 from tests.niah.report.pages import page_of, words_of
 from tests.synthetic_rows import Synthetic, write_run
 
-MADE = Synthetic((1024,), repeats=4)
+MADE = Synthetic((1024,), repeats=9)  # three streams with unseen templates
 
 
 def said(*runs: Path) -> list[str]:
@@ -35,7 +39,7 @@ def test_errors_are_counted(tmp_path: Path) -> None:
     for arm in ("dense", "v4"):
         failed = sum(row["arm"] == arm and row["correct"] is None for row in rows)
         assert failed
-        assert any(f"{failed} of 44 questions to {arm} ended" in text for text in said(run))
+        assert any(f"{failed} of 99 questions to {arm} ended" in text for text in said(run))
 
 
 def test_a_run_that_meets_no_other_is_named(tmp_path: Path) -> None:
@@ -47,16 +51,16 @@ def test_a_run_that_meets_no_other_is_named(tmp_path: Path) -> None:
 
 def test_what_the_tax_leaves_out_is_named_and_counted(tmp_path: Path) -> None:
     arms = {"dense": lambda length, *_: 0.1 if length > 2048 else 1.0, "v4": lambda *_: 0.9}
-    (found,) = said(write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=6, arms=arms)))
-    assert "66 of 132 pairs are left out" in found
+    (found,) = said(write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=9, arms=arms)))
+    assert "99 of 198 pairs are left out" in found
     assert "4K" in found
 
 
 def test_what_holds_of_several_arms_is_said_once(tmp_path: Path) -> None:
     arms = {"dense": lambda length, *_: 0.1 if length > 2048 else 1.0}
     arms |= {"v4": lambda *_: 0.9, "top8": lambda *_: 0.8}
-    (found,) = said(write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=6, arms=arms)))
-    assert found.startswith("v4 against dense; top8 against dense: 66 of 132 pairs are left out")
+    (found,) = said(write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=9, arms=arms)))
+    assert found.startswith("v4 against dense; top8 against dense: 99 of 198 pairs are left out")
 
 
 def test_losses_in_the_exact_window_are_told_apart(tmp_path: Path) -> None:
@@ -79,7 +83,7 @@ def test_losses_in_the_exact_window_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_bins_are_told(tmp_path: Path) -> None:
-    many = Synthetic((1024,), tuple(k / 19 for k in range(20)), repeats=4)
+    many = Synthetic((1024,), tuple(k / 19 for k in range(20)), repeats=9)
     (found,) = said(write_run(tmp_path / "run", many))
     assert found.startswith("20 depths were asked")
 
@@ -96,3 +100,27 @@ def test_every_report_carries_them(tmp_path: Path) -> None:
     )
     for notice in said(run):
         assert all(notice in text for text in texts)
+
+
+def test_streams_too_few_are_told_and_nothing_is_bold(tmp_path: Path) -> None:
+    """Two streams lose everything: an interval of streams - 1 degrees of freedom excluded zero."""
+    arms = {"dense": lambda *_: 1.0, "v4": lambda *_: 0.0}
+    run = write_run(tmp_path / "run", Synthetic(lengths=(1024, 4096), repeats=2, arms=arms))
+    assert any("nothing is decided and nothing is bold" in text for text in said(run))
+    rows, comparisons = load_comparisons([load_run(run)])
+    assert "nothing is decided about v4" in headline(comparisons[0], rows)
+    assert "1 has too few streams" in overall(comparisons, rows)
+    cells = make_heatmap(comparisons[0]).whole.values()
+    assert not any(excludes_zero(cell) for cell in cells)
+
+
+def test_slices_with_too_few_streams_are_told(tmp_path: Path) -> None:
+    """Many streams in all, and two that hold the questions of one text."""
+    made = Synthetic(lengths=(1024,), corpora=("kjv", "python"), repeats=8)
+    run = write_run(tmp_path / "run", made)
+    lines = (run / "rows.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"python"' not in line or '"repeat": 1' in line]
+    (run / "rows.jsonl").write_text("".join(kept))
+    found = [text for text in said(run) if "too few streams to decide" in text]
+    assert len(found) == 1
+    assert "Haystack python" in found[0]

@@ -1,0 +1,40 @@
+"""The noise floor: how far the baseline asked once more differs from itself.
+
+An arm of role `repeat` has the baseline's weights and settings. Greedy decoding in one process
+repeats itself; a server that batches requests may not.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from niah.runs.tables import Run
+from niah.statistics.comparisons import Comparison, load_repeats
+from niah.statistics.intervals import BASELINE_FLOOR, Recall, Tax, estimate_recall
+
+
+class Noise(NamedTuple):
+    """A repeat arm against its baseline.
+
+    `tax`: lost and gained pairs, with the interval of their difference; None where undefined.
+    `discordance`: share of the complete pairs on which the two disagree, with its interval.
+    """
+
+    arm: str
+    baseline: str
+    tax: Tax | None
+    discordance: Recall
+
+
+def noise_floor(run: Run, floor: float = BASELINE_FLOOR) -> list[Noise]:
+    """The noise of every repeat arm of a run; empty where it has none."""
+    return [noise_of(repeat.against) for repeat in load_repeats(run, floor)]
+
+
+def noise_of(against: Comparison) -> Noise:
+    """The noise of a repeat arm set against its baseline. An error disagrees with an answer."""
+    pairs = against.complete
+    failed = pairs["baseline_failed"] | pairs["compressed_failed"]
+    differs = (pairs["baseline"] != pairs["compressed"]) | failed
+    share = estimate_recall(differs.to_numpy(), pairs["stream_id"].to_numpy(), int(failed.sum()))
+    return Noise(against.compressed, against.baseline, against.tax, share)
