@@ -45,6 +45,12 @@ class Synthetic:
     seed: int = 0
     weights: str = "weights-1"
 
+    def role(self, number: int, name: str) -> str:
+        """The first arm is the baseline; an arm whose name begins with `again` repeats it."""
+        if number == 0:
+            return "baseline"
+        return "repeat" if name.startswith("again") else "compressed"
+
 
 def records(made: Synthetic) -> list[dict[str, Any]]:
     """One record a question and arm; the first arm is the baseline, whose misses all arms share."""
@@ -88,7 +94,7 @@ def question(
                 "key": digest([pair, name, made.weights]),
                 "pair": pair,
                 "arm": name,
-                "role": "baseline" if number == 0 else "compressed",
+                "role": made.role(number, name),
                 "model": "nano-dense" if number == 0 else "nano-v4",
                 "family": family,
                 "corpus": corpus,

@@ -85,15 +85,22 @@ def options(
 
 
 @app.command()
-def plan(config: Config) -> None:
+def plan(
+    config: Config,
+    max_tax: Annotated[
+        float | None, share("Also say how many streams a gate with this margin takes to pass.")
+    ] = None,
+) -> None:
     """Say what a sweep will cost, and what it can show, before it costs it."""
     from rich.console import Console
 
     from niah.cli.printing import print_plan
     from niah.execution.prepare import prepare
 
+    if max_tax is not None and not 0 < max_tax < 1:
+        raise typer.BadParameter(f"{max_tax} is no share above 0 and below 1", param_hint="--max-tax")
     prepared = prepare(config)
-    print_plan(Console(), prepared.plan, prepared.estimates)
+    print_plan(Console(), prepared.plan, prepared.estimates, max_tax)
     print_residues(prepared.plan, prepared.bench)
 
 

@@ -1,12 +1,10 @@
-"""Owns what a person sees in the terminal: a plan's cost, a progress bar, a run's counts.
-
-Knows rows and plans as values; runs nothing.
-"""
+"""What a person sees in the terminal: a plan's cost and power, a progress bar, a run's counts."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Never
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
@@ -14,16 +12,26 @@ from tqdm import tqdm
 from niah.execution.estimate import Estimate
 from niah.execution.jobs import Job, Tally
 from niah.runs.row import Row
-from niah.statistics.power import smallest_detectable_tax
+from niah.statistics.clusters import DECIDABLE, satterthwaite_freedom
+from niah.statistics.power import can_pass, copies_to_pass, smallest_detectable_tax
 from niah.sweep.config import Arm
 from niah.sweep.trials import Plan
-from niah.text_format import length_text
+from niah.text_format import counted, length_text, points
 
 ASSUMED_DISCORDANCE = 0.03  # share of questions that two close arms answer differently
 
 
-def print_plan(console: Console, plan: Plan, estimates: Mapping[str, Estimate | None]) -> None:
-    """What the sweep asks, what it computes, what it needs, what it can show."""
+def print_plan(
+    console: Console,
+    plan: Plan,
+    estimates: Mapping[str, Estimate | None],
+    max_tax: float | None = None,
+) -> None:
+    """What the sweep asks, what it computes, what it needs, what it can show.
+
+    Args:
+        max_tax: the margin of a gate, for the streams that a pass takes.
+    """
     sweep = plan.sweep
     cold, computed = plan.prompt_tokens, plan.computed_tokens
     console.print(
@@ -40,8 +48,10 @@ def print_plan(console: Console, plan: Plan, estimates: Mapping[str, Estimate | 
         console.print(power_table(plan))
         console.print(
             f"(power .8, one-sided .05, {ASSUMED_DISCORDANCE:.0%} of pairs discordant; more "
-            "where questions of a stream go together; one stream leaves a gate inconclusive)"
+            "where questions of a stream go together; too few streams leave a gate inconclusive)"
         )
+        for line in stream_lines(plan, max_tax):
+            console.print(line)
 
 
 def estimate_text(needs: Estimate | None) -> str:
@@ -64,10 +74,42 @@ def power_table(plan: Plan) -> Table:
     for name in ("length", "pairs", "streams", "this sweep", "repeats doubled"):
         table.add_column(name, justify="right")
     for name, streams in questions_by_length(plan).items():
-        pairs, count = sum(streams.values()), len(streams)
-        shown = [detectable(n * pairs, n * count) for n in (1, 2)]
-        table.add_row(name, f"{pairs:,}", str(count), *shown)
+        sizes = list(streams.values())
+        shown = [detectable(sizes * times) for times in (1, 2)]
+        table.add_row(name, f"{sum(sizes):,}", str(len(sizes)), *shown)
     return table
+
+
+def stream_lines(plan: Plan, max_tax: float | None) -> Iterator[str]:
+    """Whether the sweep's streams can decide anything, and what a pass at `max_tax` takes."""
+    sizes = list(questions_by_length(plan)["all"].values())
+    freedom = satterthwaite_freedom(np.array(sizes, dtype=float))
+    if freedom < DECIDABLE:
+        yield (
+            f"[yellow]warning[/yellow]: {counted(len(sizes), 'stream')} of such sizes can decide "
+            f"nothing: worth {freedom + 1:.1f}, where 3 are needed; raise repeats"
+        )
+    if max_tax is None:
+        return
+    least, likely = (
+        copies_to_pass(sizes, max_tax, discordance) for discordance in (0.0, ASSUMED_DISCORDANCE)
+    )
+    each = sum(sizes) / len(sizes)
+    yield (
+        f"a pass at {points(max_tax)} points takes about {streams_text(plan, sizes, likely)} of "
+        f"{each:.0f} questions, if nothing is lost and {ASSUMED_DISCORDANCE:.0%} of pairs are "
+        f"discordant; {streams_text(plan, sizes, least)} at least, if no pair differs"
+    )
+    if freedom >= DECIDABLE and not can_pass(sizes, max_tax):
+        yield (
+            f"[yellow]warning[/yellow]: {counted(len(sizes), 'stream')} cannot pass at "
+            f"{points(max_tax)} points, even if no pair differs; raise repeats"
+        )
+
+
+def streams_text(plan: Plan, sizes: Sequence[int], times: int) -> str:
+    """24 streams (repeats: 12)"""
+    return f"{len(sizes) * times:,} streams (repeats: {plan.sweep.repeats * times:,})"
 
 
 def questions_by_length(plan: Plan) -> dict[str, Counter[tuple[str, int, int]]]:
@@ -81,11 +123,12 @@ def questions_by_length(plan: Plan) -> dict[str, Counter[tuple[str, int, int]]]:
     return {"all": sum(found.values(), Counter()), **by_length}
 
 
-def detectable(pairs: int, streams: int) -> str:
-    """In points, with Student's quantile as in a gate; there is none to state for one stream."""
-    if streams < 2:
-        return "one stream"
-    tax = smallest_detectable_tax(pairs, ASSUMED_DISCORDANCE, freedom=streams - 1)
+def detectable(sizes: Sequence[int]) -> str:
+    """In points, with Student's quantile as in a gate; none where streams can decide nothing."""
+    freedom = satterthwaite_freedom(np.array(sizes, dtype=float))
+    if freedom < DECIDABLE:
+        return "too few streams"
+    tax = smallest_detectable_tax(sum(sizes), ASSUMED_DISCORDANCE, freedom=freedom)
     return f"{100 * tax:.1f}"
 
 

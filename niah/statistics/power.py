@@ -1,17 +1,24 @@
-"""How small a tax a sweep can show, and how many pairs it would take to show one.
+"""How small a tax a sweep can show, and how many pairs and streams it would take to show one.
 
-Owns the planning side of the statistics: one-sided z tests of the paired difference, in closed
-form. Knows nothing about rows; every number is an assumption of the caller's.
+Planning figures: one-sided z tests of the paired difference in closed form, from what the caller
+assumes; and the gate's own tests on the most favourable answers, which no assumption enters.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Sequence
 
+import numpy as np
 from scipy.special import stdtrit
+
+from niah.statistics.clusters import satterthwaite_freedom
+from niah.statistics.intervals import tax_of_counts
 
 ALPHA = 0.05
 POWER = 0.8
+CORRELATION_PRICE = 4 / 3  # found by simulation (tests/niah/statistics/test_power.py)
 
 
 def pairs_needed(
@@ -53,8 +60,8 @@ def smallest_detectable_tax(
     """The smallest true tax that `pairs` questions show to be above zero, with chance `power`.
 
     Where the answer would exceed `discordance`, the arms are taken to disagree in one direction
-    only and discordance grows with the tax. `freedom` is streams - 1, for Student's quantiles as
-    the gate takes them; other arguments as in `pairs_needed`.
+    only and discordance grows with the tax. `freedom` is Satterthwaite's, for Student's quantiles
+    as the gate takes them; other arguments as in `pairs_needed`.
     """
     _check_share("discordance", discordance)
     if pairs < 1:
@@ -78,6 +85,55 @@ def more_samples(
         )
         for factor in factors
     }
+
+
+def can_pass(sizes: Sequence[int], margin: float, alpha: float = ALPHA) -> bool:
+    """Whether a run of streams of these sizes passes a gate if no pair at all differs.
+
+    Streams that cannot do that cannot pass, whatever the model.
+    """
+    return _undisturbed(sizes, margin) < alpha
+
+
+def copies_to_pass(
+    sizes: Sequence[int],
+    margin: float,
+    discordance: float = 0.0,
+    alpha: float = ALPHA,
+    power: float = POWER,
+) -> int:
+    """How many times as many streams of these sizes a pass takes, if the true tax is zero.
+
+    At least so many that a run in which no pair differs passes. With a `discordance` above 0 also
+    so many that four of five such runs pass (`power`), where questions of a stream are independent:
+    CORRELATION_PRICE times what it would take if that were known.
+
+    Raises:
+        ValueError: a margin of 0 or less (no number of streams shows that nothing is lost), or a
+            discordance that is no share.
+    """
+    _check_share("discordance", discordance)
+    if margin <= 0:
+        raise ValueError(f"margin is {margin}; no number of streams shows a tax below it")
+
+    def enough(times: int) -> bool:
+        streams = list(sizes) * times
+        freedom = satterthwaite_freedom(np.array(streams, dtype=float))
+        if not can_pass(streams, margin, alpha):
+            return False
+        effect = _quantiles(alpha, power, freedom) * math.sqrt(discordance / sum(streams))
+        return effect <= margin
+
+    most = 1
+    while not enough(most):
+        most *= 2
+    found = bisect_left(range(most + 1), True, lo=most // 2 + 1, key=enough) if most > 1 else 1
+    return math.ceil(found * CORRELATION_PRICE) if discordance else found
+
+
+def _undisturbed(sizes: Sequence[int], margin: float) -> float:
+    none = [0] * len(sizes)
+    return tax_of_counts(sizes, none, none).p_at_most(margin)
 
 
 def _quantiles(alpha: float, power: float, freedom: float = math.inf) -> float:

@@ -118,7 +118,7 @@ def test_a_plan_says_what_each_length_can_show_and_what_one_stream_cannot(
 ) -> None:
     sweep = {"max_needle_share": 1.0, "depths": 8, "lengths": ["1K", "2K"]}
     alone = call("plan", written(tmp_path, **sweep)).out.split("detectable tax")[1]
-    assert [line.count(" one stream ") for line in alone.splitlines()[2:5]] == [1, 1, 1]
+    assert [line.count("too few streams") for line in alone.splitlines()[2:5]] == [2, 2, 2]
     told = call("plan", written(tmp_path, **sweep, repeats=4)).out.split("detectable tax")[1]
     found = {line.split()[0]: line.split()[1:] for line in told.splitlines()[2:5]}
     assert {name: numbers[:2] for name, numbers in found.items()} == {
@@ -131,6 +131,19 @@ def test_a_plan_says_what_each_length_can_show_and_what_one_stream_cannot(
     assert doubled < now
     assert overall < now
     assert overall == pytest.approx(100 * smallest_detectable_tax(64, 0.03, freedom=3), abs=0.05)
+
+
+def test_plan_says_how_many_streams_a_pass_takes(call: Call, tmp_path: Path) -> None:
+    sweep = {"max_needle_share": 1.0, "depths": 8, "lengths": ["1K", "2K"]}
+    two = call("plan", written(tmp_path, **sweep, repeats=2), "--max-tax", "0.05").out
+    assert "can decide nothing: worth 2.0, where 3 are needed" in " ".join(two.split())
+    enough = call("plan", written(tmp_path, **sweep, repeats=4), "--max-tax", "0.05").out
+    four = " ".join(enough.split())
+    assert "4 streams cannot pass at 5.0 points, even if no pair differs" in four
+    assert "streams (repeats:" in four
+    wrong = call("plan", written(tmp_path, **sweep), "--max-tax", "0")
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+    assert "max-tax is 0.0; a share above 0 and below 1 is needed" in wrong.err
 
 
 @pytest.mark.parametrize(
@@ -286,7 +299,7 @@ def test_a_gate_ends_with_its_verdicts_code_and_writes_its_forms(
     call: Call, tmp_path: Path, kept: float, code: int, verdict: str
 ) -> None:
     arms = {"dense": lambda *_: 1.0, "v4": lambda *_: kept}
-    run = write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=4, arms=arms))
+    run = write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=9, arms=arms))
     forms = {f"--{form}": tmp_path / f"gate.{form}" for form in ("json", "junit", "markdown")}
     done = call("gate", run, "--max-tax", 0.06, *(part for form in forms.items() for part in form))
     assert (done.code, done.err) == (code, "")
