@@ -98,7 +98,9 @@ def plan(
     from niah.execution.prepare import prepare
 
     if max_tax is not None and not 0 < max_tax < 1:
-        raise typer.BadParameter(f"{max_tax} is no share above 0 and below 1", param_hint="--max-tax")
+        raise typer.BadParameter(
+            f"{max_tax} is no share above 0 and below 1", param_hint="--max-tax"
+        )
     prepared = prepare(config)
     print_plan(Console(), prepared.plan, prepared.estimates, max_tax)
     print_residues(prepared.plan, prepared.bench)
