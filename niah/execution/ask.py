@@ -29,8 +29,9 @@ from niah.execution.needle_loss import find_deviation, lost_by, ranked
 from niah.execution.session_files import Keeper
 from niah.execution.timed_session import NOTHING, Progress, Spent, Timeline
 from niah.runs.row import Row
+from niah.scoring.answer_channel import opens_thought
 from niah.scoring.answer_values import Case
-from niah.scoring.outcomes import judge
+from niah.scoring.outcomes import contains, judge
 from niah.sweep.config import Arm, Sweep
 from niah.sweep.prompt_format import gold_text, question_text, stop_texts
 from niah.sweep.prompts import Context, build_context
@@ -206,18 +207,18 @@ class Asker:
     def judged(self, trial: Trial, context: Context, reading: Reading) -> Fields:
         """The answer, what it is worth, and what it took."""
         reply, usage = reading.reply, reading.usage
-        outcome = judge(
-            Case(
-                answer=reply.text,
-                gold=trial.fact.gold,
-                answer_format=trial.fact.answer_format,
-                in_order=trial.fact.answer_mode == "all in order",
-                rivals=context.rivals(trial),
-                cut_short=reply.finish == "length",
-                context=lambda: self.tokenizer.decode(context.text_ids(trial)),
-                question=trial.fact.question,
-            )
+        case = Case(
+            answer=reply.text,
+            gold=trial.fact.gold,
+            answer_format=trial.fact.answer_format,
+            in_order=trial.fact.answer_mode == "all in order",
+            rivals=context.rivals(trial),
+            cut_short=reply.finish == "length",
+            context=lambda: self.tokenizer.decode(context.text_ids(trial)),
+            question=trial.fact.question,
+            thinking=opens_thought(self.tokenizer.decode(trial.suffix_ids)),
         )
+        outcome = judge(case)
         return {
             "answer": reply.text,
             "answer_ids": reply.ids,
@@ -225,6 +226,7 @@ class Asker:
             "finish": reply.finish,
             "gold_logprob": reply.gold_logprob,
             "correct": outcome == "exact",
+            "contains": contains(case),
             "outcome": outcome,
             "computed_tokens": reading.computed_tokens,
             "reused_tokens": trial.length - reading.computed_tokens,

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from niah.errors import StoreError
-from niah.scoring.outcomes import Outcome
+from niah.scoring.answer_values import Case
+from niah.scoring.outcomes import Outcome, contains
 from niah.sweep.config import Control, Layout, Role
 
 SCHEMA = 2
@@ -48,8 +49,8 @@ class Row(BaseModel):
 
     `pair` names the question, `key` the question to this arm. `length` counts the whole prompt,
     `prefix_tokens` of which come before the haystack. `correct` is None after an error.
-    `cache_bytes` holds bytes by kind and their `total`. Fields that this version does not know
-    are kept.
+    `contains` is RULER's rule, beside `correct`. `cache_bytes` holds bytes by kind and their `total`.
+    Fields that this version does not know are kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
@@ -127,6 +128,8 @@ def from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
     if row.get("correct") is None:
         row["outcome"] = "error"
         row |= dict.fromkeys(MEASURED.intersection(row))
+    elif row.get("gold") and isinstance(row.get("answer"), str):
+        row["contains"] = contains(Case(row["answer"], tuple(row["gold"])))
     return row
 
 

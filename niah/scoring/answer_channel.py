@@ -37,3 +37,10 @@ def answer_channel(reply: str, opened: bool = False) -> str | None:
         return None
     turns = (OTHER_MARKS.sub("", turn) for turn in TURN_ENDS.split(answer))
     return next((turn for turn in turns if turn.strip()), "")
+
+
+def opens_thought(prompt_end: str) -> bool:
+    """Whether the end of a prompt, such as a chat template writes, opens a thought."""
+    opened = [found.start() for found in OPENS.finditer(prompt_end)]
+    closed = [found.start() for found in CLOSES.finditer(prompt_end)]
+    return bool(opened) and max(opened) > max(closed, default=-1)

@@ -59,7 +59,8 @@ def test_perfect_recall_is_exact_and_a_short_memory_is_not(tmp_path: Path, layou
     for row in rows:
         if row["arm"] == "sparse":
             remembered = row["length"] - row["needle_start"] <= 512
-            assert row["correct"] == remembered, row
+            assert row["correct"] == row["contains"] == remembered, row
+            assert (row["gold_logprob"] == 0.0) == remembered
             assert row["outcome"] == ("exact" if remembered else "denied")
 
 

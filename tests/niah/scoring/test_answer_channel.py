@@ -2,7 +2,7 @@
 
 import pytest
 
-from niah.scoring.answer_channel import answer_channel
+from niah.scoring.answer_channel import answer_channel, opens_thought
 from niah.scoring.answer_values import Case
 from niah.scoring.outcomes import contains, judge
 
@@ -53,3 +53,15 @@ def test_only_the_answer_channel_is_judged(reply: str, outcome: str) -> None:
     case = Case(reply, ("48213",), rivals=("58120",))
     assert judge(case) == outcome
     assert contains(case) == (outcome == "exact")
+
+
+@pytest.mark.parametrize(
+    ("end", "opened"),
+    [
+        ("<|assistant|>\n<think>\n", True),
+        ("<|assistant|>\n<think>\n\n</think>\n\n", False),
+        ("<|assistant|>\n", False),
+    ],
+)
+def test_a_template_may_open_a_thought(end: str, opened: bool) -> None:
+    assert opens_thought(end) == opened
