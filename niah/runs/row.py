@@ -49,8 +49,8 @@ class Row(BaseModel):
 
     `pair` names the question, `key` the question to this arm. `length` counts the whole prompt,
     `prefix_tokens` of which come before the haystack. `correct` is None after an error.
-    `contains` is RULER's rule, beside `correct`. `cache_bytes` holds bytes by kind and their `total`.
-    Fields that this version does not know are kept.
+    `contains` is RULER's rule, beside `correct`. `cache_bytes` holds bytes by kind and their
+    `total`. Fields that this version does not know are kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
