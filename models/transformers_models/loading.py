@@ -1,0 +1,368 @@
+"""Loads a model of transformers: options, weights (each held and hashed once), fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.utils.hub import cached_file
+
+from models.devices import DTYPES, find_device
+from models.errors import ModelError
+from models.protocols import Forks, TokenizerRef
+from models.transformers_models.checks import split_fault
+from models.transformers_models.growing import forks_of, new_cache
+from models.transformers_models.held import CACHE_KINDS
+from models.transformers_models.positions import allowed_positions, fix_rotary
+from models.transformers_models.session import CHUNK_TOKENS, HuggingFaceSession, Network
+
+log = logging.getLogger(__name__)
+
+OPTIONS = (
+    "device",
+    "device_map",
+    "dtype",
+    "attn_implementation",
+    "revision",
+    "gguf_file",
+    "max_position_embeddings",
+    "chunk_tokens",
+)
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+NAMELESS = ("transformers_version", "_name_or_path", "dtype")
+"""Fields of a configuration that do not decide answers, or are told apart from it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights come from, and how they are to lie in memory: equal sources share weights."""
+
+    location: str
+    revision: str | None
+    gguf_file: str | None
+    device: str
+    device_map: str | None  # as JSON
+    dtype: str
+    attention: str | None
+    positions: int | None
+
+    @property
+    def is_folder(self) -> bool:
+        return Path(self.location).is_dir()
+
+
+@dataclass
+class Weights:
+    """A model in memory, its weights' digest, and what is wrong with it, if anything."""
+
+    network: Network
+    digest: str
+    fault: str | None = None
+
+
+class HuggingFaceModel:
+    """Implements `Model` over a transformers model in memory."""
+
+    def __init__(
+        self,
+        name: str,
+        weights: Weights,
+        options: Mapping[str, object] | None = None,
+        tokenizer: TokenizerRef | None = None,
+    ) -> None:
+        options = dict(options or {})
+        network = weights.network
+        self.name = name
+        self.tokenizer = tokenizer
+        self.cache_kinds = CACHE_KINDS
+        self.vocab_size, self.max_position = network.vocab_size, network.max_position
+        self.forks: Forks = forks_of(new_cache(network.module.config))
+        self.device = str(network.input_device)
+        self.fingerprint = _fingerprint(weights, options)
+        self._chunk_tokens = _chunk_tokens(options)
+        self._weights = weights
+        self._options = options
+
+    def session(self) -> HuggingFaceSession:
+        return HuggingFaceSession(self._weights.network, self._chunk_tokens)
+
+    def describe(self) -> dict[str, object]:
+        module = self._weights.network.module
+        return {
+            "architecture": type(module).__name__,
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "layers": module.config.get_text_config(decoder=True).num_hidden_layers,
+            "dtype": _type_name(module.dtype),
+            "attention": module.config._attn_implementation,
+            "reads": "token by token" if self._weights.network.stepwise else "in chunks",
+            "options": self._options,
+            "weights_fingerprint": self._weights.digest,
+        }
+
+
+HELD: WeakValueDictionary[Source, Weights] = WeakValueDictionary()
+"""The weights in this process that some model uses."""
+
+
+def load(name: str, options: Mapping[str, object]) -> HuggingFaceModel:
+    """`hf:NAME` or `hf:FOLDER`; a name or folder may end in `/FILE.gguf`. Remote code is never run.
+
+    Options: `device` (auto, cpu, cuda, cuda:N, mps) or `device_map` (of accelerate); `dtype`
+    (auto: as saved, float32 on the CPU; float32, bfloat16, float16); `attn_implementation`;
+    `revision` of the hub; `gguf_file`; `max_position_embeddings`; `chunk_tokens` of a call.
+
+    Raises:
+        ModelError: an option that is unknown or does not fit, weights that cannot be loaded or are
+            pickled, or a model whose answers depend on how a prompt is split.
+    """
+    _check_names(options)
+    _chunk_tokens(options)
+    source = _source(name, options)
+    weights = HELD.get(source)
+    if weights is None:
+        weights = HELD[source] = _read(name, source)
+    if weights.fault:
+        kind = type(weights.network.module).__name__
+        raise ModelError(f"model: {name!r} ({kind}) {weights.fault}")
+    return HuggingFaceModel(name, weights, options, _tokenizer(source))
+
+
+def in_memory(module: Any, digest: str = "in memory", positions: int | None = None) -> Weights:
+    """Weights of a module that is there already; `positions` as option `max_position_embeddings`.
+
+    Raises:
+        ModelError: more positions than the module's configuration allows.
+    """
+    config = module.config.get_text_config(decoder=True)
+    limit = allowed_positions(config, positions)
+    fix_rotary(module, limit)
+    return Weights(Network(module.eval(), eos_ids(module), config.vocab_size, limit), digest)
+
+
+def eos_ids(module: Any) -> frozenset[int]:
+    """Ids that end an answer: of the configuration, and of the one for generation."""
+    found: set[int] = set()
+    configs = (module.config, module.config.get_text_config(decoder=True))
+    for config in (*configs, getattr(module, "generation_config", None)):
+        ids = getattr(config, "eos_token_id", None)
+        found.update(ids if isinstance(ids, list | tuple) else [] if ids is None else [ids])
+    return frozenset(found)
+
+
+def _check_names(options: Mapping[str, object]) -> None:
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        raise ModelError(f"options: got {unknown[0]!r}, expected one of {', '.join(OPTIONS)}")
+    for name in ("attn_implementation", "revision", "gguf_file"):
+        if not isinstance(options.get(name, ""), str):
+            raise ModelError(f"options.{name}: got {options[name]!r}, expected a text")
+
+
+def _chunk_tokens(options: Mapping[str, object]) -> int:
+    chunk = options.get("chunk_tokens", CHUNK_TOKENS)
+    if not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1:
+        raise ModelError(f"options.chunk_tokens: got {chunk!r}, expected a whole number from 1")
+    return chunk
+
+
+def _source(name: str, options: Mapping[str, object]) -> Source:
+    location, gguf_file = name.removeprefix("hf:"), options.get("gguf_file")
+    if location.endswith(".gguf") and gguf_file is None:
+        location, _, gguf_file = location.rpartition("/")
+    device_map = options.get("device_map")
+    if device_map is not None:
+        if "device" in options:
+            raise ModelError("options: device and device_map exclude each other; give one")
+        _need("accelerate", "options.device_map")
+    if Path(location).is_dir():
+        location = str(Path(location).resolve())
+    device = find_device(options.get("device", "auto"))
+    positions: Any = options.get("max_position_embeddings")
+    attention: Any = options.get("attn_implementation")
+    revision: Any = options.get("revision")
+    return Source(
+        location,
+        revision,
+        None if gguf_file is None else str(gguf_file),
+        "" if device_map is not None else str(device),
+        None if device_map is None else json.dumps(device_map, sort_keys=True),
+        _dtype(options.get("dtype", "auto"), device),
+        attention,
+        positions,
+    )
+
+
+def _dtype(value: object, device: torch.device) -> str:
+    """What transformers is to load; half types are slow on a CPU."""
+    if value == "auto":
+        return "float32" if device.type == "cpu" else "auto"
+    if value not in DTYPES:
+        raise ModelError(f"options.dtype: got {value!r}, expected one of auto, {', '.join(DTYPES)}")
+    return str(value)
+
+
+def _need(package: str, what: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise ModelError(f"{what}: needs the package {package}: pip install {package}")
+
+
+def _tokenizer(source: Source) -> TokenizerRef:
+    """By the name that `haystacks` loads it under."""
+    name = f"hf:{source.location}"
+    if source.gguf_file:
+        name += f"/{source.gguf_file}"
+    return TokenizerRef(name + (f"@{source.revision}" if source.revision else ""))
+
+
+def _read(name: str, source: Source) -> Weights:
+    if source.gguf_file:
+        _need("gguf", f"model: {name!r}")
+        _need("accelerate", f"model: {name!r}")  # transformers reads GGUF with its help
+    elif source.is_folder:
+        _refuse_pickles(name, Path(source.location))
+    placement: dict[str, Any] = {}
+    if source.device_map is not None:
+        placement["device_map"] = json.loads(source.device_map)
+    if source.attention is not None:
+        placement["attn_implementation"] = source.attention
+    revision = source.revision or "main"
+    try:
+        module: Any = AutoModelForCausalLM.from_pretrained(
+            source.location,
+            dtype=DTYPES.get(source.dtype, "auto"),
+            revision=revision,
+            gguf_file=source.gguf_file,
+            trust_remote_code=False,
+            use_safetensors=None if source.gguf_file else True,
+            **placement,
+        )
+        if source.device_map is None:
+            module.to(torch.device(source.device))
+        weights = in_memory(module, _digest(source), source.positions)
+    except ModelError:
+        raise
+    except Exception as error:  # transformers and its readers raise what they like
+        raise ModelError(f"model: {name!r} cannot be loaded: {_first_line(error)}") from None
+    weights = checked(weights)
+    if weights.network.stepwise and not weights.fault:
+        log.warning("model %s: read token by token after the first call: slow", name)
+    return weights
+
+
+def checked(weights: Weights) -> Weights:
+    """The weights with what is wrong with their sessions; read token by token where that helps."""
+    fault = _fault(weights.network)
+    if fault:
+        stepwise = replace(weights.network, stepwise=True)
+        if _fault(stepwise) is None:
+            return replace(weights, network=stepwise)
+    return replace(weights, fault=fault)
+
+
+def _fault(network: Network) -> str | None:
+    return split_fault(
+        lambda: HuggingFaceSession(network),
+        network.vocab_size,
+        network.max_position,
+        network.module.dtype,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _refuse_pickles(name: str, folder: Path) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
+    if pickled:
+        raise ModelError(
+            f"model: {name!r} holds pickled weights ({pickled[0]}), which can run code: "
+            "save it again with save_pretrained, which writes safetensors"
+        )
+
+
+def _digest(source: Source) -> str:
+    """16 hex digits over the files that hold the weights."""
+    names = [source.gguf_file] if source.gguf_file else _weight_files(source)
+    digests = [file_digest(_local(source, name)) for name in names]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16]
+
+
+def _weight_files(source: Source) -> list[str]:
+    index = _find(source, INDEX)
+    if _find(source, SINGLE) is not None or index is None:
+        return [SINGLE]
+    mapping = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+    return sorted(set(mapping.values()))
+
+
+def _find(source: Source, name: str) -> str | None:
+    """The file's path; files of the hub are on this machine once the model has been loaded."""
+    found: str | None = cached_file(
+        source.location,
+        name,
+        revision=source.revision or "main",
+        local_files_only=True,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return found
+
+
+def _local(source: Source, name: str) -> Path:
+    found = _find(source, name)
+    if found is None:
+        raise ModelError(f"model: {source.location}: {name} is not on this machine")
+    return Path(found)
+
+
+DIGESTS: dict[tuple[str, int, int], str] = {}
+"""By path, size and time of change in nanoseconds."""
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, read once in a process as long as it does not change."""
+    status = path.stat()
+    key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
+    if key not in DIGESTS:
+        with path.open("rb") as file:
+            DIGESTS[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return DIGESTS[key]
+
+
+def _fingerprint(weights: Weights, options: Mapping[str, object]) -> str:
+    """16 hex digits over weights, configuration, and all that decides answers.
+
+    The size of a call changes roundings only; it counts where it is given.
+    """
+    module = weights.network.module
+    config = {k: v for k, v in module.config.to_dict().items() if k not in NAMELESS}
+    decides = {
+        "weights": weights.digest,
+        "config": config,
+        "dtype": _type_name(module.dtype),
+        "attention": module.config._attn_implementation,
+        "positions": weights.network.max_position,
+        "eos": sorted(weights.network.eos_ids),
+        "chunk_tokens": options.get("chunk_tokens"),
+    }
+    text = json.dumps(decides, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _type_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,185 @@
+"""One timeline of tokens in a model of transformers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.decoding import greedy, log_probability
+from models.devices import Stopwatch
+from models.errors import ModelError
+from models.protocols import Decoding, Piece, Reply, TokenIds, Usage
+from models.transformers_models import growing
+from models.transformers_models.held import held_bytes
+
+CHUNK_TOKENS = 1024
+CACHE_ARGUMENTS = ("past_key_values", "cache_params")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model of transformers, and what its sessions need to know of it.
+
+    `eos_ids` end an answer; `max_position` is None where there is no limit. `stepwise`: its code
+    goes on with a text only token by token, whatever the length of the first call.
+    """
+
+    module: Any
+    eos_ids: Collection[int]
+    vocab_size: int
+    max_position: int | None
+    stepwise: bool = False
+
+    @property
+    def arguments(self) -> Collection[str]:
+        """What the forward pass takes."""
+        return inspect.signature(self.module.forward).parameters
+
+    @property
+    def input_device(self) -> torch.device:
+        device: torch.device = self.module.get_input_embeddings().weight.device
+        return device
+
+    @property
+    def output_device(self) -> torch.device:
+        """Where the last layer is; another than the first layer's with a `device_map`."""
+        head = self.module.get_output_embeddings()
+        device: torch.device = self.input_device if head is None else head.weight.device
+        return device
+
+
+class HuggingFaceSession:
+    """Implements `Session`. Any split agrees as far as the model itself does."""
+
+    def __init__(self, network: Network, chunk_tokens: int = CHUNK_TOKENS) -> None:
+        self._network = network
+        self._chunk_tokens = chunk_tokens
+        self._cache = growing.new_cache(network.module.config)
+        self._position = 0
+        self._logits: Tensor | None = None  # after the newest token, [V]
+        self._clock = Stopwatch(network.output_device)
+        self._failure: str | None = None
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    def extend(self, piece: Piece) -> None:
+        with self._clock.timing("prefill"):
+            self.read(piece.ids)
+
+    def read(self, ids: TokenIds) -> None:
+        """Consume token ids."""
+        tokens = self._checked(ids)
+        for chunk in self._calls(tokens):
+            self._logits = self._advance(chunk, 1)[-1]
+
+    def step(self, token: int) -> None:
+        """Consume one token."""
+        self.read([token])
+
+    def score(self, ids: TokenIds) -> Tensor:
+        """Consume `ids`; logits [S, V] after each of them."""
+        calls = self._calls(self._checked(ids))
+        logits = torch.cat([self._advance(chunk, len(chunk)) for chunk in calls])
+        self._logits = logits[-1]
+        return logits
+
+    def next_logits(self) -> Tensor:
+        """Logits [V] of the token after the last one."""
+        self._refuse_broken()
+        if self._logits is None:
+            raise ValueError("generate: the session is empty, extend it first")
+        return self._logits
+
+    def _calls(self, tokens: Tensor) -> Sequence[Tensor]:
+        """Tokens [S] as the calls that consume them."""
+        if not len(tokens):
+            return ()
+        size = self._chunk_tokens
+        if self._network.stepwise:
+            size = 1 if self._position else len(tokens)
+        chunks: Sequence[Tensor] = tokens.split(size)
+        return chunks
+
+    @torch.no_grad()
+    def _advance(self, chunk: Tensor, keep: int) -> Tensor:
+        """Logits of the last `keep` tokens of a chunk [S], after it was consumed."""
+        with self._breaking():
+            output = self._network.module(**self._inputs(chunk, keep))
+            self._position += len(chunk)
+            if len(chunk) > 1:
+                growing.trim(self._cache)
+            logits: Tensor = output.logits[0, -keep:].clone()
+            if bool(logits.isnan().any()):
+                raise ModelError(
+                    f"logits: no number within the {len(chunk)} tokens before token "
+                    f"{self._position} (dtype {self._network.module.dtype})"
+                )
+        return logits
+
+    def _inputs(self, chunk: Tensor, keep: int) -> dict[str, Any]:
+        arguments = self._network.arguments
+        end = self._position + len(chunk)
+        positions = torch.arange(self._position, end, device=chunk.device)
+        inputs = {"input_ids": chunk[None], "use_cache": True}
+        inputs |= {name: self._cache for name in CACHE_ARGUMENTS if name in arguments}
+        if "position_ids" in arguments:
+            inputs["position_ids"] = positions[None]
+        if "logits_to_keep" in arguments:
+            inputs["logits_to_keep"] = keep
+        return inputs
+
+    def fork(self) -> HuggingFaceSession:
+        """Shares the past; see `growing`."""
+        self._refuse_broken()
+        child = HuggingFaceSession(self._network, self._chunk_tokens)
+        child._cache = growing.fork(self._cache)
+        child._position, child._logits = self._position, self._logits
+        return child
+
+    def generate(self, decoding: Decoding) -> Reply:
+        self.next_logits()  # refuses an empty session
+        gold_logprob = None
+        if decoding.gold_ids:
+            with self._clock.timing("gold"):
+                gold_logprob = log_probability(self.fork(), decoding.gold_ids)
+        with self._clock.timing("decode"):
+            reply = greedy(self, decoding, self._network.eos_ids)
+        return reply._replace(gold_logprob=gold_logprob)
+
+    def usage(self) -> Usage:
+        clock = self._clock
+        return Usage(clock.prefill, clock.decode, clock.gold, held_bytes(self._cache))
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """A failure leaves some layers a chunk ahead of others."""
+        self._refuse_broken()
+        try:
+            yield
+        except BaseException as error:
+            self._failure = f"{type(error).__name__}: {error}"
+            raise
+
+    def _refuse_broken(self) -> None:
+        if self._failure is not None:
+            raise ValueError(f"the session failed before and cannot go on: {self._failure}")
+
+    def _checked(self, ids: TokenIds) -> Tensor:
+        tokens = torch.from_numpy(np.array(ids, dtype=np.int64))
+        vocab, limit = self._network.vocab_size, self._network.max_position
+        if len(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= vocab):
+            raise ValueError(f"ids: token ids must lie in 0..{vocab - 1}")
+        if limit is not None and self._position + len(tokens) > limit:
+            raise ValueError(
+                f"ids: {self._position} + {len(tokens)} tokens exceed max_position {limit}"
+            )
+        return tokens.to(self._network.input_device)

@@ -1,0 +1,45 @@
+"""Bytes of caches that no session of the product makes yet, and of what cannot be known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("transformers", reason="the adapter needs transformers: install the dev extra")
+
+from transformers import QuantizedCache
+
+from models.transformers_models.held import CACHE_KINDS, held_bytes
+from tests.models.architectures import reachable_bytes
+from tests.models.transformers_models.tiny import tiny_llama
+
+
+def test_a_quantized_cache_counts_numbers_and_scales() -> None:
+    module = tiny_llama()
+    cache = QuantizedCache("fp8", module.config)
+    with torch.no_grad():
+        module(torch.arange(40)[None], past_key_values=cache)
+    # layers, K and V: heads, width, tokens of one byte, and a scale in float32
+    assert held_bytes(cache) == {"quantized": 2 * 2 * (2 * 8 * 40 + 4)}
+    assert held_bytes(cache) == {"quantized": reachable_bytes(cache)}
+
+
+def test_what_cannot_be_looked_into_is_unknown() -> None:
+    module = tiny_llama()
+    cache = QuantizedCache("fp8", module.config)
+    cache.layers[1]._quantized_keys = (object(), 1.0)
+    assert held_bytes(cache) is None
+
+
+def test_a_storage_counts_once() -> None:
+    module = tiny_llama()
+    cache = QuantizedCache("fp8", module.config)
+    with torch.no_grad():
+        module(torch.arange(40)[None], past_key_values=cache)
+    once = held_bytes(cache)
+    cache.layers.append(cache.layers[0])
+    assert held_bytes(cache) == once
+
+
+def test_every_kind_is_explained() -> None:
+    assert all(CACHE_KINDS.values())
