@@ -16,7 +16,7 @@ from models.protocols import TokenIds
 
 LENGTH = 96
 PIECES = (41, 1, 1, 13, 40)  # a long piece, single tokens, and pieces of no round size
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.05}
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.03, torch.bfloat16: 0.1}
 """Relative differences of logits that rounding explains, in most positions."""
 
 
@@ -43,7 +43,7 @@ def split_fault(
         for size in PIECES:
             piece = ids[start : start + size]
             if len(piece):
-                session.fork().score(ids[: len(piece)])
+                session.fork().score(ids[: min(3, len(piece))])
                 parts.append(session.score(piece))
                 start += size
     except Exception as error:  # whatever a model's own code raises
@@ -54,7 +54,7 @@ def split_fault(
         return (
             f"gives other answers when a text is read in pieces (logits differ by "
             f"{difference:.0%}): it does not keep the text in the cache that it is given, "
-            "or a token sees later ones"
+            "or tokens see later ones"
         )
     return None
 

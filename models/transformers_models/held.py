@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from models.transformers_models.growing import Rows
 
 CACHE_KINDS = {
-    "window": "keys and values of the newest tokens, in layers with a sliding window",
+    "window": "keys and values of the newest tokens, in layers that keep no others",
     "full": "every token's keys and values",
     "compressed": "entries of several tokens each",
     "index": "keys of an indexer, which choose entries",
@@ -23,6 +23,7 @@ CACHE_KINDS = {
     "reserve": "room for the tokens to come, at most 128 in each full layer",
 }
 
+SETTINGS = ("optimizer", "qtype", "quantizer")  # of quantized layers; objects without state
 PLAIN = (type(None), bool, int, float, str, type, torch.dtype, torch.device, torch.Size)
 
 
@@ -37,6 +38,8 @@ def held_bytes(cache: Any) -> dict[str, int] | None:
     try:
         for layer in cache.layers:
             for name, value in vars(layer).items():
+                if name in SETTINGS:
+                    continue
                 for kind, tensor, spare in _found(layer, name, value):
                     storage = tensor.untyped_storage()
                     if storage.data_ptr() not in seen and storage.nbytes():
@@ -89,7 +92,7 @@ def _kind(layer: Any, name: str, member: str = "") -> str:
     if name in ("keys", "values"):
         if hasattr(layer, "_quantized_keys"):
             return "residual"
-        return "window" if layer.is_sliding else "full"
+        return "window" if hasattr(layer, "sliding_window") else "full"
     if name == "compressed_kv":
         return "index" if member == "indexer" else "compressed"
     return KINDS.get(name, "tail")

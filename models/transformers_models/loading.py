@@ -19,8 +19,9 @@ from transformers.utils.hub import cached_file
 from models.devices import DTYPES, find_device
 from models.errors import ModelError
 from models.protocols import Forks, TokenizerRef
+from models.transformers_models.caches import CacheKind, cache_kind
 from models.transformers_models.checks import split_fault
-from models.transformers_models.growing import forks_of, new_cache
+from models.transformers_models.growing import forks_of
 from models.transformers_models.held import CACHE_KINDS
 from models.transformers_models.positions import allowed_positions, fix_rotary
 from models.transformers_models.session import CHUNK_TOKENS, HuggingFaceSession, Network
@@ -36,6 +37,7 @@ OPTIONS = (
     "gguf_file",
     "max_position_embeddings",
     "chunk_tokens",
+    "cache",
 )
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -87,15 +89,16 @@ class HuggingFaceModel:
         self.tokenizer = tokenizer
         self.cache_kinds = CACHE_KINDS
         self.vocab_size, self.max_position = network.vocab_size, network.max_position
-        self.forks: Forks = forks_of(new_cache(network.module.config))
+        self._cache = cache_kind(options.get("cache", "full"), network.module.config)
+        self.forks: Forks = forks_of(self._cache.make())
         self.device = str(network.input_device)
-        self.fingerprint = _fingerprint(weights, options)
+        self.fingerprint = _fingerprint(weights, options, self._cache)
         self._chunk_tokens = _chunk_tokens(options)
         self._weights = weights
         self._options = options
 
     def session(self) -> HuggingFaceSession:
-        return HuggingFaceSession(self._weights.network, self._chunk_tokens)
+        return HuggingFaceSession(self._weights.network, self._chunk_tokens, self._cache.make())
 
     def describe(self) -> dict[str, object]:
         module = self._weights.network.module
@@ -106,6 +109,7 @@ class HuggingFaceModel:
             "dtype": _type_name(module.dtype),
             "attention": module.config._attn_implementation,
             "reads": "token by token" if self._weights.network.stepwise else "in chunks",
+            "cache": dict(self._cache.settings) or "full",
             "options": self._options,
             "weights_fingerprint": self._weights.digest,
         }
@@ -120,7 +124,8 @@ def load(name: str, options: Mapping[str, object]) -> HuggingFaceModel:
 
     Options: `device` (auto, cpu, cuda, cuda:N, mps) or `device_map` (of accelerate); `dtype`
     (auto: as saved, float32 on the CPU; float32, bfloat16, float16); `attn_implementation`;
-    `revision` of the hub; `gguf_file`; `max_position_embeddings`; `chunk_tokens` of a call.
+    `revision` of the hub; `gguf_file`; `max_position_embeddings`; `chunk_tokens` of a call;
+    `cache` (`caches.cache_kind`).
 
     Raises:
         ModelError: an option that is unknown or does not fit, weights that cannot be loaded or are
@@ -344,10 +349,10 @@ def file_digest(path: Path) -> str:
     return DIGESTS[key]
 
 
-def _fingerprint(weights: Weights, options: Mapping[str, object]) -> str:
+def _fingerprint(weights: Weights, options: Mapping[str, object], cache: CacheKind) -> str:
     """16 hex digits over weights, configuration, and all that decides answers.
 
-    The size of a call changes roundings only; it counts where it is given.
+    With a full cache the size of a call changes roundings only; there it counts where it is given.
     """
     module = weights.network.module
     config = {k: v for k, v in module.config.to_dict().items() if k not in NAMELESS}
@@ -358,7 +363,8 @@ def _fingerprint(weights: Weights, options: Mapping[str, object]) -> str:
         "attention": module.config._attn_implementation,
         "positions": weights.network.max_position,
         "eos": sorted(weights.network.eos_ids),
-        "chunk_tokens": options.get("chunk_tokens"),
+        "chunk_tokens": options.get("chunk_tokens", None if cache.is_full else CHUNK_TOKENS),
+        "cache": dict(cache.settings),
     }
     text = json.dumps(decides, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -56,12 +56,16 @@ class Network:
 
 
 class HuggingFaceSession:
-    """Implements `Session`. Any split agrees as far as the model itself does."""
+    """Implements `Session`. Any split gives the same answers, roundings apart, while the cache is
+    full; caches that forget as they read depend on the split (`caches`)."""
 
-    def __init__(self, network: Network, chunk_tokens: int = CHUNK_TOKENS) -> None:
+    def __init__(
+        self, network: Network, chunk_tokens: int = CHUNK_TOKENS, cache: Any = None
+    ) -> None:
+        """`cache`: an empty one; full precision if None."""
         self._network = network
         self._chunk_tokens = chunk_tokens
-        self._cache = growing.new_cache(network.module.config)
+        self._cache = growing.new_cache(network.module.config) if cache is None else cache
         self._position = 0
         self._logits: Tensor | None = None  # after the newest token, [V]
         self._clock = Stopwatch(network.output_device)
@@ -140,8 +144,7 @@ class HuggingFaceSession:
     def fork(self) -> HuggingFaceSession:
         """Shares the past; see `growing`."""
         self._refuse_broken()
-        child = HuggingFaceSession(self._network, self._chunk_tokens)
-        child._cache = growing.fork(self._cache)
+        child = HuggingFaceSession(self._network, self._chunk_tokens, growing.fork(self._cache))
         child._position, child._logits = self._position, self._logits
         return child
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from models.transformers_models.loading import HuggingFaceModel, Weights, checked, in_memory
@@ -186,7 +187,7 @@ SERVED = [
     Architecture(
         "zamba2",
         {
-            "layer_types": ["linear_attention", "hybrid"] * 2,
+            "layers_block_type": ["linear_attention", "hybrid"] * 2,
             "attention_hidden_size": 64,
             "head_dim": 16,
         },
@@ -307,7 +308,7 @@ def _reachable(value: Any, seen: set[int]) -> Iterator[Tensor]:
     if id(value) in seen or isinstance(value, type):
         return
     seen.add(id(value))
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and not is_traceable_wrapper_subclass(value):
         yield value
     elif isinstance(value, dict):
         for part in value.values():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("transformers", reason="the adapter needs transformers: install the dev extra")
@@ -65,3 +67,9 @@ def test_refused(architecture: Architecture) -> None:
 
 def test_there_are_enough() -> None:
     assert len({architecture.model_type for architecture in SERVED}) >= 80
+
+
+def test_the_docs_name_them_all() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    for architecture in (*SERVED, *STEPWISE, *REFUSED):
+        assert f"\n| {architecture.label} |" in page

@@ -7,17 +7,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("transformers", reason="the adapter needs transformers: install the dev extra")
+
+from transformers import PreTrainedModel
 
 from models.errors import ModelError
 from models.protocols import Model, TokenizerRef
 from models.registry import load_model
 from models.transformers_models import load, loading
 from tests.models.architectures import REFUSED, STEPWISE, build, generated
-from tests.models.small import random_ids
+from tests.models.small import random_ids, relative_difference
 from tests.models.transformers_models.tiny import tiny_llama
 from tests.sessions import greedy_ids
 
@@ -132,6 +135,65 @@ def test_a_map_of_devices(folder: Path) -> None:
     alone = load_model(f"hf:{folder}", ON_CPU).session()
     alone.read(IDS.numpy())
     assert greedy_ids(session, 4) == greedy_ids(alone, 4)
+
+
+def write_gguf(path: Path, module: PreTrainedModel) -> None:
+    """A Llama as llama.cpp names it, in float32."""
+    gguf = pytest.importorskip("gguf", reason="GGUF files need the package gguf")
+    config = module.config
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, tensor in module.state_dict().items():
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+        for part, count in heads.items():
+            if part in name:  # llama.cpp pairs neighbouring channels in its rotation
+                tensor = tensor.view(count, 2, -1, tensor.shape[-1]).transpose(1, 2)
+                tensor = tensor.reshape(-1, tensor.shape[-1])
+        writer.add_tensor(names.get_name(name, (".weight",)), tensor.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_file_holds_the_same_model(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason="transformers reads GGUF files with accelerate")
+    write_gguf(tmp_path / "model.gguf", tiny_llama())
+    expected = load_model(f"hf:{folder}", ON_CPU).session()
+    expected.read(IDS.numpy())
+    for name, options in [
+        (f"hf:{tmp_path}/model.gguf", ON_CPU),
+        (f"hf:{tmp_path}", {**ON_CPU, "gguf_file": "model.gguf"}),
+    ]:
+        model = load_model(name, options)
+        assert model.tokenizer == TokenizerRef(f"hf:{tmp_path}/model.gguf")
+        session = model.session()
+        session.read(IDS.numpy())
+        assert relative_difference(session.next_logits(), expected.next_logits()) < 1e-5
+
+
+def test_a_gguf_file_of_an_unknown_architecture(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf", reason="GGUF files need the package gguf")
+    pytest.importorskip("accelerate", reason="transformers reads GGUF files with accelerate")
+    writer = gguf.GGUFWriter(tmp_path / "odd.gguf", "unheard-of")
+    writer.add_tensor("x", np.zeros(4, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ModelError, match=r"cannot be loaded: .*unheard-of") as caught:
+        load(f"hf:{tmp_path}/odd.gguf", ON_CPU)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_tokenizer_is_of_the_same_revision() -> None:
