@@ -17,11 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, cache_utils
 from transformers.cache_utils import (
     DynamicLayer,
     DynamicSlidingWindowLayer,
-    Fp8QuantizedLayer,
     HQQQuantizedLayer,
     QuantoQuantizedLayer,
 )
@@ -59,15 +58,24 @@ class QuantoLayer(_FromTheFirstCall, QuantoQuantizedLayer):  # type: ignore[no-u
     """Few bits with quanto."""
 
 
-class Fp8Layer(_FromTheFirstCall, Fp8QuantizedLayer):  # type: ignore[no-untyped-call]
+class _Fp8(_FromTheFirstCall):
     """E4M3 with the first call's scale; later states beyond it are clipped."""
 
     def _quantize(self, tensor: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        largest = torch.finfo(torch.float8_e4m3fn).max
         if scale is None:
-            largest = tensor.abs().amax().float() / self.fp8_max
-            scale = largest.clamp(min=torch.finfo(torch.float32).tiny)
-        scaled = (tensor.float() / scale).clamp(-self.fp8_max, self.fp8_max)
-        return scaled.to(self.fp8_dtype), scale
+            scale = tensor.abs().amax().float() / largest
+            scale = scale.clamp(min=torch.finfo(torch.float32).tiny)
+        scaled = (tensor.float() / scale).clamp(-largest, largest)
+        return scaled.to(torch.float8_e4m3fn), scale
+
+
+def fp8_layer() -> Any:
+    """An empty layer. Raises: ModelError, where transformers is too old for it."""
+    base = getattr(cache_utils, "Fp8QuantizedLayer", None)
+    if base is None:
+        raise ModelError("options.cache: fp8 needs a newer transformers, such as 5.23")
+    return type("Fp8Layer", (_Fp8, base), {})()
 
 
 class NewestLayer(DynamicSlidingWindowLayer):  # type: ignore[no-untyped-call]
@@ -110,7 +118,8 @@ def cache_kind(option: object, config: Any) -> CacheKind:
 
 def _layer(option: object, config: Any) -> tuple[Callable[[], Any], dict[str, object]]:
     if option == "fp8":
-        return Fp8Layer, {"format": "e4m3", "scale": "the first call's, one a tensor"}
+        fp8_layer()  # refuses
+        return fp8_layer, {"format": "e4m3", "scale": "the first call's, one a tensor"}
     if isinstance(option, str) and option in BITS:
         return _few_bits(option, config)
     kind, _, size = str(option).partition(":")

@@ -14,14 +14,7 @@ from weakref import WeakSet
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import (
-    DummyLayer,
-    DynamicIndexedLayer,
-    DynamicLayer,
-    LinearAttentionAndFullAttentionLayer,
-    LinearAttentionCacheLayerMixin,
-)
+from transformers import DynamicCache, cache_utils
 
 from models.protocols import Forks
 
@@ -127,25 +120,36 @@ class GrowingMixin:
         return appended(self, "keys", key_states), appended(self, "values", value_states)
 
 
-class GrowingLayer(GrowingMixin, DynamicLayer):  # type: ignore[no-untyped-call]
-    """Every token's keys and values."""
-
-
-class GrowingIndexedLayer(GrowingMixin, DynamicIndexedLayer):  # type: ignore[no-untyped-call]
+class GrowingIndexMixin(GrowingMixin):
     """The same, with an indexer's keys."""
 
     indexer_keys = InRows()
 
     def update_indexer(self, indexer_key_states: Tensor) -> Tensor:
-        if not self.is_indexer_initialized:
-            self.lazy_initialization_indexer(indexer_key_states)
+        layer: Any = self
+        if not layer.is_indexer_initialized:
+            layer.lazy_initialization_indexer(indexer_key_states)
         return appended(self, "indexer_keys", indexer_key_states)
 
 
-class GrowingHybridLayer(  # type: ignore[misc, no-untyped-call, override]
-    GrowingMixin, LinearAttentionAndFullAttentionLayer
-):
-    """The same, with states of linear attention."""
+MIXINS = {
+    "DynamicLayer": GrowingMixin,
+    "DynamicIndexedLayer": GrowingIndexMixin,
+    "LinearAttentionAndFullAttentionLayer": GrowingMixin,
+}
+GROWING: dict[type, Any] = {
+    base: type(f"Growing{name}", (mixin, base), {})
+    for name, mixin in MIXINS.items()
+    if (base := getattr(cache_utils, name, None)) is not None  # early releases have the first only
+}
+"""Layers of transformers, and those that stand in for them."""
+
+SHARING = tuple(
+    getattr(cache_utils, name)
+    for name in ("DynamicLayer", "LinearAttentionCacheLayerMixin", "DummyLayer")
+    if hasattr(cache_utils, name)
+)
+"""Layers that replace their tensors and never write into them, linear states apart."""
 
 
 def new_cache(config: Any) -> Any:
@@ -153,13 +157,6 @@ def new_cache(config: Any) -> Any:
     cache = DynamicCache(config=config)
     cache.layers = [_growing(layer) for layer in cache.layers]
     return cache
-
-
-GROWING: dict[type, Any] = {
-    DynamicLayer: GrowingLayer,
-    DynamicIndexedLayer: GrowingIndexedLayer,
-    LinearAttentionAndFullAttentionLayer: GrowingHybridLayer,
-}
 
 
 def _growing(layer: Any) -> Any:
@@ -175,8 +172,7 @@ def forks_of(cache: Any) -> Forks:
 
 
 def _shares(layer: Any) -> bool:
-    """Whether the layer replaces its tensors and never writes into them, linear states apart."""
-    return isinstance(layer, DynamicLayer | LinearAttentionCacheLayerMixin | DummyLayer)
+    return isinstance(layer, SHARING)
 
 
 def fork(cache: Any) -> Any:

@@ -13,7 +13,7 @@ pytest.importorskip("transformers", reason="the adapter needs transformers: inst
 from models.errors import ModelError
 from models.registry import load_model
 from models.transformers_models import caches
-from models.transformers_models.caches import Fp8Layer, cache_kind
+from models.transformers_models.caches import cache_kind, fp8_layer
 from models.transformers_models.loading import HuggingFaceModel, in_memory
 from models.transformers_models.session import HuggingFaceSession
 from tests.models.architectures import SERVED, build, reachable_bytes
@@ -60,7 +60,7 @@ def test_fp8_holds_a_byte_a_number() -> None:
 
 
 def test_the_first_call_answers_from_what_is_kept() -> None:
-    layer = Fp8Layer()
+    layer = fp8_layer()
     states = torch.randn(1, 1, 9, 64)
     keys, values = layer.update(states, 2 * states)
     assert not torch.equal(keys, states)
@@ -70,7 +70,7 @@ def test_the_first_call_answers_from_what_is_kept() -> None:
 
 
 def test_what_lies_beyond_the_first_scale_is_clipped() -> None:
-    layer = Fp8Layer()
+    layer = fp8_layer()
     layer.update(torch.full((1, 1, 3, 64), 2.0), torch.ones(1, 1, 3, 64))
     keys, _ = layer.update(torch.full((1, 1, 1, 64), -50.0), torch.ones(1, 1, 1, 64))
     assert keys[0, 0, :, 0].tolist() == pytest.approx([2, 2, 2, -2])
