@@ -210,11 +210,14 @@ def _transformers_tokenizer(location: str) -> Any:
     place, revision = location, ""
     if "@" in location and not Path(location).exists():
         place, _, revision = location.rpartition("@")
+    options: dict[str, Any] = {}
+    if place.endswith(".gguf"):
+        place, _, options["gguf_file"] = place.rpartition("/")
     try:
         loaded = AutoTokenizer.from_pretrained(
-            place, revision=revision or "main", trust_remote_code=False
+            place, revision=revision or "main", trust_remote_code=False, **options
         )
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise TokenizerError(f"tokenizer: 'hf:{location}' cannot be loaded: {reason}") from None
     if getattr(loaded, "backend_tokenizer", None) is None:

@@ -163,7 +163,8 @@ def _growing(layer: Any) -> Any:
     """A layer of its kind that grows in place; the layer itself where none is written here."""
     if type(layer) not in GROWING:
         return layer
-    return GROWING[type(layer)](number_of_states=getattr(layer, "number_of_states", 1))
+    names = [name for name in ("number_of_states",) if hasattr(layer, name)]
+    return GROWING[type(layer)](**{name: getattr(layer, name) for name in names})
 
 
 def forks_of(cache: Any) -> Forks:
