@@ -18,8 +18,13 @@ from transformers import DynamicCache, cache_utils
 
 from models.protocols import Forks
 
-ROOM = 128
-"""Rows kept free behind the newest: enough for most questions with their answers."""
+
+def room(rows: int) -> int:
+    """Rows kept free behind so many: one in 32, from 16 to 128.
+
+    A question that needs more makes a copy of the past, once for all that follow.
+    """
+    return min(128, max(16, rows // 32))
 
 
 class Table:
@@ -33,7 +38,7 @@ class Table:
     def reserve(self, needed: int, used: int) -> None:
         """Room for `needed` rows; the first `used` are kept."""
         if needed > self.tensor.shape[-2]:
-            self._move(self.tensor[..., :used, :], needed + ROOM)
+            self._move(self.tensor[..., :used, :], needed + room(needed))
 
     def _move(self, rows: Tensor, capacity: int) -> None:
         self.tensor = rows.new_empty(*rows.shape[:-2], capacity, rows.shape[-1])
@@ -51,7 +56,8 @@ class Rows:
     @classmethod
     def like(cls, states: Tensor) -> Rows:
         """No rows yet, of the shape and type of `states` [..., n, C]."""
-        return cls(Table(states[..., :0, :], states.shape[-2] + ROOM), 0)
+        count = states.shape[-2]
+        return cls(Table(states[..., :0, :], count + room(count)), 0)
 
     @property
     def tensor(self) -> Tensor:
@@ -69,7 +75,7 @@ class Rows:
         end = self.length + states.shape[-2]
         if any(user.length > self.length for user in self.table.users):
             self.table.users.discard(self)
-            self.table = Table(self.tensor, end + ROOM)
+            self.table = Table(self.tensor, end + room(end))
             self.table.users.add(self)
         self.table.reserve(end, self.length)
         self.table.tensor[..., self.length : end, :] = states

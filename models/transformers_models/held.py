@@ -20,7 +20,7 @@ CACHE_KINDS = {
     "quantized": "keys and values in few bits, with their scales",
     "residual": "the newest keys and values of a quantized layer, not quantized yet",
     "tail": "other state",
-    "reserve": "room for the tokens to come, at most 128 in each full layer",
+    "reserve": "room for the tokens to come in full layers: mostly one row in 32, at most 128",
 }
 
 SETTINGS = ("optimizer", "qtype", "quantizer")  # of quantized layers; objects without state

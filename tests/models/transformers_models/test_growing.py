@@ -15,7 +15,7 @@ pytest.importorskip("transformers.models.deepseek_v4", reason="an older transfor
 
 from transformers import DynamicCache
 
-from models.transformers_models.growing import ROOM, Rows, forks_of, new_cache
+from models.transformers_models.growing import Rows, forks_of, new_cache, room
 from models.transformers_models.held import held_bytes
 from models.transformers_models.loading import in_memory
 from models.transformers_models.session import HuggingFaceSession, Network
@@ -121,6 +121,10 @@ def test_a_question_costs_its_own_tokens() -> None:
     assert tables(session) == before
 
 
+def test_room_is_a_small_share_of_what_is_held() -> None:
+    assert [room(rows) for rows in (1, 60, 1024, 4096, 1 << 20)] == [16, 16, 32, 128, 128]
+
+
 def test_a_living_child_keeps_its_past_when_its_parent_goes_on() -> None:
     session = HuggingFaceSession(in_memory(tiny_llama()).network)
     session.read([1, 2, 3, 4])
@@ -134,12 +138,12 @@ def test_a_long_question_makes_room_for_all_that_follow() -> None:
     session = HuggingFaceSession(in_memory(tiny_llama(max_position_embeddings=2000)).network)
     session.read([1] * 500)
     child = session.fork()
-    child.read([2] * (ROOM + 1))
+    child.read([2] * (room(500) + 1))
     grown = tables(child)
     assert tables(session) == grown
     del child
     other = session.fork()
-    other.read([3] * (ROOM + 100))
+    other.read([3] * (room(500) + 10))
     assert tables(other) == grown
 
 

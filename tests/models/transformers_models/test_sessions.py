@@ -64,9 +64,9 @@ def test_bytes_of_a_plain_cache() -> None:
     assert held_total(session) == 0
     session.read(IDS.numpy())
     row = 2 * 2 * 2 * 8 * 4  # layers, K and V, heads, width, bytes of a number
-    assert held(session) == {"full": 60 * row, "reserve": 128 * row}
+    assert held(session) == {"full": 60 * row, "reserve": 16 * row}
     session.step(1)
-    assert held(session) == {"full": 61 * row, "reserve": 127 * row}
+    assert held(session) == {"full": 61 * row, "reserve": 15 * row}
 
 
 def test_a_window_does_not_hold_its_chunk() -> None:
