@@ -1,4 +1,1 @@
-"""Language models with an explicit cache: token ids in, token ids out.
-
-Knows nothing about haystacks, needles or experiments.
-"""
+"""Language models with an explicit cache: token ids in, token ids out."""

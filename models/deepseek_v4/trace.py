@@ -1,7 +1,7 @@
 """Did the indexer select what an answer needed? Ranks of the entries that hold one token.
 
 A missed needle was lost by selection if no CSA layer took an entry with the token that was
-wanted, and by compression if one did. Knows nothing of needles: a token's index is all it gets.
+wanted, and by compression if one did.
 """
 
 from __future__ import annotations

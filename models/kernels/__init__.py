@@ -7,7 +7,6 @@ LLVM vectors, which leaves nothing that a C++ compiler would do better.
 
 Every kernel has a plain torch twin that is its oracle in tests and its fallback: without numba,
 without vector units, while gradients are wanted, or with NIAH_NATIVE=0 in the environment.
-Knows arrays alone: nothing of layers, caches or models.
 """
 
 from __future__ import annotations

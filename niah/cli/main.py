@@ -1,9 +1,10 @@
-"""Owns the command line: one thin function a command, errors as one line, exit codes.
+"""The command line: one thin function per command, errors as one line, exit codes.
 
 Every command imports what it needs when it is called, so that `--help` costs nothing.
 """
 
 import errno
+import importlib
 import io
 import logging
 import os
@@ -14,6 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
+
+try:
+    from typer import TyperException as CallError
+except ImportError:  # older releases raise click's own exceptions
+    from click import ClickException as CallError
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
@@ -74,12 +80,27 @@ Runs = Annotated[list[Path], typer.Argument(help="Folders that `niah run` wrote.
 Floor = Annotated[float, share("Baseline recall below which a tax is undefined.")]
 
 
+def print_version(wanted: bool) -> None:
+    if wanted:
+        from niah.execution.environment import installed
+
+        typer.echo(f"niah {installed('niah-harness') or 'of a source tree'}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Say more; show where an error came from.")
     ] = False,
 ) -> None:
+    refuse_shadows()
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
 
@@ -496,7 +517,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="niah", standalone_mode=False)
-    except typer.TyperException as error:
+    except CallError as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "niah"
         refuse(f"{error.format_message().rstrip('.')}; see {command} --help")
@@ -515,16 +536,33 @@ def main() -> None:
     sys.exit(code)
 
 
+def refuse_shadows() -> None:
+    """Raises: NiahError where another package called `models` or `haystacks` is found first."""
+    from niah.errors import NiahError
+
+    home = Path(__file__).parents[2]
+    for name in ("models", "haystacks"):
+        found = importlib.import_module(name).__file__
+        if found is None or Path(found).parents[1] != home:
+            raise NiahError(
+                f"{name}: Python finds {found or f'a folder {name}'} before the package of niah; "
+                "run niah in another folder, or take that one off PYTHONPATH"
+            )
+
+
 def can_be_mended(error: Exception) -> bool:
     """Whether a user caused `error`: by what was asked, or by a file or a full disk."""
+    from niah.errors import NiahError
+
+    if isinstance(error, NiahError):
+        return True
     from haystacks.chat_template import TokenizerError
     from haystacks.corpora.texts import CorpusError
     from haystacks.corpora.token_cache import StoreError as TokenCacheError
     from haystacks.needles.base import FamilyError
     from models.errors import ModelError
-    from niah.errors import NiahError
 
-    ours = NiahError, ModelError, CorpusError, FamilyError, TokenizerError, TokenCacheError
+    ours = ModelError, CorpusError, FamilyError, TokenizerError, TokenCacheError
     if isinstance(error, OSError):
         return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, ours)

@@ -1,8 +1,8 @@
-"""Owns Ctrl-C while a run computes.
+"""Stops a run at Ctrl-C.
 
-An interrupt is an exception, and one that is raised inside a callback of a library (a compiler's,
-say) is swallowed there: the run would go on as if nobody had asked. So it is remembered, and
-raised again where the run next looks.
+An interrupt is an exception. One that is raised inside a callback of a library (of a compiler, for
+example) is swallowed there, and the run would go on. So the interrupt is remembered and raised
+again at the next chunk.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Owns the small committed run that later runs are compared with: what replacing it would change.
+"""Replaces the reference, the small committed run that later runs are compared with.
 
-How a reference is written is `reference.py`. Judges nothing; that is `gate.py`.
+Says what the replacement changes, and refuses one whose recall has fallen.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Whether two runs may be compared, and what differs if they may not.
+"""Decides whether two runs may be compared, and says what differs if they may not.
 
-Owns the refusals of `niah gate --against`. Two runs pair only if they asked the same questions
+Two runs pair only if they asked the same questions
 about the same tokens with the same weights; what may differ is what is under test: the code, the
 machine, an arm's options.
 """

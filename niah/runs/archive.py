@@ -18,7 +18,7 @@ from niah.sweep.prompts import Context, build_context
 from niah.sweep.trials import Stream, Trial
 
 # Fields of a row that a prompt and its answer are told by.
-NEEDED = frozenset({"key", "question", "answer", "outcome"})
+NEEDED = frozenset({"answer", "outcome"})
 AROUND = 48  # tokens shown on either side of a needle
 LOCAL = "file:"
 

@@ -1,7 +1,4 @@
-"""Owns a training's configuration: what its YAML may say, and the one line on what is wrong.
-
-Knows no model and no text beyond their names.
-"""
+"""A training's configuration: what its YAML may say, and one line on what is wrong."""
 
 from __future__ import annotations
 

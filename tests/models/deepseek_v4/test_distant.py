@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pytest
 import torch
-from models.dense import DenseTwin
 from torch import Tensor
 
 from models.deepseek_v4 import weights
