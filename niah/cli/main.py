@@ -19,7 +19,7 @@ import typer
 try:
     from typer import TyperException as CallError
 except ImportError:  # older releases raise click's own exceptions
-    from click import ClickException as CallError
+    from click import ClickException as CallError  # type: ignore[assignment]
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
