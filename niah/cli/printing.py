@@ -82,7 +82,8 @@ def power_table(plan: Plan) -> Table:
 
 def stream_lines(plan: Plan, max_tax: float | None) -> Iterator[str]:
     """Whether the sweep's streams can decide anything, and what a pass at `max_tax` takes."""
-    sizes = list(questions_by_length(plan)["all"].values())
+    streams = questions_by_length(plan)["all"]
+    sizes = list(streams.values())
     freedom = satterthwaite_freedom(np.array(sizes, dtype=float))
     if freedom < DECIDABLE:
         yield (
@@ -91,25 +92,24 @@ def stream_lines(plan: Plan, max_tax: float | None) -> Iterator[str]:
         )
     if max_tax is None:
         return
+    of_first = [number for (_, repeat, _), number in streams.items() if repeat == 0]
     least, likely = (
-        copies_to_pass(sizes, max_tax, discordance) for discordance in (0.0, ASSUMED_DISCORDANCE)
+        f"{counted(times * len(of_first), 'stream')} (repeats: {times:,})"
+        for times in (
+            copies_to_pass(of_first, max_tax, discordance)
+            for discordance in (0.0, ASSUMED_DISCORDANCE)
+        )
     )
-    each = sum(sizes) / len(sizes)
     yield (
-        f"a pass at {points(max_tax)} points takes about {streams_text(plan, sizes, likely)} of "
-        f"{each:.0f} questions, if nothing is lost and {ASSUMED_DISCORDANCE:.0%} of pairs are "
-        f"discordant; {streams_text(plan, sizes, least)} at least, if no pair differs"
+        f"a pass at {points(max_tax)} points takes about {likely} if nothing is lost and "
+        f"{ASSUMED_DISCORDANCE:.0%} of pairs are discordant, and {least} if no pair differs; "
+        f"here are {len(sizes):,} (repeats: {plan.sweep.repeats:,})"
     )
     if freedom >= DECIDABLE and not can_pass(sizes, max_tax):
         yield (
             f"[yellow]warning[/yellow]: {counted(len(sizes), 'stream')} cannot pass at "
             f"{points(max_tax)} points, even if no pair differs; raise repeats"
         )
-
-
-def streams_text(plan: Plan, sizes: Sequence[int], times: int) -> str:
-    """24 streams (repeats: 12)"""
-    return f"{len(sizes) * times:,} streams (repeats: {plan.sweep.repeats * times:,})"
 
 
 def questions_by_length(plan: Plan) -> dict[str, Counter[tuple[str, int, int]]]:

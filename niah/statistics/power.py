@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtrit
 
-from niah.statistics.clusters import satterthwaite_freedom
-from niah.statistics.intervals import tax_of_counts
+from niah.statistics.clusters import DECIDABLE, satterthwaite_freedom
+from niah.statistics.intervals import student_quantile, student_tail, tax_of_counts
 
 ALPHA = 0.05
 POWER = 0.8
@@ -102,7 +102,7 @@ def copies_to_pass(
     alpha: float = ALPHA,
     power: float = POWER,
 ) -> int:
-    """How many times as many streams of these sizes a pass takes, if the true tax is zero.
+    """How many times the streams of these sizes a pass takes, if the true tax is zero.
 
     At least so many that a run in which no pair differs passes. With a `discordance` above 0 also
     so many that four of five such runs pass (`power`), where questions of a stream are independent:
@@ -119,16 +119,17 @@ def copies_to_pass(
     def enough(times: int) -> bool:
         streams = list(sizes) * times
         freedom = satterthwaite_freedom(np.array(streams, dtype=float))
-        if not can_pass(streams, margin, alpha):
+        if freedom < DECIDABLE:
             return False
-        effect = _quantiles(alpha, power, freedom) * math.sqrt(discordance / sum(streams))
-        return effect <= margin
+        price = CORRELATION_PRICE if discordance else 1.0
+        reach = student_quantile(freedom, 1 - alpha) * math.sqrt(price)
+        effect = _quantiles(alpha, power, freedom) * math.sqrt(price * discordance / sum(streams))
+        return can_pass(streams, margin, student_tail(reach, freedom)) and effect <= margin
 
     most = 1
     while not enough(most):
         most *= 2
-    found = bisect_left(range(most + 1), True, lo=most // 2 + 1, key=enough) if most > 1 else 1
-    return math.ceil(found * CORRELATION_PRICE) if discordance else found
+    return bisect_left(range(most + 1), True, lo=most // 2 + 1, key=enough) if most > 1 else 1
 
 
 def _undisturbed(sizes: Sequence[int], margin: float) -> float:

@@ -121,9 +121,7 @@ def score_ends(counts: StreamCounts, reach: float) -> tuple[float, float]:
         return least
     largest = 1 + growth(np.array(counts.sizes)) * float(CORRELATIONS[-1])
     most = plain_ends(*counts.totals, largest, reach)
-    low = outermost(lambda taxes: score(counts, taxes) < reach, least[0], most[0])
-    high = outermost(lambda taxes: score(counts, taxes) > -reach, least[1], most[1])
-    return low, high
+    return outermost(lambda taxes: np.abs(score(counts, taxes)) < reach, least, most)
 
 
 def plain_ends(
@@ -141,14 +139,22 @@ def plain_ends(
     return low, high
 
 
-def outermost(inside: Callable[[Floats], npt.NDArray[np.bool_]], near: float, far: float) -> float:
-    """The value farthest towards `far` that is `inside`, within STEPS ** -ROUNDS of the way."""
+def outermost(
+    inside: Callable[[Floats], npt.NDArray[np.bool_]],
+    near: tuple[float, float],
+    far: tuple[float, float],
+) -> tuple[float, float]:
+    """For either end the value farthest from `near` towards `far` that is `inside`, within
+    STEPS ** -ROUNDS of the way."""
+    start, stop = np.array(near), np.array(far)
+    rows = np.arange(2)
     for _ in range(ROUNDS):
-        tried = np.linspace(near, far, STEPS + 1)
-        found = np.flatnonzero(inside(tried))
-        last = int(found[-1]) if len(found) else 0
-        near, far = float(tried[last]), float(tried[min(last + 1, STEPS)])
-    return far
+        tried = np.linspace(start, stop, STEPS + 1, axis=1)
+        found = inside(tried.ravel()).reshape(tried.shape)
+        found[:, 0] = True
+        last = STEPS - found[:, ::-1].argmax(axis=1)
+        start, stop = tried[rows, last], tried[rows, np.minimum(last + 1, STEPS)]
+    return float(stop[0]), float(stop[1])
 
 
 @lru_cache(maxsize=16384)
@@ -176,7 +182,7 @@ def share_ends(sizes: Counts, counts: Counts, reach: float) -> tuple[float, floa
         variance = shares * (1 - shares) * more / total
         return np.asarray((share - shares) ** 2 <= reach**2 * variance)
 
-    return outermost(inside, least[0], most[0]), outermost(inside, least[1], most[1])
+    return outermost(inside, least, most)
 
 
 def wilson_ends(share: float, asked: float, reach: float) -> tuple[float, float]:
