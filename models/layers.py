@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 def at_least_float32(x: Tensor) -> Tensor:
     """x as float32, or unchanged where its type is as wide."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x if x.itemsize >= 4 else x.float()
 
 
 class KeepsFloat32(nn.Module):
@@ -49,7 +49,8 @@ class Linear(nn.Linear):
         super().__init__(in_features, out_features, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.to(self.weight.dtype), self.weight)
+        weight = self.weight
+        return F.linear(x.to(weight.dtype), weight)
 
 
 class Float32Linear(KeepsFloat32, Linear):
@@ -70,7 +71,8 @@ class RMSNorm(KeepsFloat32):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.to(self.weight.dtype), self.weight.shape, self.weight, self.eps)
+        weight = self.weight
+        return F.rms_norm(x.to(weight.dtype), weight.shape, weight, self.eps)
 
 
 def rope_frequencies(dim: int, theta: float) -> Tensor:

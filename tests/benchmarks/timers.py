@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from models.deepseek_v4 import attention, dense, fused
+from models.deepseek_v4 import attention, blocked, dense, fused
 from models.deepseek_v4.compressor import Compressor
 from models.deepseek_v4.indexer import Indexer
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
@@ -35,7 +35,7 @@ WRAPPED: dict[str, list[tuple[Any, str]]] = {
         (attention, "selection_mask"),
     ],
     "HCA": [(fused, "attend_runs")],
-    "dense attention": [(dense, "attend")],
+    "dense attention": [(dense, "attend"), (blocked, "attend")],
     "merge": [(fused, "merge"), (dense, "merge"), (attention, "softmax_with_sink")],
 }
 """`weights` is the projections, norms, rotations and experts around what is listed below it."""
