@@ -57,7 +57,7 @@ def print_plan(
 def estimate_text(needs: Estimate | None) -> str:
     """Time and memory of an arm."""
     if needs is None:
-        return "a server: its time and memory are not estimated"
+        return "its time and memory are not estimated"
     work = (
         "what reading takes is not known"
         if needs.work_bytes is None

@@ -5,16 +5,20 @@ about two at a hundred times the length. An arm whose forks send their prompt ag
 is not measured, and its estimate says so.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import ModelError
 from models.protocols import Decoding, Model, Piece, Session, TokenIds
 from niah.errors import PlanError
 from niah.execution.memory import free_bytes, measured_growth
 from niah.sweep.trials import Plan, Stream, Trial
+
+log = logging.getLogger(__name__)
 
 FIRST_POINT = 256  # tokens; each further point doubles
 PROBE_SECONDS = 1.5
@@ -68,10 +72,17 @@ class Estimate(NamedTuple):
 
 
 def estimate_arm(plan: Plan, model: Model) -> Estimate | None:
-    """The estimate of one arm; None for a server."""
+    """The estimate of one arm; None for a server, and for a model that fails.
+
+    A model that fails here fails in the run, too: its rows say how.
+    """
     if model.forks == "resend":
         return None
-    curve = measure(model, plan.longest, plan.sweep.chunk_tokens)
+    try:
+        curve = measure(model, plan.longest, plan.sweep.chunk_tokens)
+    except ModelError as error:
+        log.warning("model %s: not estimated: %s", model.name, error)
+        return None
     return estimate(plan, curve)._replace(device=model.device)
 
 

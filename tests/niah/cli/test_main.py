@@ -16,8 +16,13 @@ from xml.etree import ElementTree
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 
 from haystacks.tokenizer import BUNDLED_NAME, load_tokenizer
+from models.deepseek_v4 import weights
+from models.deepseek_v4.checkpoint_files import write_card
+from models.deepseek_v4.loading import LoadedModel
+from models.registry import load_model
 from niah.cli import main as cli
 from niah.errors import NiahError
 from niah.execution.interrupts import Interrupts
@@ -555,3 +560,25 @@ def test_another_package_of_a_name_of_ours_is_told(tmp_path: Path, name: str) ->
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"niah: {name}: Python finds {tmp_path / name}")
+
+
+def test_a_model_that_computes_no_number_gives_errors_and_no_tax(
+    call: Call, tmp_path: Path
+) -> None:
+    """NaN in one weight: once this read as 100 points of forgetting."""
+    broken = load_model("random-v4")
+    assert isinstance(broken, LoadedModel)
+    folder = tmp_path / "broken"
+    weights.save(broken.network, folder)
+    write_card(folder, broken.card)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    save_file(tensors, folder / "model.safetensors")
+    arms = [SWEEP["arms"][0], {"name": "v4", "role": "compressed", "model": f"path:{folder}"}]  # type: ignore[index]
+    done = call("run", written(tmp_path, arms=arms, controls=[]), "--out", tmp_path / "run")
+    assert done.code == 1
+    rows = [row for row in row_dicts(tmp_path / "run") if row["arm"] == "v4"]
+    assert {row["outcome"] for row in rows} == {"error"}
+    assert all("logits are not finite after token" in row["error"] for row in rows)
+    gated = call("gate", tmp_path / "run", "--max-tax", 0.5)
+    assert gated.code == 3
