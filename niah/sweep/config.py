@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from haystacks.corpora.external import resolve_name
@@ -238,8 +237,3 @@ def located(data: object, base: Path) -> object:
         return resolve_name(names, base) if isinstance(names, str) else names
 
     return data | {key: resolved(data[key]) for key in ("corpora", "families") if key in data}
-
-
-def dump_sweep(sweep: Sweep) -> str:
-    """The resolved sweep as YAML: every field, defaults included."""
-    return yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from niah.errors import SpecError
-from niah.sweep.config import check_threads, dump_sweep, load_sweep, parse_sweep
+from niah.sweep.config import Sweep, check_threads, load_sweep, parse_sweep
 from tests.niah.fakes import sweep_of
 
 ROOT = Path(__file__).parents[3]
@@ -138,6 +138,10 @@ SWEEPS = [path for path in (ROOT / "configs").glob("*.yaml") if "arms:" in path.
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.name)
 def test_committed_sweeps_are_valid(path: Path) -> None:
     assert load_sweep(path).arms
+
+
+def dump_sweep(sweep: Sweep) -> str:
+    return yaml.safe_dump(sweep.model_dump(mode="json"), allow_unicode=True)
 
 
 def test_the_demo_shows_every_field() -> None:
