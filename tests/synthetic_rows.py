@@ -125,8 +125,11 @@ def question(
                 "prompt_tokens": length,
                 "computed_tokens": length // 11,
                 "reused_tokens": length - length // 11,
-                "prefill_seconds": length / 11 / (4000 if number else 6000 - length / 10),
-                "cold_prefill_seconds": length / (4000 if number else 6000 - length / 10),
+                "prefill_seconds": length
+                / 11
+                / (4000 if number else max(1000, 6000 - length / 10)),
+                "cold_prefill_seconds": length
+                / (4000 if number else max(1000, 6000 - length / 10)),
                 "decode_seconds": 0.06 if number else 0.05 + length / 3e5,
                 "cache_bytes": held_bytes(length, compressed=number > 0),
             }

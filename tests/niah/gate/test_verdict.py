@@ -51,6 +51,7 @@ def test_abstains_with_few_pairs_and_says_how_many_more(tmp_path: Path) -> None:
     assert f"{overall.more_pairs:,} more pairs" in as_text(result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kept", "verdict"), [(0.97, "pass"), (0.86, "fail")])
 def test_the_advice_is_enough(tmp_path: Path, kept: float, verdict: str) -> None:
     """With as many pairs as advised, a truth as was seen is decided four times of five."""
@@ -377,6 +378,7 @@ def verdicts(tax: float, margin: float, times: int = 200) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_at_the_margin_wrong_verdicts_are_rare() -> None:
     """Of a tax equal to the margin a pass is wrong and a failure too; 5% each is nominal."""
     found = verdicts(tax=0.05, margin=0.05)
@@ -385,6 +387,7 @@ def test_at_the_margin_wrong_verdicts_are_rare() -> None:
     assert found["slice fails"] <= 0.07
 
 
+@pytest.mark.slow
 def test_beyond_the_margin_it_fails_and_within_it_passes() -> None:
     beyond, within = verdicts(0.12, 0.05, 80), verdicts(0.01, 0.05, 80)
     assert beyond["fail"] >= 0.85
