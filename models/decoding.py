@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
@@ -10,9 +9,7 @@ import torch
 from torch import Tensor
 
 from models.protocols import Decoding, Finish, Reply
-
-LEAD = re.compile(r"\s*(?:```[^\n`]*\n\s*)?")
-"""White space and an opening code fence: a stop text there comes before the answer."""
+from models.stop_texts import stop_index
 
 
 class Predictor(Protocol):
@@ -54,14 +51,6 @@ def greedy(session: Predictor, decoding: Decoding, eos_ids: Collection[int] = ()
         text = longer
         session.step(token)
     return Reply(text, tuple(ids), finish)
-
-
-def stop_index(text: str, stops: Sequence[str]) -> int | None:
-    """Where the first stop text begins, looked for behind the text's lead; None without one."""
-    lead = LEAD.match(text)
-    start = lead.end() if lead else 0
-    found = [at for stop in stops if (at := text.find(stop, start)) >= 0]
-    return min(found, default=None)
 
 
 @torch.no_grad()

@@ -3,6 +3,8 @@
 ValueError
 └── ModelError               a model, folder or option that cannot be used
     ├── NonFiniteError       a model that computes NaN or infinity
+    ├── ServerError          a request that a server did not answer as asked
+    ├── StopRunError         a model that will answer no further question
     └── UnknownModelError    a name that the registry does not know
 """
 
@@ -26,3 +28,11 @@ class NonFiniteError(ModelError):
 
     def __reduce__(self) -> tuple[type[NonFiniteError], tuple[int]]:
         return type(self), (self.token,)
+
+
+class ServerError(ModelError):
+    """A server gave no answer that can be used: the question's row is an error."""
+
+
+class StopRunError(ModelError):
+    """No further question will be answered: the run ends, and the same command resumes it."""

@@ -7,6 +7,7 @@ fits models in this process, on any device, and servers that take text or ids.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -61,14 +62,16 @@ class Usage(NamedTuple):
 
     Whoever does the work measures it, after the device has finished. None: not measured.
     `cache_bytes` are bytes of distinct storages by kind; a fork counts what it shares, too.
+    `request_seconds` is what a server took for its last answer, the way there and back included.
     """
 
-    prefill_seconds: float = 0.0
-    decode_seconds: float = 0.0
-    gold_seconds: float = 0.0
+    prefill_seconds: float | None = 0.0
+    decode_seconds: float | None = 0.0
+    gold_seconds: float | None = 0.0
     cache_bytes: Mapping[str, int] | None = None
     prompt_tokens: int | None = None  # as a server counted them
     cached_tokens: int | None = None
+    request_seconds: float | None = None
 
 
 class TokenizerRef(NamedTuple):
@@ -166,6 +169,30 @@ class Model(Protocol):
 
     def describe(self) -> dict[str, object]:
         """Architecture, parameter count and options, ready for JSON."""
+
+
+@runtime_checkable
+class StartingSession(Session, Protocol):
+    """A session of a server: it can be asked to answer while others are answered."""
+
+    def start(self, decoding: Decoding) -> Future[Reply]:
+        """As `generate`, at once; the reply comes later. `usage` is whole when it has come."""
+
+
+@runtime_checkable
+class RemoteModel(Model, Protocol):
+    """A model behind a server. Its sessions are `StartingSession`s.
+
+    `concurrency`: how many requests it takes at once. `max_prompt_tokens`: how many tokens a run
+    may send, None without a ceiling. `sends_prefixes`: what a fork shares is sent before it.
+    """
+
+    @property
+    def concurrency(self) -> int: ...
+    @property
+    def max_prompt_tokens(self) -> int | None: ...
+    @property
+    def sends_prefixes(self) -> bool: ...
 
 
 @runtime_checkable

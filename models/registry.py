@@ -76,8 +76,8 @@ def load_model(
     entry = _find(name)
     if entry.needs_torch:
         _require_torch(name)
-    if threads is not None:
-        _set_threads(threads)
+        if threads is not None:
+            _set_threads(threads)
     return entry.load(name, dict(options or {}))
 
 
@@ -178,6 +178,18 @@ def _hugging_face(name: str, options: Mapping[str, object]) -> Model:
     return load(name, options)
 
 
+def _server(name: str, options: Mapping[str, object]) -> Model:
+    try:
+        from models.servers.model import load
+    except ImportError as error:
+        if error.name not in ("httpx", "tenacity"):
+            raise
+        raise ModelError(
+            f"model: {name!r} needs {error.name}: pip install 'niah-harness[servers]'"
+        ) from None
+    return load(name, options)
+
+
 REGISTRY = {
     "nano-v4": Entry(
         "DeepSeek-V4 with its compressed cache, trained from scratch here",
@@ -199,5 +211,11 @@ REGISTRY = {
     "hf:NAME": Entry(
         "any causal language model of transformers, a hub name or a folder (extra `hf`)",
         _hugging_face,
+    ),
+    "openai:MODEL": Entry(
+        "a model behind a server: vLLM, SGLang, llama.cpp, transformers serve, hosted ones "
+        "(extra `servers`)",
+        _server,
+        needs_torch=False,
     ),
 }

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from niah.execution.estimate import Estimate
+from niah.execution.estimate import Estimate, Sending
 from niah.execution.jobs import Job, Tally
 from niah.runs.row import Row
 from niah.statistics.clusters import DECIDABLE, satterthwaite_freedom
@@ -24,7 +24,7 @@ ASSUMED_DISCORDANCE = 0.03  # share of questions that two close arms answer diff
 def print_plan(
     console: Console,
     plan: Plan,
-    estimates: Mapping[str, Estimate | None],
+    estimates: Mapping[str, Estimate | Sending | None],
     max_tax: float | None = None,
 ) -> None:
     """What the sweep asks, what it computes, what it needs, what it can show.
@@ -54,10 +54,16 @@ def print_plan(
             console.print(line)
 
 
-def estimate_text(needs: Estimate | None) -> str:
-    """Time and memory of an arm."""
+def estimate_text(needs: Estimate | Sending | None) -> str:
+    """Time and memory of an arm; of a server, what it will be sent."""
     if needs is None:
         return "its time and memory are not estimated"
+    if isinstance(needs, Sending):
+        return (
+            f"a server: {needs.prompt_tokens:,} prompt tokens in {needs.requests:,} requests will "
+            f"be sent; {needs.shared_tokens:,} of them begin as an earlier prompt does, which a "
+            "prefix cache saves; time and memory are not estimated"
+        )
     work = (
         "what reading takes is not known"
         if needs.work_bytes is None
@@ -167,10 +173,13 @@ def print_summary(console: Console, tally: Tally, rows: Sequence[Row]) -> None:
         console.print(recall_table(asked))
     reused = tally.reused_tokens / max(1, tally.computed_tokens + tally.reused_tokens)
     outside = tally.seconds - tally.model_seconds
+    # Servers that answer several questions at once leave no time outside.
+    told = f"; {outside:.1f} s outside the models" if outside >= 0 else ""
+    if tally.untold:
+        told += f"; {counted(tally.untold, 'answer')} of servers that do not count computed tokens"
     console.print(
         f"{tally.rows} rows in {duration(tally.seconds)}: {tally.computed_tokens:,} prompt tokens "
-        f"computed, {tally.reused_tokens:,} reused ({reused:.1%}); "
-        f"{outside:.1f} s outside the models"
+        f"computed, {tally.reused_tokens:,} reused ({reused:.1%}){told}"
     )
 
 

@@ -5,8 +5,10 @@ Haystack, model and scorer meet here only.
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +17,14 @@ import numpy as np
 from haystacks.compressibility import context_ratio
 from haystacks.corpora.registry import Corpus
 from haystacks.tokenizer import Tokenizer
+from models.errors import StopRunError
 from models.protocols import (
     Decoding,
     KeepingModel,
     Model,
     Reply,
     Session,
+    StartingSession,
     Trace,
     TracedSession,
     Usage,
@@ -48,10 +52,31 @@ class Reading(NamedTuple):
     """What a model did with one question. None: not measured."""
 
     reply: Reply
-    computed_tokens: int
-    prefill_seconds: float
-    cold_prefill_seconds: float
+    computed_tokens: int | None
+    prefill_seconds: float | None
+    cold_prefill_seconds: float | None
     usage: Usage
+
+
+class Question(NamedTuple):
+    """A question that a fork of the trunk has read. `started`: a server's reply to come."""
+
+    trial: Trial
+    fork: Timeline
+    decoding: Decoding
+    trunk: Timeline
+    started: Future[Reply] | None
+
+    def cancel(self) -> None:
+        if self.started is not None:
+            self.started.cancel()
+
+
+class Pending(NamedTuple):
+    """A row to be waited for. `row` raises StopRunError where the run has to end."""
+
+    row: Callable[[], Row]
+    cancel: Callable[[], object] = bool
 
 
 @dataclass
@@ -71,6 +96,15 @@ class Asker:
 
     def rows(self, stream: Stream, corpus: Corpus, trials: list[Trial]) -> Iterator[Row]:
         """One row for each of `trials`, in the order of their forks."""
+        for pending in self.pending(stream, corpus, trials):
+            yield pending.row()
+
+    def pending(self, stream: Stream, corpus: Corpus, trials: list[Trial]) -> Iterator[Pending]:
+        """The rows of `trials` in the order of their forks, each begun and to be waited for.
+
+        Those of a model in this process have to be waited for one by one: its trunk reads on when
+        the next one is asked for.
+        """
         trials = sorted(trials, key=lambda trial: trial.fork_at)
         context = build_context(stream, corpus, self.sweep.layout)
         ratios = self.compression_ratios(context, trials)
@@ -91,21 +125,35 @@ class Asker:
             except Exception as error:
                 log.debug("stream %s cannot go on", stream.index, exc_info=True)
                 for lost in trials[number:]:
-                    yield Row(**self.describe(lost, context, ratios), **failed(error))
+                    row = Row(**self.describe(lost, context, ratios), **failed(error))
+                    yield Pending(partial(as_it_is, row))
                 return
             asked = self.describe(trial, context, ratios)
             try:
-                reading = self.ask(trial, context, trunk)
-                answered = self.judged(trial, context, reading)
+                question = self.begin(trial, context, trunk)
             except Exception as error:
                 log.debug("question %s failed", trial.pair, exc_info=True)
-                yield Row(**asked, **failed(error))
+                yield Pending(partial(as_it_is, Row(**asked, **failed(error))))
             else:
-                if not answered["correct"]:
-                    answered |= self.traced(trial, context, trunk.session, reading.reply.ids)
-                yield Row(**asked, **answered)
+                finish = partial(self.finish, question, context, asked)
+                yield Pending(finish, question.cancel)
         if keeper:
             keeper.forget()
+
+    def finish(self, question: Question, context: Context, asked: Fields) -> Row:
+        """The row of a question. Raises: StopRunError."""
+        trial = question.trial
+        try:
+            reading = self.read_answer(question)
+            answered = self.judged(trial, context, reading)
+        except StopRunError:
+            raise
+        except Exception as error:
+            log.debug("question %s failed", trial.pair, exc_info=True)
+            return Row(**asked, **failed(error))
+        if not answered["correct"]:
+            answered |= self.traced(trial, context, question.trunk.session, reading.reply.ids)
+        return Row(**asked, **answered)
 
     def keeper(self, stream: Stream) -> Keeper | None:
         """Where the stream's session is kept; None if it is not to be, or cannot."""
@@ -185,28 +233,41 @@ class Asker:
             "rivals": len(context.rivals(trial)),
         }
 
-    def ask(self, trial: Trial, context: Context, trunk: Timeline) -> Reading:
-        """Fork, read what no other question shares, decode."""
+    def begin(self, trial: Trial, context: Context, trunk: Timeline) -> Question:
+        """Fork, read what no other question shares, and ask a server."""
         assert trunk.session.position == trial.fork_at
         fork = self.timeline(trunk.session.fork())
         fork.advance(context.own_ids(trial))
+        decoding = self.decoding(trial)
+        started = (
+            fork.session.start(decoding) if isinstance(fork.session, StartingSession) else None
+        )
+        return Question(trial, fork, decoding, trunk, started)
+
+    def read_answer(self, question: Question) -> Reading:
+        """Decode, or wait for the server."""
+        fork, trunk = question.fork, question.trunk
+        if question.started is not None:
+            reply, usage = question.started.result(), fork.session.usage()
+            return served(reply, usage)
         before = fork.session.usage()
-        reply = fork.session.generate(self.decoding(trial))
+        reply = fork.session.generate(question.decoding)
         usage = fork.session.usage()
         if before.cache_bytes is not None:  # held when the question had been read
             usage = usage._replace(cache_bytes=before.cache_bytes)
-        shared = trunk.take()
+        own_seconds, shared = usage.prefill_seconds or 0.0, trunk.take()
         return Reading(
             reply=reply,
             computed_tokens=shared.tokens + fork.tokens,
-            prefill_seconds=shared.seconds + usage.prefill_seconds,
-            cold_prefill_seconds=trunk.total.seconds + usage.prefill_seconds,
+            prefill_seconds=shared.seconds + own_seconds,
+            cold_prefill_seconds=trunk.total.seconds + own_seconds,
             usage=usage,
         )
 
     def judged(self, trial: Trial, context: Context, reading: Reading) -> Fields:
         """The answer, what it is worth, and what it took."""
-        reply, usage = reading.reply, reading.usage
+        reply, usage, computed = reading.reply, reading.usage, reading.computed_tokens
+        ids = reply.ids if reply.ids or not reply.text else None  # not every server tells them
         case = Case(
             answer=reply.text,
             gold=trial.fact.gold,
@@ -221,19 +282,20 @@ class Asker:
         outcome = judge(case)
         return {
             "answer": reply.text,
-            "answer_ids": reply.ids,
-            "answer_tokens": len(reply.ids),
+            "answer_ids": ids,
+            "answer_tokens": None if ids is None else len(ids),
             "finish": reply.finish,
             "gold_logprob": reply.gold_logprob,
             "correct": outcome == "exact",
             "contains": contains(case),
             "outcome": outcome,
-            "computed_tokens": reading.computed_tokens,
-            "reused_tokens": trial.length - reading.computed_tokens,
+            "computed_tokens": computed,
+            "reused_tokens": None if computed is None else max(0, trial.length - computed),
             "prefill_seconds": reading.prefill_seconds,
             "cold_prefill_seconds": reading.cold_prefill_seconds,
             "decode_seconds": usage.decode_seconds,
             "gold_seconds": usage.gold_seconds,
+            "request_seconds": usage.request_seconds,
             "cache_bytes": with_total(usage.cache_bytes),
             "server_prompt_tokens": usage.prompt_tokens,
             "cached_tokens": usage.cached_tokens,
@@ -283,6 +345,19 @@ class Asker:
         reader = Timeline(session, self.tokenizer.decode, self.sweep.chunk_tokens, lambda _: None)
         reader.advance(ids[:-1])
         return session.extend_traced(int(ids[-1]), deviation.wanted)
+
+
+def as_it_is(row: Row) -> Row:
+    return row
+
+
+def served(reply: Reply, usage: Usage) -> Reading:
+    """What a server says of its answer: nothing is computed here."""
+    computed = None
+    if usage.prompt_tokens is not None and usage.cached_tokens is not None:
+        computed = usage.prompt_tokens - usage.cached_tokens
+    cold = usage.prefill_seconds if usage.cached_tokens == 0 else None
+    return Reading(reply, computed, usage.prefill_seconds, cold, usage)
 
 
 def with_total(held: Mapping[str, int] | None) -> dict[str, int] | None:

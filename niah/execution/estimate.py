@@ -2,7 +2,7 @@
 
 The measured curve is carried far beyond where it was measured: the estimate is good to a factor of
 about two at a hundred times the length. An arm whose forks send their prompt again is a server: it
-is not measured, and its estimate says so.
+is not measured; what it will be sent is counted.
 """
 
 import logging
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ModelError
-from models.protocols import Decoding, Model, Piece, Session, TokenIds
+from models.protocols import Decoding, Model, Piece, RemoteModel, Session, TokenIds
 from niah.errors import PlanError
 from niah.execution.memory import free_bytes, measured_growth
 from niah.sweep.trials import Plan, Stream, Trial
@@ -71,19 +71,49 @@ class Estimate(NamedTuple):
         return self.cache_bytes + (self.work_bytes or 0)
 
 
-def estimate_arm(plan: Plan, model: Model) -> Estimate | None:
-    """The estimate of one arm; None for a server, and for a model that fails.
+class Sending(NamedTuple):
+    """What a server will be sent: requests, their prompt tokens, and how many of these begin as an
+    earlier prompt does, so that a prefix cache could save them."""
+
+    requests: int
+    prompt_tokens: int
+    shared_tokens: int
+
+
+def estimate_arm(plan: Plan, model: Model) -> Estimate | Sending | None:
+    """The estimate of one arm; None for a model that fails.
 
     A model that fails here fails in the run, too: its rows say how.
     """
     if model.forks == "resend":
-        return None
+        return sending(plan, isinstance(model, RemoteModel) and model.sends_prefixes)
     try:
         curve = measure(model, plan.longest, plan.sweep.chunk_tokens)
     except ModelError as error:
         log.warning("model %s: not estimated: %s", model.name, error)
         return None
     return estimate(plan, curve)._replace(device=model.device)
+
+
+def sending(plan: Plan, sends_prefixes: bool = False) -> Sending:
+    """What `plan` sends to a server, with or without each question's prefix before it."""
+    prefixes = sum(trial.fork_at for _, trial in plan.trials()) if sends_prefixes else 0
+    total = plan.prompt_tokens + prefixes
+    requests = plan.questions * (2 if sends_prefixes else 1)
+    return Sending(requests, total, total - plan.computed_tokens)
+
+
+def check_ceilings(plan: Plan, models: Mapping[str, Model]) -> None:
+    """Raises: PlanError where an arm would be sent more tokens than its options allow."""
+    for arm, model in models.items():
+        if not isinstance(model, RemoteModel) or model.max_prompt_tokens is None:
+            continue
+        total = sending(plan, model.sends_prefixes).prompt_tokens
+        if total > model.max_prompt_tokens:
+            raise PlanError(
+                f"options.max_prompt_tokens = {model.max_prompt_tokens}: arm {arm} will be sent "
+                f"{total} prompt tokens; raise it, or ask fewer or shorter questions"
+            )
 
 
 def measure(model: Model, longest: int, chunk_tokens: int) -> Curve:
@@ -100,7 +130,8 @@ def measure(model: Model, longest: int, chunk_tokens: int) -> Curve:
     work_bytes = growth.bytes
     if work_bytes is not None:
         work_bytes = max(0, work_bytes - points[-1].cache_bytes)
-    return fit(best, fork.usage().decode_seconds / GENERATED)._replace(
+    decode_seconds = fork.usage().decode_seconds or 0.0
+    return fit(best, decode_seconds / GENERATED)._replace(
         work_bytes=work_bytes, fork_copies=model.forks == "copy"
     )
 
@@ -128,7 +159,7 @@ def read_doubling(
     while True:
         for at in range(session.position, target, chunk_tokens):
             session.extend(as_piece(ids[at : min(at + chunk_tokens, target)]))
-        seconds = session.usage().prefill_seconds
+        seconds = session.usage().prefill_seconds or 0.0
         points.append(Point(target, seconds, held_bytes(session)))
         if target == len(ids) or seconds > limit_seconds:
             return session, points
@@ -204,10 +235,12 @@ def planned_ids(trial: Trial) -> Iterator[tuple[int, ...]]:
     return (ids for ids in (trial.question_ids, *trial.piece_ids) if ids)
 
 
-def check_memory(estimates: Mapping[str, Estimate | None], max_memory_gb: float | None) -> None:
+def check_memory(
+    estimates: Mapping[str, Estimate | Sending | None], max_memory_gb: float | None
+) -> None:
     """Raises: PlanError where an arm's caches and work would not fit into its device's memory."""
     for arm, needs in estimates.items():
-        if needs is None:
+        if not isinstance(needs, Estimate):
             continue
         free = free_bytes(needs.device)
         limit = min(free, max_memory_gb * 1e9) if max_memory_gb else free

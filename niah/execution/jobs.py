@@ -20,12 +20,16 @@ Progress = Callable[[Arm, int], None]  # prompt tokens computed since the last c
 
 @dataclass
 class Tally:
-    """What a run did. `model_seconds`: spent inside models, out of `seconds`."""
+    """What a run did. `model_seconds`: spent inside models, out of `seconds`.
+
+    `untold`: answers of servers that do not say how many tokens they computed.
+    """
 
     rows: int = 0
     errors: int = 0
     computed_tokens: int = 0
     reused_tokens: int = 0
+    untold: int = 0
     model_seconds: float = 0.0
     seconds: float = 0.0
 
@@ -35,7 +39,10 @@ class Tally:
         self.errors += row.error is not None
         self.computed_tokens += (row.computed_tokens or 0) - before.tokens
         self.reused_tokens += row.reused_tokens or 0
-        spent = (row.prefill_seconds, row.decode_seconds, row.gold_seconds, row.trace_seconds)
+        self.untold += row.error is None and row.computed_tokens is None
+        spent: tuple[float | None, ...] = (row.request_seconds,)
+        if row.request_seconds is None:
+            spent = (row.prefill_seconds, row.decode_seconds, row.gold_seconds, row.trace_seconds)
         self.model_seconds += sum(seconds or 0.0 for seconds in spent) - before.seconds
 
 

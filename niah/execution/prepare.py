@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from niah.execution.estimate import Estimate, check_memory, check_models, estimate_arm
+from niah.execution.estimate import (
+    Estimate,
+    Sending,
+    check_ceilings,
+    check_memory,
+    check_models,
+    estimate_arm,
+)
 from niah.execution.loading import Bench, load_bench
 from niah.sweep.config import Sweep, load_sweep
 from niah.sweep.planner import make_plan
@@ -16,7 +23,7 @@ class Prepared(NamedTuple):
 
     bench: Bench
     plan: Plan
-    estimates: dict[str, Estimate | None]
+    estimates: dict[str, Estimate | Sending | None]
 
 
 def prepare(config: Path) -> Prepared:
@@ -32,6 +39,7 @@ def lay_out(sweep: Sweep, bench: Bench, before: Sequence[Sweep] = ()) -> Prepare
     """
     plan = make_plan(sweep, bench.materials, before)
     check_models(plan, bench.models)
+    check_ceilings(plan, bench.models)
     estimates = {arm: estimate_arm(plan, model) for arm, model in bench.models.items()}
     check_memory(estimates, sweep.max_memory_gb)
     return Prepared(bench, plan, estimates)

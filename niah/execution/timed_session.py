@@ -51,7 +51,7 @@ class Timeline:
     @property
     def total(self) -> Spent:
         """What was spent from the first token on."""
-        seconds = self.session.usage().prefill_seconds
+        seconds = self.session.usage().prefill_seconds or 0.0
         return Spent(self.earlier.tokens + self.tokens, self.earlier.seconds + seconds)
 
     @property

@@ -106,6 +106,7 @@ class Row(BaseModel):
     decode_seconds: Seconds | None = None
     gold_seconds: Seconds | None = None
     trace_seconds: Seconds | None = None
+    request_seconds: Seconds | None = None
     cache_bytes: dict[str, int] | None = None
 
     @model_validator(mode="after")

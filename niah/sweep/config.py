@@ -8,7 +8,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
 from haystacks.corpora.external import resolve_name
 from niah.errors import FileError, SpecError
@@ -52,7 +60,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Length = Annotated[int, BeforeValidator(parse_length), Field(ge=16, strict=True)]
 Depth = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Owner = TypeVar("Owner", bound=BaseModel)
-Option = bool | int | float | str | None
+Option = JsonValue  # a server's options hold mappings and lists
 
 
 class Strict(BaseModel):

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.decoding import greedy, log_probability, stop_index
+from models.decoding import greedy, log_probability
 from models.protocols import Decoding, TokenIds
+from models.stop_texts import stop_index
 
 WORDS = ["<eos>", " 48213", ".", "\n", "\n\n", " 0", "2457", ".▁", "```", "text\n", " more", "5."]
 

@@ -9,7 +9,6 @@ import numpy as np
 from haystacks.corpora.registry import Corpus
 from haystacks.needles.registry import FAMILIES
 from haystacks.tokenizer import BUNDLED_NAME, Tokenizer, load_tokenizer
-from models.decoding import stop_index
 from models.protocols import (
     Decoding,
     Finish,
@@ -21,6 +20,7 @@ from models.protocols import (
     TokenizerRef,
     Usage,
 )
+from models.stop_texts import stop_index
 from niah.execution.loading import Bench
 from niah.sweep.config import Sweep, parse_sweep
 from niah.sweep.planner import Materials

@@ -1,16 +1,26 @@
-"""Carries out jobs in this process, one after the other."""
+"""Carries out jobs in this process: one after the other, and servers several questions at once."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from niah.execution.ask import Asker
+from models.protocols import RemoteModel
+from niah.execution.ask import Asker, Pending, as_it_is
 from niah.execution.jobs import Finished, Job, Progress
 from niah.execution.loading import Bench
-from niah.execution.timed_session import NOTHING
+from niah.execution.timed_session import NOTHING, Spent
 from niah.sweep.config import Arm
 from niah.sweep.trials import Plan
+
+
+class Begun(NamedTuple):
+    """A row to come, and what an interrupted process had spent on it."""
+
+    pending: Pending
+    before: Spent
 
 
 @dataclass
@@ -24,15 +34,40 @@ class LocalExecutor:
     _askers: dict[str, Asker] = field(default_factory=dict)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Finished]:
-        """The rows of all jobs, in their order."""
+        """The rows of all jobs, in their order.
+
+        Servers are asked ahead, across jobs, as many questions at once as their arms say.
+        Raises: StopRunError.
+        """
+        ahead = sum(
+            model.concurrency
+            for model in self.bench.models.values()
+            if isinstance(model, RemoteModel)
+        )
+        waiting: deque[Begun] = deque()
+        try:
+            for begun in self.begun(jobs):
+                waiting.append(begun)
+                while len(waiting) > ahead:
+                    yield finished(waiting.popleft())
+            while waiting:
+                yield finished(waiting.popleft())
+        finally:
+            for begun in waiting:
+                begun.pending.cancel()
+
+    def begun(self, jobs: Iterable[Job]) -> Iterator[Begun]:
+        """The rows of all jobs in their order: of servers to come, of other models finished."""
         for job in jobs:
             stream = self.plan.streams[job.stream]
             wanted = set(job.pairs)
             trials = [trial for trial in stream.trials if trial.pair in wanted]
             asker = self.asker(job.arm)
+            remote = isinstance(asker.model, RemoteModel)
             corpus = self.bench.materials.corpora[stream.corpus]
-            for number, row in enumerate(asker.rows(stream, corpus, trials)):
-                yield Finished(row, asker.restored if number == 0 else NOTHING)
+            for number, pending in enumerate(asker.pending(stream, corpus, trials)):
+                row = pending if remote else Pending(partial(as_it_is, pending.row()))
+                yield Begun(row, asker.restored if number == 0 else NOTHING)
 
     def asker(self, name: str) -> Asker:
         if name not in self._askers:
@@ -47,3 +82,7 @@ class LocalExecutor:
                 self.folder,
             )
         return self._askers[name]
+
+
+def finished(begun: Begun) -> Finished:
+    return Finished(begun.pending.row(), begun.before)

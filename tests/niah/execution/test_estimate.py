@@ -11,6 +11,7 @@ from niah.execution.estimate import (
     Curve,
     Estimate,
     Point,
+    Sending,
     check_memory,
     check_models,
     estimate,
@@ -113,8 +114,11 @@ def test_a_fork_that_copies_costs_its_past(forks: Forks, copies: int, width: int
 
 def test_a_server_is_not_measured() -> None:
     plan = make_plan(sweep_of(), tiny_materials())
-    assert estimate_arm(plan, RecallModel(forks="resend", fails_after=0)) is None
-    check_memory({"remote": None}, 0.001)
+    sent = estimate_arm(plan, RecallModel(forks="resend", fails_after=0))
+    assert sent == Sending(
+        plan.questions, plan.prompt_tokens, plan.prompt_tokens - plan.computed_tokens
+    )
+    check_memory({"remote": sent}, 0.001)
 
 
 def test_what_is_held_only_while_reading_counts_as_work() -> None:

@@ -1,0 +1,305 @@
+"""Sends requests to one server: deadlines, retries, bounded bodies, and a key that stays secret.
+
+All requests run on one event loop in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cache
+from typing import Any, Never, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_exponential_jitter
+
+from models.errors import ServerError, StopRunError
+
+for _name in ("httpx", "httpcore"):  # at DEBUG they would write headers
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+Json = dict[str, Any]
+Result = TypeVar("Result")
+
+PASSING = frozenset({408, 409, 425, 429})  # and every 5xx
+IN_A_ROW = 5  # requests refused one after the other end the run
+CONNECT_SECONDS = 10.0
+FIRST_WAIT_SECONDS = 0.5
+MAX_WAIT_SECONDS = 30.0
+MAX_BODY_BYTES = 2**20
+BODY_BYTES_PER_TOKEN = 64  # servers repeat a prompt, as ids or as escaped text
+SECRET_CHARACTERS = 8  # shorter keys, as EMPTY, may stand in a text by chance
+SNIPPET = 200
+
+
+class PassingError(ServerError):
+    """What may go well when it is tried again, after `retry_after` seconds where they are told."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class UnreachableError(PassingError):
+    """No connection."""
+
+
+class RefusedError(ServerError):
+    """A request that the server will refuse however often it is sent. `status`: of HTTP."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Client:
+    """A connection pool to one server.
+
+    Args:
+        root: the server's address without a path of its API.
+        key: sent as a bearer token, to `root` only; never written anywhere.
+        timeout: seconds for a whole answer, from the connection to its last byte.
+        retries: further tries of what may pass.
+        max_tokens: the most prompt tokens to send, tries that failed included.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        key: str | None = None,
+        *,
+        timeout: float = 600.0,
+        retries: int = 3,
+        concurrency: int = 1,
+        max_tokens: int | None = None,
+    ) -> None:
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        self._root, self._key, self._timeout = root, key, timeout
+        self._max_tokens, self._sent_tokens, self._refusals = max_tokens, 0, 0
+        self._stopped: str | None = None
+        self._retries = retries
+        self._http = httpx.AsyncClient(
+            headers=headers,
+            timeout=httpx.Timeout(None, connect=min(CONNECT_SECONDS, timeout)),
+            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+            follow_redirects=False,
+        )
+        weakref.finalize(self, _close, self._http)
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Begin `work` on the loop that all requests share."""
+        return asyncio.run_coroutine_threadsafe(work, _loop())
+
+    async def get(self, path: str) -> Json:
+        """The JSON of a page, asked for once. Raises: ServerError."""
+        return await self._once("GET", path, None, MAX_BODY_BYTES)
+
+    async def post(self, path: str, body: Callable[[], bytes], tokens: int) -> tuple[Json, float]:
+        """A reply, and the seconds of the try that brought it.
+
+        Args:
+            body: makes the request's JSON, anew for every try.
+            tokens: of the prompt.
+
+        Raises:
+            ServerError: no usable reply; not to be tried again.
+            StopRunError: the ceiling of tokens is reached, or five requests in a row were refused.
+        """
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(PassingError),
+            stop=stop_after_attempt(self._retries + 1),
+            wait=_wait,
+            reraise=True,
+        )
+        found: tuple[Json, float]
+        try:
+            found = await retrying(self._timed, path, body, tokens)
+        except (RefusedError, UnreachableError) as error:
+            self._count_refusal(error)
+        except ServerError:
+            self._refusals = 0
+            raise
+        self._refusals = 0
+        return found
+
+    async def _timed(self, path: str, body: Callable[[], bytes], tokens: int) -> tuple[Json, float]:
+        self._count_tokens(tokens)
+        limit = MAX_BODY_BYTES + BODY_BYTES_PER_TOKEN * tokens
+        began = time.perf_counter()
+        data = await self._once("POST", path, body(), limit)
+        return data, time.perf_counter() - began
+
+    async def _once(self, method: str, path: str, body: bytes | None, limit: int) -> Json:
+        """One try. Raises: ServerError."""
+        headers = {"Content-Type": "application/json"} if body else {}
+        url = self._root + path
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._http.stream(method, url, content=body, headers=headers) as response,
+            ):
+                raw = await _bounded(response, limit)
+        except TimeoutError:
+            raise ServerError(
+                f"no whole answer within options.timeout = {self._timeout:g} s"
+            ) from None
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise UnreachableError(self._said(f"cannot be reached: {_named(error)}")) from None
+        except httpx.TransportError as error:
+            raise PassingError(self._said(f"the connection broke: {_named(error)}")) from None
+        except httpx.HTTPError as error:
+            raise ServerError(self._said(_named(error))) from None
+        return self._checked(response, raw)
+
+    def _checked(self, response: httpx.Response, raw: bytes) -> Json:
+        status = response.status_code
+        if 300 <= status < 400:
+            host = urlsplit(response.headers.get("location", "")).netloc or "another path"
+            raise RefusedError(
+                self._said(
+                    f"HTTP {status}: the server redirects to {host}, where nothing is sent; set "
+                    "options.base_url to the address that answers"
+                ),
+                status,
+            )
+        if not 200 <= status < 300:
+            self._refuse(status, response, raw)
+        if self._key and len(self._key) >= SECRET_CHARACTERS and self._key.encode() in raw:
+            raise ServerError("the server's answer repeats the key: it is not kept")
+        data = self._parsed(response, raw)
+        if data.get("error"):
+            raise ServerError(self._said(f"the server says: {_complaint(raw)}"))
+        return data
+
+    def _refuse(self, status: int, response: httpx.Response, raw: bytes) -> Never:
+        told = self._said(f"HTTP {status}: {_complaint(raw)}")
+        if status not in PASSING and status < 500:
+            raise RefusedError(told, status)
+        after = _retry_after(response)
+        if after is not None and after > max(self._timeout, MAX_WAIT_SECONDS):
+            raise ServerError(f"{told}; it asks to wait {after:.0f} s, more than options.timeout")
+        raise PassingError(told, after)
+
+    def _parsed(self, response: httpx.Response, raw: bytes) -> Json:
+        kind = response.headers.get("content-type", "no content type")
+        try:
+            data = json.loads(raw, parse_constant=_no_constant)
+        except NotANumberError as error:
+            raise ServerError(f"the server's JSON holds {error}") from None
+        except (ValueError, RecursionError):
+            raise ServerError(
+                self._said(f"the server answered {kind}, expected JSON: {_complaint(raw)}")
+            ) from None
+        if not isinstance(data, dict):
+            raise ServerError(f"the server answered a JSON {type(data).__name__}, not an object")
+        return data
+
+    def _said(self, message: str) -> str:
+        """A message on one line, without the key."""
+        if self._key:
+            message = message.replace(self._key, "[key]")
+        return " ".join("".join(c if c.isprintable() else " " for c in message).split())
+
+    def _count_tokens(self, tokens: int) -> None:
+        if self._stopped:
+            raise StopRunError(self._stopped)
+        if self._max_tokens is not None and self._sent_tokens + tokens > self._max_tokens:
+            self._stop(
+                f"options.max_prompt_tokens = {self._max_tokens}: {self._sent_tokens} tokens were "
+                f"sent and the next prompt has {tokens}; raise it and run again"
+            )
+        self._sent_tokens += tokens
+
+    def _count_refusal(self, error: ServerError) -> Never:
+        self._refusals += 1
+        if self._refusals >= IN_A_ROW:
+            self._stop(f"{IN_A_ROW} requests in a row failed at {self._root}, the last: {error}")
+        raise error
+
+    def _stop(self, reason: str) -> Never:
+        self._stopped = reason
+        raise StopRunError(reason)
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """An event loop in a daemon thread, which ends with the process."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="servers", daemon=True).start()
+    return loop
+
+
+def _close(http: httpx.AsyncClient) -> None:
+    """Give the connections back, on the loop that they belong to."""
+    asyncio.run_coroutine_threadsafe(http.aclose(), _loop())
+
+
+async def _bounded(response: httpx.Response, limit: int) -> bytes:
+    """The body as it came. Raises: ServerError where it is too long or compressed."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise ServerError("the server's answer is compressed, which was not asked for")
+    raw = bytearray()
+    async for chunk in response.aiter_raw():
+        raw += chunk
+        if len(raw) > limit:
+            raise ServerError(f"the server's answer is longer than {limit:,} bytes")
+    return bytes(raw)
+
+
+class NotANumberError(ValueError):
+    """NaN or an infinity in JSON."""
+
+
+def _no_constant(name: str) -> Never:
+    raise NotANumberError(name)
+
+
+def _complaint(raw: bytes) -> str:
+    """What an answer says is wrong, or how it begins."""
+    text = raw[: 4 * SNIPPET].decode("utf-8", "replace")
+    try:
+        data = json.loads(raw)
+    except (ValueError, RecursionError):
+        return text[:SNIPPET] or "an empty body"
+    for name in ("error", "message", "detail"):
+        if isinstance(data, dict) and data.get(name):
+            data = data[name]
+    return str(data)[:SNIPPET]
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds, from a count or a date; None without a header that can be read."""
+    value = response.headers.get("retry-after", "")
+    try:
+        if value.isdigit():
+            return float(value)
+        at = parsedate_to_datetime(value)
+        return max(0.0, (at - datetime.now(at.tzinfo or UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _wait(state: RetryCallState) -> float:
+    """Seconds before the next try: what the server asks for, or ever more."""
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, PassingError) and error.retry_after is not None:
+        return error.retry_after
+    return wait_exponential_jitter(
+        initial=FIRST_WAIT_SECONDS, max=MAX_WAIT_SECONDS, jitter=FIRST_WAIT_SECONDS
+    )(state)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

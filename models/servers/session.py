@@ -1,0 +1,163 @@
+"""A session that keeps its prompt here and sends all of it when it is asked for an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from models.errors import ServerError
+from models.protocols import Decode, Decoding, Piece, Reply, TokenIds, Usage
+from models.servers.client import Client
+from models.servers.dialects import Ask, Heard, OpenAI
+from models.servers.options import Prefix
+from models.stop_texts import cut_in_lead, stop_index
+
+TEXT_SLACK = 0.02  # of a text's tokens: as many may join or part when it is encoded again
+TEXT_SLACK_TOKENS = 8
+
+
+@dataclass
+class Line:
+    """One server, one way of asking it, shared by all sessions of a model."""
+
+    client: Client
+    dialect: OpenAI
+    model: str
+    as_text: bool
+    prefix: Prefix
+    extra: Mapping[str, Any]
+    concurrency: int
+    turn: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.turn = asyncio.Semaphore(self.concurrency)
+
+    async def send(
+        self, parts: tuple[TokenIds, ...], decode: Decode, limit: int, stop: tuple[str, ...]
+    ) -> tuple[Heard, float]:
+        """An answer and its seconds. Raises: ServerError, StopRunError."""
+        tokens = sum(map(len, parts))
+        prompt = decode(np.concatenate(parts)) if self.as_text else parts
+        ask = Ask(self.model, prompt, tokens, limit, stop, self.prefix, self.extra)
+        data, seconds = await self.client.post(
+            self.dialect.path, lambda: self.dialect.body(ask), tokens
+        )
+        heard = self.dialect.heard(data, ask)
+        check_counts(heard, tokens, self.as_text)
+        return heard, seconds
+
+
+class ServerSession:
+    """Implements `StartingSession`. What a fork shares is `shared` tokens long."""
+
+    def __init__(self, line: Line, parts: tuple[TokenIds, ...] = (), position: int = 0) -> None:
+        self._line, self._parts = line, parts
+        self._position = self._shared = position
+        self._shared_parts = len(parts)
+        self._usage = Usage(None, None, None)
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    def extend(self, piece: Piece) -> None:
+        ids = np.asarray(piece.ids)
+        if len(ids) and int(ids.min()) < 0:
+            raise ValueError("ids: token ids must be 0 or more")
+        self._parts = (*self._parts, ids)
+        self._position += len(ids)
+
+    def fork(self) -> ServerSession:
+        """The same prompt so far; nothing is copied."""
+        return ServerSession(self._line, self._parts, self._position)
+
+    def generate(self, decoding: Decoding) -> Reply:
+        started = self.start(decoding)
+        try:
+            return started.result()
+        except BaseException:
+            started.cancel()
+            raise
+
+    def start(self, decoding: Decoding) -> Future[Reply]:
+        if not self._position:
+            raise ValueError("generate: the session is empty, extend it first")
+        return self._line.client.run(self._answer(decoding))
+
+    def usage(self) -> Usage:
+        return self._usage
+
+    async def _answer(self, decoding: Decoding) -> Reply:
+        line = self._line
+        async with line.turn:
+            if line.prefix == "warm":
+                await self._warm(decoding.decode)
+            heard, seconds = await self._heard(decoding, decoding.stop)
+            if heard.finish != "length" and cut_in_lead(heard.text, decoding.stop):
+                heard, seconds = await self._heard(decoding, ())
+        self._usage = Usage(
+            prefill_seconds=heard.prefill_seconds,
+            decode_seconds=heard.decode_seconds,
+            gold_seconds=None,
+            prompt_tokens=heard.prompt_tokens,
+            cached_tokens=heard.cached_tokens,
+            request_seconds=seconds,
+        )
+        return as_reply(heard, decoding)
+
+    async def _warm(self, decode: Decode) -> None:
+        """Send what the fork shares, so that the question finds it in the cache."""
+        if not self._shared:
+            raise ServerError("prefix: warm: the question shares no prefix that could be sent")
+        await self._line.send(self._parts[: self._shared_parts], decode, 1, ())
+
+    async def _heard(self, decoding: Decoding, stop: tuple[str, ...]) -> tuple[Heard, float]:
+        heard, seconds = await self._line.send(
+            self._parts, decoding.decode, decoding.max_new_tokens, stop
+        )
+        check_cached(heard, self._line.prefix)
+        return heard, seconds
+
+
+def check_counts(heard: Heard, sent: int, as_text: bool) -> None:
+    """Raises: ServerError where the server read another prompt, or part of it."""
+    read = heard.prompt_tokens
+    if read is None:
+        return
+    slack = max(TEXT_SLACK_TOKENS, int(TEXT_SLACK * sent)) if as_text else 0
+    if abs(read - sent) > slack:
+        told = "shortened" if read < sent else "lengthened"
+        raise ServerError(f"the prompt was {told}: the server read {read} tokens of {sent}")
+    if heard.cached_tokens is not None and heard.cached_tokens > read:
+        raise ServerError(f"the server says that {heard.cached_tokens} of {read} were cached")
+
+
+def check_cached(heard: Heard, prefix: Prefix) -> None:
+    """Raises: ServerError where a cold prompt was cached, or a warm one was not."""
+    if prefix == "cold" and heard.cached_tokens:
+        raise ServerError(
+            f"prefix: cold: {heard.cached_tokens} prompt tokens came from the server's cache"
+        )
+    if prefix == "warm" and heard.cached_tokens == 0:
+        raise ServerError("prefix: warm: no prompt token came from the server's cache")
+
+
+def as_reply(heard: Heard, decoding: Decoding) -> Reply:
+    """The answer up to its stop: servers cut before a stop text, behind it, or not at all."""
+    text, finish = heard.text, heard.finish
+    end = stop_index(text, decoding.stop)
+    if end is not None:
+        text, finish = text[:end], "stop"
+    return Reply(text, kept_ids(heard.ids or (), text, decoding), finish)
+
+
+def kept_ids(ids: tuple[int, ...], text: str, decoding: Decoding) -> tuple[int, ...]:
+    """The ids that `text` takes, without those of the stop and of the end of a sequence."""
+    while ids and decoding.decode(ids[:-1]).startswith(text):
+        ids = ids[:-1]
+    return ids
