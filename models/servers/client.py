@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from models.errors import ServerError, StopRunError
 
@@ -36,6 +36,9 @@ IN_A_ROW = 5  # requests refused one after the other end the run
 CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS = 0.5
 MAX_WAIT_SECONDS = 30.0
+BACKOFF = wait_exponential(multiplier=FIRST_WAIT_SECONDS, max=MAX_WAIT_SECONDS) + wait_random(
+    0, FIRST_WAIT_SECONDS
+)
 MAX_BODY_BYTES = 2**20
 BODY_BYTES_PER_TOKEN = 64  # servers repeat a prompt, as ids or as escaped text
 SECRET_CHARACTERS = 8  # shorter keys, as EMPTY, may stand in a text by chance
@@ -296,9 +299,7 @@ def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, PassingError) and error.retry_after is not None:
         return error.retry_after
-    return wait_exponential_jitter(
-        initial=FIRST_WAIT_SECONDS, max=MAX_WAIT_SECONDS, jitter=FIRST_WAIT_SECONDS
-    )(state)
+    return BACKOFF(state)
 
 
 def _named(error: Exception) -> str:

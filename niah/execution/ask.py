@@ -67,16 +67,15 @@ class Question(NamedTuple):
     trunk: Timeline
     started: Future[Reply] | None
 
-    def cancel(self) -> None:
-        if self.started is not None:
-            self.started.cancel()
-
 
 class Pending(NamedTuple):
-    """A row to be waited for. `row` raises StopRunError where the run has to end."""
+    """A row, or a row to be waited for until the server has answered.
+
+    `row` raises StopRunError where the run has to end.
+    """
 
     row: Callable[[], Row]
-    cancel: Callable[[], object] = bool
+    started: Future[Reply] | None = None
 
 
 @dataclass
@@ -136,7 +135,7 @@ class Asker:
                 yield Pending(partial(as_it_is, Row(**asked, **failed(error))))
             else:
                 finish = partial(self.finish, question, context, asked)
-                yield Pending(finish, question.cancel)
+                yield Pending(finish, question.started)
         if keeper:
             keeper.forget()
 

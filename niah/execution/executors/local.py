@@ -22,6 +22,18 @@ class Begun(NamedTuple):
     pending: Pending
     before: Spent
 
+    @property
+    def remote(self) -> bool:
+        return self.pending.started is not None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.pending.started is None or self.pending.started.done()
+
+    def cancel(self) -> None:
+        if self.pending.started is not None:
+            self.pending.started.cancel()
+
 
 @dataclass
 class LocalExecutor:
@@ -45,16 +57,19 @@ class LocalExecutor:
             if isinstance(model, RemoteModel)
         )
         waiting: deque[Begun] = deque()
+        unanswered = 0
         try:
             for begun in self.begun(jobs):
                 waiting.append(begun)
-                while len(waiting) > ahead:
+                unanswered += begun.remote
+                while waiting and (unanswered > ahead or waiting[0].is_ready):
+                    unanswered -= waiting[0].remote
                     yield finished(waiting.popleft())
             while waiting:
                 yield finished(waiting.popleft())
         finally:
             for begun in waiting:
-                begun.pending.cancel()
+                begun.cancel()
 
     def begun(self, jobs: Iterable[Job]) -> Iterator[Begun]:
         """The rows of all jobs in their order: of servers to come, of other models finished."""
