@@ -15,8 +15,9 @@ from models.servers.probing import Found, probe
 from models.servers.session import Line, ServerSession
 
 SCHEME = "openai:"
-DECIDING = ("tokenizer", "prefix", "extra", "declared")
-"""Options that may decide an answer. An address, a key or a pace decides none."""
+DECIDING = ("prefix", "extra", "declared")
+"""Options that may decide an answer. An address, a key or a pace decides none, and a tokenizer has
+a fingerprint of its own."""
 
 
 class ServerModel:
