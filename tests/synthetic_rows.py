@@ -78,8 +78,7 @@ def question(
     length: int,
     depth: float,
 ) -> list[dict[str, Any]]:
-    names = list(made.arms)
-    asked = length - 24
+    names, asked = list(made.arms), length - 24
     start = int(depth * (asked - 20)) + int(rng.integers(0, 4))
     gold = f"{rng.integers(10_000, 100_000)}"
     pair = digest([family, corpus, repeat, length, depth, made.seed])
@@ -89,6 +88,7 @@ def question(
         kept = number == 0 or rng.random() < made.arms[name](length, depth, family)
         right = bool(known and kept)
         outcome, answer = wrong_answer(rng, gold)
+        speed = 4000 if number else 6000 / (1 + length / 60_000)  # tokens a second
         rows.append(
             {
                 "key": digest([pair, name, made.weights]),
@@ -125,11 +125,8 @@ def question(
                 "prompt_tokens": length,
                 "computed_tokens": length // 11,
                 "reused_tokens": length - length // 11,
-                "prefill_seconds": length
-                / 11
-                / (4000 if number else max(1000, 6000 - length / 10)),
-                "cold_prefill_seconds": length
-                / (4000 if number else max(1000, 6000 - length / 10)),
+                "prefill_seconds": length / 11 / speed,
+                "cold_prefill_seconds": length / speed,
                 "decode_seconds": 0.06 if number else 0.05 + length / 3e5,
                 "cache_bytes": held_bytes(length, compressed=number > 0),
             }
