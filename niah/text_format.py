@@ -53,17 +53,6 @@ def length_text(length: float) -> str:
     return f"{whole:,}"
 
 
-def slice_text(column: str, value: object) -> str:
-    """A value of a column of `compare.SLICES`."""
-    if column == "at_length" and isinstance(value, int | float):
-        return length_text(value)
-    if column == "at_depth" and isinstance(value, int | float):
-        return f"{100 * value:.0f}%"
-    if "_mod_" in column and isinstance(value, int | float):
-        return str(round(value))
-    return str(value) or "–"
-
-
 def loss_text(lost_by: object, selection: Sequence[Ranked]) -> str:
     """Where a needle was lost, in the words of the figure and the glossary, with the ranks of the
     entries that hold it; empty if not known."""

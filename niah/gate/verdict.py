@@ -20,8 +20,8 @@ from niah.errors import NiahError
 from niah.gate.pairing import compare_runs
 from niah.runs.tables import PHASES, Run, load_run
 from niah.statistics.assignments import Bounds, bounds_within, worst_of
+from niah.statistics.columns import SLICES, slice_text
 from niah.statistics.comparisons import (
-    SLICES,
     Comparison,
     Repeat,
     few_streams_text,
@@ -33,7 +33,7 @@ from niah.statistics.intervals import BASELINE_FLOOR, Tax, holm
 from niah.statistics.noise import Noise, noise_of
 from niah.statistics.power import ALPHA, POWER
 from niah.statistics.saturation import saturated
-from niah.text_format import percent, points, slice_text
+from niah.text_format import percent, points
 
 Verdict = Literal["pass", "fail", "inconclusive", "undefined"]
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "undefined": 3}
@@ -113,8 +113,8 @@ def run_gate(
     Args:
         max_tax: margin, the recall that may be lost, as a share (0.02 is two points).
         arms: compressed arms to look at; all of them if empty.
-        slices: columns of `compare.SLICES`. A slice can fail the gate (adjusted for the number
-            of slices); it has to pass only with `require_slices`.
+        slices: columns of `columns.SLICES`. A slice can fail the gate (adjusted for the number of
+            slices); it has to pass only with `require_slices`.
         max_slice_tax: margin of a slice; `max_tax` if None.
         alpha: one-sided chance of a wrong pass, and of a wrong failure.
         floor: baseline recall below which a tax is undefined; not used with `against`.
@@ -144,13 +144,13 @@ def run_gate(
         against=None if against is None else str(against),
         max_tax=max_tax,
         alpha=alpha,
-        checks=judge(wanted, slices, (max_tax, slice_tax), alpha, require_slices, judged),
+        checks=decide(wanted, slices, (max_tax, slice_tax), alpha, require_slices, judged),
         notes=tuple(notes),
         noise=tuple(noise_of(repeat.against) for repeat in repeats),
     )
 
 
-def judge(
+def decide(
     comparisons: Sequence[Comparison],
     slices: Sequence[str],
     margins: tuple[float, float],

@@ -1,7 +1,6 @@
-"""The numbers of the heatmaps under every choice of filters, computed once, here.
+"""Computes the numbers of the heatmaps: every cell under every choice of filters.
 
-Owns cells: one length and depth, under one filter. The page only looks them up, so that no
-statistic is written twice. Knows nothing about HTML or colours.
+The page looks them up, so that no statistic is written twice.
 """
 
 from __future__ import annotations
@@ -10,40 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import NamedTuple
 
 import pandas as pd
 
-from niah.statistics.axis_labels import axis_labels
+from niah.runs.tables import PHASES
+from niah.statistics.columns import FILTERS, Column, axis_labels
 from niah.statistics.comparisons import Comparison
 from niah.statistics.intervals import Recall, Tax, estimate_recall, estimate_tax
 
 MAX_CELLS = 8_000  # over all views: about a megabyte of the page
 MAX_OPTIONS = 128  # every residue of a length mod 128
 ALL = "all"
-
-
-class Filter(NamedTuple):
-    """A column to choose a value of, and how the page calls it."""
-
-    column: str
-    name: str
-    label: str
-
-
-FILTERS = (
-    Filter("family", "family", "Needle family"),
-    Filter("corpus", "corpus", "Haystack"),
-    Filter("template_split", "template_split", "Sentence templates"),
-    Filter("length_phase", "length_phase", "Length mod 4"),
-    Filter("needle_phase", "needle_phase", "Needle start mod 4"),
-    Filter("length_mod_128", "length_mod_128", "Length mod 128"),
-    Filter("needle_mod_128", "needle_mod_128", "Needle start mod 128"),
-)
+FEW = 4
 
 
 @dataclass(frozen=True)
-class Cell:
+class HeatCell:
     """One length and depth of the three heatmaps; `tax` carries the counts of pairs."""
 
     length: str
@@ -66,13 +47,13 @@ class Heatmap:
     depths: Sequence[str]
     at_length: Sequence[float]
     at_depth: Sequence[float]
-    filters: Sequence[Filter]
+    filters: Sequence[Column]
     options: Mapping[str, Sequence[str]]
-    views: Mapping[str, Mapping[tuple[int, int], Cell]]
+    views: Mapping[str, Mapping[tuple[int, int], HeatCell]]
     combined: bool
 
     @property
-    def whole(self) -> Mapping[tuple[int, int], Cell]:
+    def whole(self) -> Mapping[tuple[int, int], HeatCell]:
         return self.views["|".join([ALL] * len(self.filters))]
 
 
@@ -100,10 +81,13 @@ def make_heatmap(comparison: Comparison, max_cells: int = MAX_CELLS) -> Heatmap:
 
 def filter_texts(frame: pd.DataFrame) -> dict[str, pd.Series]:
     """What questions are filtered by, as text by the name of a filter; empty where a sweep does
-    not have it."""
-    start = frame["needle_start"].fillna(0).clip(lower=0)
-    phases = frame.assign(length_phase=frame["length"] % 4, needle_phase=start % 4)
-    return {found.name: phases[found.column].map(_text) for found in FILTERS}
+    not have it. Residues of FEW or less can be chosen in any sweep."""
+    residues = {
+        name: frame[of].fillna(0).clip(lower=0) % modulus
+        for name, (_, of, modulus) in PHASES.items()
+        if modulus <= FEW
+    }
+    return {found.name: frame.assign(**residues)[found.name].map(_text) for found in FILTERS}
 
 
 def _text(value: object) -> str:
@@ -112,18 +96,18 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def choices(pairs: pd.DataFrame) -> tuple[list[Filter], dict[str, list[str]]]:
+def choices(pairs: pd.DataFrame) -> tuple[list[Column], dict[str, list[str]]]:
     """The filters that have something to choose between, and their values (`MAX_OPTIONS`)."""
     values = {f: sorted(set(pairs[f.name]), key=_number_first) for f in FILTERS}
     filters = [_counted(f, len(found)) for f, found in values.items() if len(found) > 1]
     return filters, {f.name: found[:MAX_OPTIONS] for f, found in values.items() if len(found) > 1}
 
 
-def _counted(found: Filter, values: int) -> Filter:
-    """The filter, its label saying where not every value is offered."""
+def _counted(found: Column, values: int) -> Column:
+    """The filter, its title saying where not every value is offered."""
     if values <= MAX_OPTIONS:
         return found
-    return found._replace(label=f"{found.label} (first {MAX_OPTIONS} of {values:,})")
+    return found._replace(title=f"{found.title} (first {MAX_OPTIONS} of {values:,})")
 
 
 def _number_first(text: str) -> tuple[float, str]:
@@ -131,7 +115,7 @@ def _number_first(text: str) -> tuple[float, str]:
 
 
 def selections(
-    filters: Sequence[Filter], options: Mapping[str, Sequence[str]], most: int
+    filters: Sequence[Column], options: Mapping[str, Sequence[str]], most: int
 ) -> tuple[list[tuple[str, ...]], bool]:
     """Every choice of values, and whether filters are combined: not if that makes more than
     `most` choices."""
@@ -144,7 +128,7 @@ def selections(
     return single, False
 
 
-def select(pairs: pd.DataFrame, filters: Sequence[Filter], chosen: Sequence[str]) -> pd.DataFrame:
+def select(pairs: pd.DataFrame, filters: Sequence[Column], chosen: Sequence[str]) -> pd.DataFrame:
     """The pairs that fit the chosen values."""
     for wanted, value in zip(filters, chosen, strict=True):
         if value != ALL:
@@ -154,7 +138,7 @@ def select(pairs: pd.DataFrame, filters: Sequence[Filter], chosen: Sequence[str]
 
 def cells(
     pairs: pd.DataFrame, labels: tuple[Sequence[str], Sequence[str]], floor: float
-) -> dict[tuple[int, int], Cell]:
+) -> dict[tuple[int, int], HeatCell]:
     """Cells by (row, column). Recall counts every pair there; the tax those that are answerable,
     and is undefined where none is."""
     streams = pairs["stream_id"].to_numpy()
@@ -177,5 +161,7 @@ def cells(
             floor=floor,
             answerable=some,
         )
-        found[int(row), int(column)] = Cell(labels[0][column], labels[1][row], **recalls, tax=tax)
+        found[int(row), int(column)] = HeatCell(
+            labels[0][column], labels[1][row], **recalls, tax=tax
+        )
     return found

@@ -11,9 +11,9 @@ import pandas as pd
 
 from niah.report.charts import Plate, text_table
 from niah.report.drawing.heatmap import Side
-from niah.report.headline import headline
-from niah.report.heatmap import Cell, Heatmap, make_heatmap
+from niah.report.heatmap import HeatCell, Heatmap, make_heatmap
 from niah.report.html.cells import excludes_zero, shown_cell
+from niah.report.sentences import headline
 from niah.statistics.comparisons import Comparison, slice_rows
 from niah.text_format import markdown_text, points
 
@@ -63,7 +63,7 @@ def _side(heatmap: Heatmap, side: Side) -> list[str]:
     return table_lines(["depth", *heatmap.lengths], lines)
 
 
-def _cell(cell: Cell | None, side: Side) -> str:
+def _cell(cell: HeatCell | None, side: Side) -> str:
     if cell is None:
         return ""
     shown = shown_cell(cell, side, limit=1.0)

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from niah.report.headline import of_two_runs
+from niah.report.sentences import of_two_runs
 from niah.runs.tables import Run
-from niah.statistics.axis_labels import EXACT
+from niah.statistics.columns import EXACT
 from niah.statistics.comparisons import Comparison, left_out_text, undecidable_text
 from niah.text_format import counted
 

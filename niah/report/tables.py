@@ -12,19 +12,15 @@ from typing import get_args
 import pandas as pd
 
 from niah.runs.row import LostBy
-from niah.runs.tables import BYTES, MAX_RESIDUES, cache_kinds, questions
+from niah.runs.tables import BYTES, MAX_RESIDUES, PHASES, cache_kinds, questions
 from niah.scoring.outcomes import Outcome
+from niah.statistics.columns import SLICES
 from niah.statistics.comparisons import Comparison
 from niah.statistics.intervals import Tax, estimate_recall
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 LOST_BY: tuple[str, ...] = get_args(LostBy)
-PHASES = {  # what has the residue, the modulus, the width of a bin where residues are many
-    "length mod 4": ("length", 4, 1),
-    "needle start mod 4": ("needle_start", 4, 1),
-    "length mod 128": ("length", 128, 8),
-    "needle start mod 128": ("needle_start", 128, 8),
-}
+BIN = 8  # residues put together where there are more than MAX_RESIDUES
 
 
 def recall_by_length(rows: pd.DataFrame) -> pd.DataFrame:
@@ -128,20 +124,20 @@ def losses_by_length(rows: pd.DataFrame) -> pd.DataFrame:
 def recall_by_phase(rows: pd.DataFrame) -> pd.DataFrame:
     """arm, phase, residue, correct, asked, errors, recall, low, high.
 
-    A residue is a point of its own; more than MAX_RESIDUES of them are put together by eights.
+    A residue is a point of its own; more than MAX_RESIDUES of them are put together by BIN.
     Where a sweep asked only for residues below 4, those modulo 128 are the same and left out.
     """
     asked = questions(rows)
     asked = asked[asked["needle_start"].notna()]
     found = []
-    for phase, (of, modulus, width) in PHASES.items():
+    for phase, (_, of, modulus) in PHASES.items():
         residues = asked[of].astype(int) % modulus
         if residues.nunique() < 2 or (modulus > 4 and residues.max() < 4):
             continue
         if residues.nunique() > MAX_RESIDUES:
-            residues = residues // width * width
+            residues = residues // BIN * BIN
         for (arm, at), group in asked.groupby([asked["arm"], residues], sort=False):
-            where = {"arm": arm, "phase": phase, "residue": at}
+            where = {"arm": arm, "phase": SLICES[phase], "residue": at}
             found.append({**where, **_recall_fields(group)})
     frame = pd.DataFrame(found)
     return frame.sort_values(["phase", "residue"], kind="stable") if found else frame

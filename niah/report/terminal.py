@@ -18,9 +18,9 @@ from rich.text import Text
 
 from niah.report.drawing.heatmap import Side, ink_on, shown_value, tax_limit
 from niah.report.drawing.palette import RECALL_MAP, TAX_MAP
-from niah.report.headline import headline
-from niah.report.heatmap import Cell, Heatmap, make_heatmap
+from niah.report.heatmap import HeatCell, Heatmap, make_heatmap
 from niah.report.notices import notices
+from niah.report.sentences import headline
 from niah.runs.tables import load_runs
 from niah.statistics.comparisons import Comparison, load_comparisons
 from niah.statistics.intervals import BASELINE_FLOOR
@@ -78,7 +78,7 @@ def _panel(heatmap: Heatmap, title: str, side: Side, limit: float) -> Group:
     return Group(Text(title, "italic"), panel)  # a table's own title would wrap to its width
 
 
-def _block(cell: Cell | None, side: Side, limit: float) -> Text:
+def _block(cell: HeatCell | None, side: Side, limit: float) -> Text:
     if cell is None:
         return Text("")
     value = shown_value(cell, side)

@@ -20,8 +20,8 @@ PLANNED_FIELDS = (
 )
 PHASES = {  # column: the sweep's field that asks for it, what has the residue, the modulus
     "length_mod_4": ("length_phase", "length", 4),
-    "length_mod_128": ("length_phase", "length", 128),
     "needle_mod_4": ("needle_phase", "needle_start", 4),
+    "length_mod_128": ("length_phase", "length", 128),
     "needle_mod_128": ("needle_phase", "needle_start", 128),
 }
 BYTES = "bytes_"

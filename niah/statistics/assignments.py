@@ -32,7 +32,8 @@ from niah.statistics.clusters import (
     likeliest_correlation,
     satterthwaite_freedom,
 )
-from niah.statistics.comparisons import GROUP, Comparison
+from niah.statistics.columns import GROUP
+from niah.statistics.comparisons import Comparison
 from niah.statistics.intervals import Tax, stream_codes, student_tail
 from niah.statistics.score import gained_share, standardised
 

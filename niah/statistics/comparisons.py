@@ -15,23 +15,11 @@ import numpy as np
 import pandas as pd
 
 from niah.runs.tables import ResultsError, Run, pair_arms
-from niah.statistics.axis_labels import EXACT, axis_labels
+from niah.statistics.columns import EXACT, GROUP, SLICES, axis_labels, slice_text
 from niah.statistics.intervals import BASELINE_FLOOR, Tax, holm, tax_of
-from niah.text_format import counted, percent, slice_text
+from niah.text_format import counted, percent
 
 MAX_TICKS = 16  # values an axis shows one by one before they are put in bins
-SLICES = {
-    "at_length": "Length",
-    "at_depth": "Depth",
-    "family": "Needle family",
-    "corpus": "Haystack",
-    "template_split": "Sentence templates",
-    "length_mod_4": "Length mod 4",
-    "length_mod_128": "Length mod 128",
-    "needle_mod_4": "Needle start mod 4",
-    "needle_mod_128": "Needle start mod 128",
-}
-GROUP = ["family", "at_length", "corpus", "template_split"]  # what a baseline can answer, or not
 MAX_NAMED = 6  # groups that a sentence lists before it counts the rest
 
 

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from niah.runs.tables import questions
-from niah.statistics.comparisons import SLICES
-from niah.text_format import counted, slice_text
+from niah.statistics.columns import SLICES, slice_text
+from niah.text_format import counted
 
 COLUMNS = ("family", "at_length", "corpus")
 
@@ -41,7 +41,7 @@ def saturated(rows: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> list[Satu
 
     Args:
         rows: `Run.rows`, or the rows of several runs.
-        columns: of `niah.statistics.comparisons.SLICES`.
+        columns: of `niah.statistics.columns.SLICES`.
     """
     asked = questions(rows)
     if asked["arm"].nunique() < 2:

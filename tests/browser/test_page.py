@@ -146,7 +146,7 @@ def test_a_cell_opens_its_questions(opened: Opened) -> None:
     assert not opened.page.locator("#questions").is_visible()
 
 
-PHASES = {"needle_phase": "needle_start", "length_phase": "length"}
+PHASES = {"needle_mod_4": "needle_start", "length_mod_4": "length"}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ PHASES = {"needle_phase": "needle_start", "length_phase": "length"}
     [
         {"family": "single"},
         {"corpus": "code"},
-        {"needle_phase": "2"},
+        {"needle_mod_4": "2"},
         {"family": "multi", "corpus": "kjv"},
         {"template_split": "unseen", "corpus": "kjv"},
     ],

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 
 from niah.report.drawing.look import fitted
 from niah.report.drawing.palette import MUTED, RECALL_MAP, TAX_MAP
-from niah.report.heatmap import Cell, Heatmap
+from niah.report.heatmap import HeatCell, Heatmap
 from niah.text_format import whole_points
 
 Side = Literal["baseline", "compressed", "tax"]
@@ -47,7 +47,7 @@ def tax_limit(heatmap: Heatmap) -> float:
     return next(step for step in (0.1, 0.2, 0.3, 0.5, 1.0) if largest <= step + 1e-9)
 
 
-def shown_value(cell: Cell, side: Side) -> float:
+def shown_value(cell: HeatCell, side: Side) -> float:
     """The number of a cell on one side; NaN where the tax is undefined."""
     if side == "tax":
         return cell.tax.value if cell.tax.defined else float("nan")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from niah.report.drawing.palette import ArmStyle, arm_styles
-from niah.statistics.axis_labels import axis_labels
+from niah.statistics.columns import axis_labels
 from niah.text_format import length_text
 
 

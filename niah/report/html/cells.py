@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from niah.report.drawing.heatmap import Side, shown_value
-from niah.report.heatmap import Cell
+from niah.report.heatmap import HeatCell
 from niah.statistics.intervals import Recall
 from niah.text_format import points, whole_points
 
@@ -26,7 +26,7 @@ class Shown(NamedTuple):
     share: float
 
 
-def shown_cell(cell: Cell, side: Side, limit: float) -> Shown:
+def shown_cell(cell: HeatCell, side: Side, limit: float) -> Shown:
     value = shown_value(cell, side)
     if side != "tax":
         recall = cell.baseline if side == "baseline" else cell.compressed
@@ -40,11 +40,11 @@ def shown_cell(cell: Cell, side: Side, limit: float) -> Shown:
     return Shown(whole_points(value), str(cell.tax.pairs), classes, round(share, 3))
 
 
-def excludes_zero(cell: Cell) -> bool:
+def excludes_zero(cell: HeatCell) -> bool:
     return cell.tax.shows_loss or cell.tax.shows_gain
 
 
-def cell_line(cell: Cell) -> list[float]:
+def cell_line(cell: HeatCell) -> list[float]:
     """For the page's script, in the order it reads: counts, and shares as points, rounded here."""
     tax = cell.tax
     paired = [whole(tax.value), tenths(tax.value), tax.lost, tax.gained, tax.pairs, tax.streams]

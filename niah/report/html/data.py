@@ -1,25 +1,30 @@
-"""What the page's script looks up: cells by filter, and the questions behind a cell.
+"""The page's JSON: cells by filter, and the questions behind a cell.
 
-Owns the compact JSON of the page and what is left out of it for size. Computes nothing; text is
-cut, never dropped without saying so.
+Text is cut to a size, and says so. The JSON may stand inside a script element, whatever text it
+holds.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
-from niah.report.heatmap import FILTERS, Heatmap, filter_texts
+from niah.report.heatmap import Heatmap, filter_texts
 from niah.report.html.cells import cell_line
-from niah.report.html.json_text import page_bytes
 from niah.runs.tables import questions
+from niah.statistics.columns import FILTERS
 from niah.text_format import loss_text
 
 MAX_QUESTION_BYTES = 3_000_000
 EXCERPT_SHARE = 0.4  # of those bytes, for the text around needles
 MAX_TEXT = 400  # characters of a question or an answer
+# What could end the element or a line of it, and halves of characters, which no file can hold.
+UNSAFE = re.compile("[<>&'\u2028\u2029\ud800-\udfff]")
 
 
 def page_views(arms: Sequence[str], heatmap: Heatmap, limit: float) -> dict[str, Any]:
@@ -35,7 +40,7 @@ def page_views(arms: Sequence[str], heatmap: Heatmap, limit: float) -> dict[str,
         "at_length": heatmap.at_length,
         "at_depth": heatmap.at_depth,
         "limit": limit,
-        "filters": [{"name": f.name, "label": f.label} for f in heatmap.filters],
+        "filters": [{"name": f.name, "label": f.title} for f in heatmap.filters],
         "options": heatmap.options,
         "combined": heatmap.combined,
         "layout": layout(heatmap),
@@ -148,3 +153,14 @@ def _excerpt(excerpt: object) -> list[str]:
     if not isinstance(excerpt, dict):
         return []
     return [cut(excerpt[part]) for part in ("before", "needle", "after")]
+
+
+def page_json(value: object) -> Markup:
+    """`value` as compact JSON; every other character stays as it is."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return Markup(UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def page_bytes(value: object) -> int:
+    """How many bytes of a page `page_json` takes."""
+    return len(page_json(value).encode())

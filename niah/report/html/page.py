@@ -21,16 +21,14 @@ from markupsafe import Markup
 from niah.files import write_atomically
 from niah.report import glossary
 from niah.report.charts import Plate, make_plates, text_table
-from niah.report.headline import headline, of_two_runs, saving
 from niah.report.heatmap import MAX_CELLS, make_heatmap
 from niah.report.html.cells import LIGHT
-from niah.report.html.data import page_questions
-from niah.report.html.json_text import page_json
+from niah.report.html.data import page_json, page_questions
 from niah.report.html.names import page_names
 from niah.report.html.summary import Summary, alone_summaries
 from niah.report.notices import notices
-from niah.report.page_heading import overall
 from niah.report.provenance import described
+from niah.report.sentences import headline, of_two_runs, overall, saving
 from niah.report.tables import controls
 from niah.runs.store import refuse_run_file
 from niah.runs.tables import Run, load_runs

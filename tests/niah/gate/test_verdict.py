@@ -14,7 +14,7 @@ import pytest
 
 from niah.errors import NiahError
 from niah.gate.formats import as_json, as_junit, as_markdown, as_text
-from niah.gate.verdict import judge, run_gate
+from niah.gate.verdict import decide, run_gate
 from niah.runs.tables import QUESTION
 from niah.statistics.comparisons import Comparison
 from tests.synthetic_rows import Synthetic, write_run
@@ -369,7 +369,7 @@ def verdicts(tax: float, margin: float, times: int = 200) -> dict[str, float]:
     """Shares of the verdicts over experiments with this true tax, of all pairs and of slices."""
     rng = np.random.default_rng(round(1000 * tax))
     found = [
-        judge([experiment(rng, tax)], ("family",), (margin, margin), 0.05) for _ in range(times)
+        decide([experiment(rng, tax)], ("family",), (margin, margin), 0.05) for _ in range(times)
     ]
     return {
         "pass": np.mean([checks[0].verdict == "pass" for checks in found]),

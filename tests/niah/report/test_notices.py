@@ -10,11 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from niah.report.files import write_files
-from niah.report.headline import headline
 from niah.report.heatmap import make_heatmap
 from niah.report.html.cells import excludes_zero
 from niah.report.notices import notices
-from niah.report.page_heading import overall
+from niah.report.sentences import headline, overall
 from niah.report.terminal import terminal_report
 from niah.runs.tables import load_run
 from niah.statistics.comparisons import load_comparisons

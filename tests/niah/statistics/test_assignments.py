@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from niah.gate.verdict import judge
+from niah.gate.verdict import decide
 from niah.runs.tables import QUESTION
 from niah.statistics.assignments import bounds_within, coarse_score_range, ranges_of, score_range
 from niah.statistics.clusters import growth
@@ -74,8 +74,8 @@ def test_no_assignment_turns_a_verdict(seed: int) -> None:
     sizes = rng.integers(4, 14, size=rng.integers(8, 14)).tolist()
     table = table_of(rng, sizes, failed=int(rng.integers(1, 6)), lost=lost)
     arguments = (("family",), (MARGIN, MARGIN), 0.05)
-    found = judge([comparison_of(table)], *arguments)
-    every = [judge([comparison_of(whole)], *arguments) for whole in assigned(table)]
+    found = decide([comparison_of(table)], *arguments)
+    every = [decide([comparison_of(whole)], *arguments) for whole in assigned(table)]
     verdicts = {run_verdict(checks) for checks in every}
     if run_verdict(found) in ("pass", "fail"):
         assert verdicts == {run_verdict(found)}
@@ -120,7 +120,7 @@ def test_a_mixed_assignment_is_the_worst() -> None:
     above = [tax.p_above(margin) for tax in taxes if tax]
     assert max(above[0], above[-1]) < 0.05 < max(above)
     assert bounds_within(comparison, comparison.pairs, margin).p_above >= max(above)
-    (check,) = judge([comparison], (), (margin, margin), 0.05)
+    (check,) = decide([comparison], (), (margin, margin), 0.05)
     assert check.verdict == "inconclusive"
     assert check.reason == f"{failed} errors or missing answers could turn the verdict"
 

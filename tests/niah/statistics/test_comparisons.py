@@ -166,7 +166,7 @@ def test_many_residues_are_binned_and_few_are_not(tmp_path: Path) -> None:
             return {"needle_start": int(row["pair"], 16) % count}
 
         phases = recall_by_phase(load_run(changed(tmp_path / str(count), MADE, place)).rows)
-        return set(phases.loc[phases["phase"] == "needle start mod 128", "residue"])
+        return set(phases.loc[phases["phase"] == "Needle start mod 128", "residue"])
 
     assert residues(5) == {0, 1, 2, 3, 4}
     assert residues(40) == {0, 8, 16, 24, 32}

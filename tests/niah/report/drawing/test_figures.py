@@ -187,8 +187,8 @@ def test_a_phase_point_is_nearest_to_its_own_residue(tmp_path: Path) -> None:
 def test_residues_that_are_the_same_are_drawn_once(tmp_path: Path) -> None:
     figure = plates(tmp_path, Synthetic((1024, 1025, 1026, 1027), (0.5,)))["phases"].figure()
     titles = [axes.get_title("left") for axes in figure.axes if axes.axison]
-    assert "length mod 4" in titles
-    assert "length mod 128" not in titles
+    assert "Length mod 4" in titles
+    assert "Length mod 128" not in titles
 
 
 def test_markers_of_decoding_are_whole(tmp_path: Path) -> None:

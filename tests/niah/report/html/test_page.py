@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from niah.cli.main import app
 from niah.errors import NiahError
-from niah.report.headline import headline
 from niah.report.heatmap import make_heatmap
 from niah.report.html.data import MAX_QUESTION_BYTES, page_questions
 from niah.report.html.page import write_report
+from niah.report.sentences import headline
 from niah.report.tables import losses_by_length
 from niah.runs.row import RankedLayer
 from niah.runs.tables import load_run, rows_frame

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from niah.report.html.json_text import page_bytes, page_json
+from niah.report.html.data import page_bytes, page_json
 from niah.report.html.page import write_report
 from tests.niah.report.pages import page_data
 from tests.synthetic_rows import Synthetic, write_run

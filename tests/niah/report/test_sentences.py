@@ -9,8 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from niah.report.headline import headline, of_two_runs, saving
-from niah.report.page_heading import overall
+from niah.report.sentences import headline, of_two_runs, overall, saving
 from niah.runs.tables import load_run
 from niah.statistics.comparisons import Comparison, load_comparisons
 from tests.synthetic_rows import Synthetic, held_bytes, write_run

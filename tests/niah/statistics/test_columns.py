@@ -9,7 +9,7 @@ import pytest
 
 from niah.report.heatmap import make_heatmap
 from niah.runs.tables import load_run
-from niah.statistics.axis_labels import axis_labels
+from niah.statistics.columns import axis_labels
 from niah.statistics.comparisons import axis_values, load_comparisons, slice_rows
 from tests.niah.report.pages import CHOICES, page_data, page_of
 from tests.synthetic_rows import Synthetic, write_run
