@@ -29,6 +29,12 @@ def whole_points(value: float) -> str:
     return ("0" if float(text) == 0 else text).replace("-", "−")
 
 
+def nats(value: float) -> str:
+    """A difference of natural logarithms, three decimals."""
+    text = f"{value:.3f}"
+    return ("0.000" if float(text) == 0 else text).replace("-", "−")
+
+
 def percent(value: float) -> str:
     """A share with no more decimals than it has: 50%, 12.5%."""
     return f"{100 * value:.4g}%"
@@ -37,6 +43,11 @@ def percent(value: float) -> str:
 def counted(number: int, noun: str) -> str:
     """1 question, 2,000 questions."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def number_text(value: float, digits: int = 0) -> str:
+    """2,000; a dash where the value is not known (NaN)."""
+    return "–" if value != value else f"{value:,.{digits}f}"
 
 
 def depth_text(depth: float, digits: int = 0) -> str:

@@ -65,7 +65,7 @@ def records(made: Synthetic) -> list[dict[str, Any]]:
     if made.error_every:
         for row in rows[:: made.error_every]:
             row |= {"correct": None, "error": "RuntimeError: out of memory", "outcome": "error"}
-            row["answer"] = ""
+            row |= {"answer": "", "answer_ids": None, "contains": None, "gold_logprob": None}
     return rows
 
 
@@ -88,6 +88,7 @@ def question(
         kept = number == 0 or rng.random() < made.arms[name](length, depth, family)
         right = bool(known and kept)
         outcome, answer = wrong_answer(rng, gold)
+        said = made.answer or (f" {gold}." if right else answer)
         speed = 4000 if number else 6000 / (1 + length / 60_000)  # tokens a second
         rows.append(
             {
@@ -111,7 +112,11 @@ def question(
                 "question": f" What is the secret code for amber falcon {pair[:6]}? "
                 f"The secret code for amber falcon {pair[:6]} is",
                 "gold": [gold],
-                "answer": made.answer or (f" {gold}." if right else answer),
+                "rivals": length // 1024,
+                "answer": said,
+                "answer_ids": [ord(letter) for letter in said],
+                "contains": gold in said,
+                "gold_logprob": -0.125 * (number > 0) - (0.25 if right else 4.0),
                 "correct": right,
                 "outcome": "exact" if right else outcome,
                 "error": None,

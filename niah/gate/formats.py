@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from niah.gate.verdict import Check, GateResult, on_margin
-from niah.statistics.noise import Noise
+from niah.statistics.graded import Graded, graded_text
+from niah.statistics.noise import Noise, noise_text
 from niah.text_format import counted, markdown_text, points
 
 HEADERS = ("check", "tax", "95%", "lost", "gained", "pairs", "streams", "verdict")
@@ -22,7 +23,7 @@ def as_text(result: GateResult) -> str:
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEADERS))]
         lines += [title, *(_aligned(row, widths) for row in rows), ""]
     lines += [f"{name}: {advice(check)}" for name, check in named(result) if advice(check)]
-    lines += [f"noise floor: {noise_text(noise)}" for noise in result.noise]
+    lines += _informed(result)
     lines += [f"note: {note}" for note in result.notes]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -36,7 +37,7 @@ def as_markdown(result: GateResult) -> str:
         lines += [f"| {' | '.join(map(markdown_text, _row(check)))} |" for check in checks]
         lines.append("")
     found = [f"- {name}: {advice(check)}" for name, check in named(result) if advice(check)]
-    found += [f"- noise floor: {noise_text(noise)}" for noise in result.noise]
+    found += [f"- {line}" for line in _informed(result)]
     lines += [markdown_text(line) for line in (*found, *(f"- {note}" for note in result.notes))]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -52,6 +53,7 @@ def as_json(result: GateResult) -> str:
         "exit_code": result.exit_code,
         "checks": [_fields(check) for check in result.checks],
         "noise": [_noise_fields(noise) for noise in result.noise],
+        "graded": [_graded_fields(title, found) for title, found in result.graded],
         "notes": list(result.notes),
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -194,21 +196,25 @@ def _fields(check: Check) -> dict[str, object]:
     }
 
 
-def noise_text(noise: Noise) -> str:
-    """How far a repeat arm differs from the baseline."""
-    share, (low, high) = noise.discordance, noise.discordance.interval
-    text = (
-        f"{noise.arm} repeats {noise.baseline} and differs from it on {share.correct:,} of "
-        f"{counted(share.asked, 'question')} ({points(share.value)}%, 95%: {points(low)} to "
-        f"{points(high)})"
-    )
-    if noise.tax is None:
-        return text
-    low, high = noise.tax.interval
-    return (
-        f"{text}; {noise.tax.lost:,} lost and {noise.tax.gained:,} gained, "
-        f"{points(noise.tax.value)} points (95%: {points(low)} to {points(high)})"
-    )
+def _informed(result: GateResult) -> list[str]:
+    """Lines about what decides nothing by itself: noise floor and graded signal."""
+    noise = [f"noise floor: {noise_text(noise)}" for noise in result.noise]
+    return [*noise, *(f"gold log-probability, {graded_text(*found)}" for found in result.graded)]
+
+
+def _graded_fields(title: str, found: Graded) -> dict[str, object]:
+    """In nats; no interval where there are too few streams for one."""
+    return {
+        "comparison": title,
+        "pairs": found.pairs,
+        "streams": found.streams,
+        "baseline": found.baseline,
+        "compressed": found.compressed,
+        "difference": found.difference,
+        "interval": list(found.interval) if found.streams > 1 else None,
+        "freedom": found.freedom,
+        "decidable": found.decidable,
+    }
 
 
 def _noise_fields(noise: Noise) -> dict[str, object]:

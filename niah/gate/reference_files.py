@@ -16,7 +16,7 @@ from niah.runs.store import OWN_FILES, ROWS, read_rows
 KEPT = frozenset(
     """
     schema_ key pair arm role model family corpus length depth correct layout template_split stream
-    repeat control requested_length needle_start outcome error
+    repeat control requested_length needle_start outcome error gold_logprob
     """.split()  # noqa: SIM905
 )
 

@@ -29,6 +29,7 @@ from niah.statistics.comparisons import (
     load_comparisons,
     load_repeats,
 )
+from niah.statistics.graded import Graded, graded_of
 from niah.statistics.intervals import BASELINE_FLOOR, Tax, holm
 from niah.statistics.noise import Noise, noise_of
 from niah.statistics.power import ALPHA, POWER
@@ -73,7 +74,11 @@ class Check:
 
 @dataclass(frozen=True)
 class GateResult:
-    """The checks, and the verdict that follows from those that decide."""
+    """The checks, and the verdict that follows from those that decide.
+
+    `noise` and `graded` are for information: the noise floor, and the log-probability of the gold
+    answer by title of a comparison.
+    """
 
     run: str
     against: str | None
@@ -82,6 +87,7 @@ class GateResult:
     checks: tuple[Check, ...]
     notes: tuple[str, ...] = ()
     noise: tuple[Noise, ...] = ()
+    graded: tuple[tuple[str, Graded], ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -139,6 +145,7 @@ def run_gate(
     judged = repeats if against is None else []
     notes += [note for found in wanted for note in _notes(found)]
     notes += [found.text for found in saturated(loaded.rows)]
+    signals = [(found.title, graded_of(found.complete)) for found in wanted]
     return GateResult(
         run=str(run),
         against=None if against is None else str(against),
@@ -147,6 +154,7 @@ def run_gate(
         checks=decide(wanted, slices, (max_tax, slice_tax), alpha, require_slices, judged),
         notes=tuple(notes),
         noise=tuple(noise_of(repeat.against) for repeat in repeats),
+        graded=tuple((title, found) for title, found in signals if found is not None),
     )
 
 

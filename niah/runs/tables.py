@@ -32,6 +32,15 @@ QUESTION = (  # what is known of a question before it is answered
     *("exact_length", "exact_depth", *PHASES),
 )
 FIELDS = tuple(name for name in Row.model_fields if name not in ("schema_", "cache_bytes"))
+NUMBERS = (  # which a row may lack: NaN
+    *("depth", "actual_depth", "needle_start", "needle_end", "rivals", "compression_ratio"),
+    *("answer_tokens", "gold_logprob", "computed_tokens", "reused_tokens", "server_prompt_tokens"),
+    *("cached_tokens", "prefill_seconds", "cold_prefill_seconds", "decode_seconds"),
+    *("gold_seconds", "trace_seconds"),
+)
+
+
+ANSWER = ("gold_logprob", "answer_ids")  # of an answer, beside whether it is right
 
 
 class ResultsError(NiahError):
@@ -144,9 +153,13 @@ def rows_frame(records: Sequence[Row], spec: Mapping[str, object] | None = None)
     """Rows as a table, with the derived columns `Run` describes; `spec` is the sweep's."""
     columns = {name: [getattr(row, name) for row in records] for name in FIELDS}
     frame = pd.DataFrame(columns)
+    frame[list(NUMBERS)] = frame[list(NUMBERS)].astype(float)
     frame["failed"] = frame["correct"].isna()
     frame["recalled"] = [value is True for value in frame["correct"]]
     frame.loc[frame["failed"], "outcome"] = "error"
+    # An answer with text and without ids came from a model that does not tell its tokens.
+    told = [bool(row.answer_ids) or row.answer == "" for row in records]
+    frame["answer_ids"] = frame["answer_ids"].where(told, None)
     return with_bytes(with_places(frame, spec or {}), records)
 
 
@@ -207,11 +220,13 @@ def pair_arms(
     """The questions to two arms: one line a pair, an outer join, with those only `planned`.
 
     Columns of the question as in `QUESTION`, then `baseline` and `compressed` (recalled, bool),
-    `baseline_failed` and `compressed_failed` (an error, or no row at all), and `incomplete`: not
-    put to both. Controls (questions without a needle) are not recall and are left out.
+    `baseline_failed` and `compressed_failed` (an error, or no row at all), `..._logprob` (of the
+    gold answer; NaN: not measured), `..._ids` (of the answer; None: not known), and `incomplete`:
+    not put to both. Controls (questions without a needle) are not recall and are left out.
     """
     known = rows if planned is None or planned.empty else pd.concat([rows, planned])
-    known = known.loc[known["control"].isna(), ["pair", "arm", *QUESTION, "recalled", "failed"]]
+    columns = ["pair", "arm", *QUESTION, "recalled", "failed", *ANSWER]
+    known = known.loc[known["control"].isna(), columns]
     sides = [known[known["arm"] == arm].set_index("pair") for arm in (baseline, compressed)]
     index = sides[0].index.union(sides[1].index, sort=False)
     index = index.union(known.loc[known["arm"].isna(), "pair"].unique(), sort=False)
@@ -219,6 +234,8 @@ def pair_arms(
     for name, side in zip(("baseline", "compressed"), sides, strict=True):
         pairs[name] = side["recalled"].reindex(index, fill_value=False).astype(bool)
         pairs[f"{name}_failed"] = side["failed"].reindex(index, fill_value=True).astype(bool)
+        pairs[f"{name}_logprob"] = side["gold_logprob"].reindex(index).astype(float)
+        pairs[f"{name}_ids"] = side["answer_ids"].reindex(index)
     pairs["incomplete"] = ~(index.isin(sides[0].index) & index.isin(sides[1].index))
     return pairs.reset_index()
 

@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
 
 DECIDABLE = 2.0  # degrees of freedom below which nothing is decided
+FEW_STREAMS = "too few streams"  # what a reader sees there
 CORRELATIONS: Floats = np.array([0, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.045, 0.06, 0.08, 0.1])
 EDGE = 1e-9  # shares are kept this far from 0 and 1, where logarithms end
 

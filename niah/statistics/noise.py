@@ -6,11 +6,13 @@ repeats itself; a server that batches requests may not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from niah.runs.tables import Run
 from niah.statistics.comparisons import Comparison, load_repeats
 from niah.statistics.intervals import BASELINE_FLOOR, Recall, Tax, estimate_recall
+from niah.text_format import counted, points
 
 
 class Noise(NamedTuple):
@@ -31,6 +33,17 @@ def noise_floor(run: Run, floor: float = BASELINE_FLOOR) -> list[Noise]:
     return [noise_of(repeat.against) for repeat in load_repeats(run, floor)]
 
 
+def noise_floors(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> list[Noise]:
+    """The noise of all runs; arms are called RUN/ARM where there are several runs."""
+    if len(runs) == 1:
+        return noise_floor(runs[0], floor)
+    return [
+        noise._replace(arm=f"{run.name}/{noise.arm}", baseline=f"{run.name}/{noise.baseline}")
+        for run in runs
+        for noise in noise_floor(run, floor)
+    ]
+
+
 def noise_of(against: Comparison) -> Noise:
     """The noise of a repeat arm set against its baseline. An error disagrees with an answer."""
     pairs = against.complete
@@ -38,3 +51,20 @@ def noise_of(against: Comparison) -> Noise:
     differs = (pairs["baseline"] != pairs["compressed"]) | failed
     share = estimate_recall(differs.to_numpy(), pairs["stream_id"].to_numpy(), int(failed.sum()))
     return Noise(against.compressed, against.baseline, against.tax, share)
+
+
+def noise_text(noise: Noise) -> str:
+    """How far a repeat arm differs from the baseline."""
+    share, (low, high) = noise.discordance, noise.discordance.interval
+    text = (
+        f"{noise.arm} repeats {noise.baseline} and differs from it on {share.correct:,} of "
+        f"{counted(share.asked, 'question')} ({points(share.value)}%, 95%: {points(low)} to "
+        f"{points(high)})"
+    )
+    if noise.tax is None:
+        return text
+    low, high = noise.tax.interval
+    return (
+        f"{text}; {noise.tax.lost:,} lost and {noise.tax.gained:,} gained, "
+        f"{points(noise.tax.value)} points (95%: {points(low)} to {points(high)})"
+    )
