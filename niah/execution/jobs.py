@@ -76,7 +76,10 @@ class Executor(Protocol):
 
 def open_store(folder: Path, plan: Plan, bench: Bench) -> Store:
     """The run's folder, new or to be resumed. Raises: StoreError."""
-    models = {arm: model.describe() for arm, model in bench.models.items()}
+    models = {
+        arm: model.describe() | {"cache_kinds": dict(model.cache_kinds)}
+        for arm, model in bench.models.items()
+    }
     facts = environment() | {"models": models}
     sweep = plan.sweep.model_dump(mode="json")
     before = [earlier.model_dump(mode="json") for earlier in plan.before]
