@@ -65,7 +65,7 @@ def records(made: Synthetic) -> list[dict[str, Any]]:
     if made.error_every:
         for row in rows[:: made.error_every]:
             row |= {"correct": None, "error": "RuntimeError: out of memory", "outcome": "error"}
-            row |= {"answer": "", "answer_ids": None, "contains": None, "gold_logprob": None}
+            row |= {"answer": "", "answer_ids": None, "gold_logprob": None}
     return rows
 
 
@@ -115,7 +115,6 @@ def question(
                 "rivals": length // 1024,
                 "answer": said,
                 "answer_ids": [ord(letter) for letter in said],
-                "contains": gold in said,
                 "gold_logprob": -0.125 * (number > 0) - (0.25 if right else 4.0),
                 "correct": right,
                 "outcome": "exact" if right else outcome,

@@ -1,7 +1,6 @@
-"""What a report shows below its heatmaps: each figure with its caption and the table behind it.
+"""Lists what a report shows below its heatmaps: figures and tables with their captions.
 
-Owns the list of plates and how their numbers are written as text. The page, the files and the
-tests all walk this list.
+The page and the files are made from these lists.
 """
 
 from __future__ import annotations
@@ -18,21 +17,33 @@ from niah.report.drawing import figures
 from niah.report.drawing.look import Look, look_of
 from niah.report.drawing.theme import inline_svg, style
 from niah.statistics.comparisons import Comparison
-from niah.text_format import length_text, points
+from niah.statistics.noise import Noise
+from niah.text_format import length_text, nats, points
 
-SHARES = frozenset({"recall", "low", "high"})
+SHARES = frozenset({"recall", "low", "high", "exact", "contains", "discordance"})
+NATS = frozenset({"baseline", "compressed", "difference", "low", "high"})
+MEDIANS = frozenset({"rivals", "first_difference"})
 
 
 @dataclass(frozen=True)
-class Plate:
-    """A figure and the frame it is drawn from."""
+class Table:
+    """Numbers with a title and a caption."""
 
     name: str
     title: str
     caption: str
     frame: pd.DataFrame
-    draw: Callable[[pd.DataFrame, Look], Figure]
     look: Look
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        return text_table(self.frame, self.look)
+
+
+@dataclass(frozen=True)
+class Plate(Table):
+    """A table that is drawn as a figure, too."""
+
+    draw: Callable[[pd.DataFrame, Look], Figure]
 
     def figure(self) -> Figure:
         with style():
@@ -41,21 +52,22 @@ class Plate:
     def svg(self) -> str:
         return inline_svg(self.figure(), self.name, self.title)
 
-    def table(self) -> tuple[list[str], list[list[str]]]:
-        return text_table(self.frame, self.look)
-
 
 def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[Plate]:
-    """The plates that these rows can fill, in the order of the page."""
-    look = look_of(rows)
+    """The plates that these rows can fill, in the order of the page.
+
+    Repeat arms are drawn beside the baseline in recall and seconds only.
+    """
+    look, arms = look_of(rows), without_repeats(rows)
     found = [
         Plate(
             "recall",
             "Recall by length",
-            "Exact answers of all that were asked; bars are 95% intervals clustered by stream.",
+            "Exact answers of all that were asked; bars are 95% intervals clustered by stream. The "
+            "numbers below tell how many answers contain the right value.",
             tables.recall_by_length(rows),
-            figures.draw_recall,
             look,
+            figures.draw_recall,
         ),
         Plate(
             "tax",
@@ -64,8 +76,18 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             "which the baseline recalls too little have none: the line breaks there. A point "
             "without an interval has too few streams to decide anything.",
             tables.tax_by_length(comparisons),
-            figures.draw_tax,
             look,
+            figures.draw_tax,
+        ),
+        Plate(
+            "logprob",
+            "Gold log-probability",
+            "How much less likely the right answer becomes: its log-probability in the compressed "
+            "arm minus that in the baseline, on the same questions, in nats (−0.7 halves the "
+            "probability). It can fall before recall does. Bars are 95% paired intervals.",
+            tables.logprob_by_length(comparisons),
+            look,
+            figures.draw_logprob,
         ),
         Plate(
             "families",
@@ -73,8 +95,8 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             "What is to be remembered, a kind a line. Bars are 95% paired intervals; undefined is "
             "a kind that the baseline itself recalls too little of.",
             _of_several(tables.tax_by_family(comparisons), "family"),
-            figures.draw_families,
             look,
+            figures.draw_families,
         ),
         Plate(
             "texts",
@@ -82,16 +104,16 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             "Beside each text, how many times smaller zlib makes it: text that is hard to compress "
             "is where a compressed cache is said to fail. Bars are 95% paired intervals.",
             _of_several(tables.tax_by_text(rows, comparisons), "haystack"),
-            figures.draw_texts,
             look,
+            figures.draw_texts,
         ),
         Plate(
             "outcomes",
             "Kinds of error",
             "How the wrong answers were wrong, as a share of everything asked.",
-            tables.outcomes_by_length(rows),
-            figures.draw_outcomes,
+            tables.outcomes_by_length(arms),
             look,
+            figures.draw_outcomes,
         ),
         Plate(
             "losses",
@@ -99,26 +121,26 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             "The wrong answers of arms that select entries. Selection: no layer selected an entry "
             "that holds the wanted token. Compression: one did, and it was not read out of it. "
             "Window: the token was still in the exact window. Elsewhere: of no one place.",
-            tables.losses_by_length(rows),
-            figures.draw_losses,
+            tables.losses_by_length(arms),
             look,
+            figures.draw_losses,
         ),
         Plate(
             "bytes",
             "Cache held",
             "Bytes of the tensors held when the question was asked: in all, by length, and by kind "
             "at the longest length of all arms.",
-            tables.bytes_by_length(rows),
-            figures.draw_bytes,
+            tables.bytes_by_length(arms),
             look,
+            figures.draw_bytes,
         ),
         Plate(
             "seconds",
             "Seconds",
             "Medians. Prefill is what the whole prompt would take from nothing; a sweep shares it.",
             tables.seconds_by_length(rows),
-            figures.draw_seconds,
             look,
+            figures.draw_seconds,
         ),
         Plate(
             "phases",
@@ -126,12 +148,59 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             "Recall by what the prompt's length and the needle's start leave when divided by 4 and "
             "128. Compression works in blocks of these sizes. A residue whose interval lies below "
             "those of the others may point to a defect; with few questions one dips by chance.",
-            tables.recall_by_phase(rows),
-            figures.draw_phases,
+            tables.recall_by_phase(arms),
             look,
+            figures.draw_phases,
         ),
     ]
     return [plate for plate in found if len(plate.frame)]
+
+
+def make_tables(
+    rows: pd.DataFrame, comparisons: Sequence[Comparison], noises: Sequence[Noise]
+) -> list[Table]:
+    """The tables without a figure that these rows can fill, in the order of the page."""
+    look = look_of(rows)
+    found = [
+        Table(
+            "asked",
+            "What was asked",
+            "Questions and their streams by length; rivals are values in the prompt that answer "
+            "another question (median).",
+            tables.asked_by_length(rows),
+            look,
+        ),
+        Table(
+            "answers",
+            "Exact and contains",
+            "Two rules: an exact answer is the planted value and no other; one that contains it "
+            "may say anything beside it. Tax and recall count exact answers.",
+            tables.answers_by_arm(rows),
+            look,
+        ),
+        Table(
+            "noise",
+            "Noise floor",
+            "The baseline asked once more. A tax that is no larger than this is no finding.",
+            tables.noise_table(noises),
+            look,
+        ),
+        Table(
+            "parting",
+            "Where answers part",
+            "Pairs whose two answers are the same, token by token; of the others, the index from 0 "
+            "of the first token that differs (median).",
+            tables.parting_by_length(comparisons),
+            look,
+        ),
+    ]
+    return [table for table in found if len(table.frame)]
+
+
+def without_repeats(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of baselines and compressed arms; all rows where there is no such arm."""
+    kept = rows[rows["role"] != "repeat"]
+    return kept if len(kept) else rows
 
 
 def _of_several(frame: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -153,6 +222,8 @@ def text_table(frame: pd.DataFrame, look: Look | None = None) -> tuple[list[str]
 def _unit(column: str, frame: pd.DataFrame) -> str:
     """Of a share: an interval is in points where it is that of a tax, and `compressed` is a recall
     beside that of the baseline, else a kind of bytes."""
+    if "difference" in frame:
+        return "nats" if column in NATS else ""
     if column == "tax" or ("tax" in frame and column in ("low", "high")):
         return "points"
     recalls = ("baseline", "compressed") if "baseline" in frame else ()
@@ -175,7 +246,9 @@ def _text(column: str, unit: str, value: object, look: Look | None) -> str:
     if column == "length":
         return look.length(number) if look else length_text(number)
     if unit:
-        return points(number)
+        return nats(number) if unit == "nats" else points(number)
+    if column in MEDIANS:
+        return f"{number:,.1f}".removesuffix(".0")
     if column == "ratio":
         return f"{number:,.2f}"
     if column.endswith("_seconds"):

@@ -1,7 +1,4 @@
-"""The figures and tables of a report as files of their own: PNG, SVG, CSV, Markdown.
-
-Owns file names and the columns of a CSV; draws and computes nothing itself.
-"""
+"""Writes the figures and tables of a report as files of their own: PNG, SVG, CSV, Markdown."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import pandas as pd
 
 from niah.errors import NiahError
 from niah.files import write_atomically
-from niah.report.charts import Plate, make_plates
+from niah.report.charts import Plate, Table, make_plates, make_tables
 from niah.report.drawing.heatmap import draw_heatmaps
 from niah.report.drawing.theme import file_bytes, style
 from niah.report.heatmap import make_heatmap
@@ -23,6 +20,7 @@ from niah.runs.store import refuse_run_file
 from niah.runs.tables import load_runs
 from niah.statistics.comparisons import Comparison, load_comparisons, slice_rows
 from niah.statistics.intervals import BASELINE_FLOOR, Recall
+from niah.statistics.noise import noise_floors
 
 FORMATS = ("png", "svg", "csv", "md")
 
@@ -45,15 +43,17 @@ def write_files(
         raise NiahError(f"out is {out}; {file_format} files need a folder")
     loaded = load_runs(runs)
     rows, comparisons = load_comparisons(loaded, floor)
-    plates = make_plates(rows, comparisons)
+    plates, noises = make_plates(rows, comparisons), noise_floors(loaded, floor)
+    shown = [*make_tables(rows, comparisons, noises), *plates]
 
     def text() -> str:
-        return markdown(rows, plates, comparisons, notices(loaded, rows, comparisons))
+        told = notices(loaded, rows, comparisons, noises)
+        return markdown(rows, shown, comparisons, noises, told)
 
     writers: dict[str, Callable[[], Iterator[tuple[str, bytes]]]] = {
         "png": lambda: _drawn(plates, comparisons, "png"),
         "svg": lambda: _drawn(plates, comparisons, "svg"),
-        "csv": lambda: _csv(plates, comparisons),
+        "csv": lambda: _csv(shown, comparisons),
         "md": lambda: iter([("report.md", text().encode())]),
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -132,8 +132,8 @@ def _drawn(
         yield f"{plate.name}.{kind}", file_bytes(plate.figure(), kind, plate.name)
 
 
-def _csv(plates: Sequence[Plate], comparisons: Sequence[Comparison]) -> Iterator[tuple[str, bytes]]:
-    frames = {plate.name: plate.frame for plate in plates}
+def _csv(shown: Sequence[Table], comparisons: Sequence[Comparison]) -> Iterator[tuple[str, bytes]]:
+    frames = {table.name: table.frame for table in shown}
     for name, make in (("heatmap", heatmap_frame), ("slices", slice_frame)):
         found = [make(comparison) for comparison in comparisons]
         if any(len(frame) for frame in found):

@@ -1,9 +1,11 @@
 """The words of a report, each explained in a line, for someone who has read nothing else.
 
-Owns wording only. Names of kinds are those of the code; a test tells when one is not explained.
+Names of kinds are those of the code; a test tells when a name is not explained.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 PLANTED = "Facts were planted at known places in long text, and asked for."
 COMPRESSED = (
@@ -25,17 +27,27 @@ ASKED = {
     "depth": "where the needle begins: 0% is the start of the text, 100% just before the question",
     "residue (mod 4)": "what is left of a length, or of the place of a needle, after division by "
     "4 or 128: compression works in blocks of these sizes",
-    "arm": "one of the models compared; the baseline is the one that keeps everything",
+    "arm": "one of the models compared; the baseline is the one that keeps everything, and a "
+    "repeat is the baseline asked once more",
+    "rivals": "values in the prompt that answer another question",
     "prefill": "reading the prompt, up to the first token of the answer",
 }
 COUNTED = {
     "pair": "one question put to both arms on the same tokens",
     "recall": "share of the questions that were answered exactly; an error is none of them",
+    "contains": "share of the questions whose answer holds the right value, whatever else it says",
     "tax": "share of the pairs that the baseline answers and the compressed arm does not, minus "
     "the reverse, in percentage points; undefined where the baseline itself recalls too little",
     "lost, gained": "pairs that only the baseline, or only the compressed arm, answered",
     "95% interval": "the values that fit the answers: of a hundred such intervals about five miss "
     "the true one. A tax is shown where its interval excludes zero",
+    "noise floor": "share of the questions that the baseline, asked once more, answers right where "
+    "it did not before, or the reverse",
+    "gold log-probability": "the natural logarithm of the probability that a model gives to the "
+    "right answer after the question; 0 is certain. Differences are in nats: −0.7 is half as "
+    "likely",
+    "too few streams": "the questions come from too few streams, or from streams of too unlike "
+    "sizes, to tell a difference from chance: nothing is decided there",
     "p (Holm)": "how often chance would give so large a tax, or a larger one, where there is none; "
     "adjusted for all slices that were looked at",
 }
@@ -71,13 +83,18 @@ CACHE = {
     "full": "every token, kept exactly: what the baseline holds",
 }
 
-GROUPS = {
+GROUPS: dict[str, Mapping[str, str]] = {
     "What was asked": ASKED,
     "What is counted": COUNTED,
     "How an answer is judged": ANSWERS,
     "Where a needle was lost": SELECTED | LOSSES,
     "What a cache holds": CACHE,
 }
+
+
+def groups(kinds: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
+    """The words of a page whose models hold these kinds of cache, each explained."""
+    return GROUPS | {"What a cache holds": kinds} if kinds else dict(GROUPS)
 
 
 def lead(compressed: bool, repeated: bool) -> str:

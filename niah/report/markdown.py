@@ -1,6 +1,6 @@
 """The report as Markdown: headlines, notices, heatmaps and tables, for a merge request or a log.
 
-Owns Markdown; every name in it is escaped.
+Every name in it is escaped.
 """
 
 from __future__ import annotations
@@ -9,30 +9,34 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from niah.report.charts import Plate, text_table
-from niah.report.drawing.heatmap import Side
+from niah.report.charts import Table
+from niah.report.drawing.heatmap import Side, tax_text, undecided_text
 from niah.report.heatmap import HeatCell, Heatmap, make_heatmap
 from niah.report.html.cells import excludes_zero, shown_cell
 from niah.report.sentences import headline
+from niah.statistics.clusters import FEW_STREAMS
 from niah.statistics.comparisons import Comparison, slice_rows
+from niah.statistics.noise import Noise, noise_text
 from niah.text_format import markdown_text, points
 
 
 def markdown(
     rows: pd.DataFrame,
-    plates: Sequence[Plate],
+    shown: Sequence[Table],
     comparisons: Sequence[Comparison],
+    noises: Sequence[Noise],
     notices: Sequence[str],
 ) -> str:
+    """`shown`: the tables, and the plates for their tables, in order."""
     parts = ["# Compression tax", ""]
     parts += [f"> {markdown_text(notice)}\n" for notice in notices]
+    parts += [f"Noise floor: {markdown_text(noise_text(noise))}.\n" for noise in noises]
     for comparison in comparisons:
         parts += [f"## {markdown_text(comparison.title)}", ""]
         parts += [markdown_text(headline(comparison, rows)), ""]
         parts += [*_heatmaps(comparison), *_slices(comparison), ""]
-    for plate in plates:
-        table = table_lines(*text_table(plate.frame, plate.look))
-        parts += [f"## {plate.title}", "", plate.caption, "", *table, ""]
+    for table in shown:
+        parts += [f"## {table.title}", "", table.caption, "", *table_lines(*table.table()), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -47,7 +51,8 @@ def _heatmaps(comparison: Comparison) -> list[str]:
     titles: dict[Side, str] = {
         "baseline": f"Recall of {comparison.baseline}, % (right/asked)",
         "compressed": f"Recall of {comparison.compressed}, % (right/asked)",
-        "tax": "Tax, points (pairs); * where the 95% interval excludes zero, – where undefined",
+        "tax": "Tax, points (pairs); * where the 95% interval excludes zero, – where undefined"
+        + undecided_text(heatmap),
     }
     found = []
     for side, title in titles.items():
@@ -67,8 +72,10 @@ def _cell(cell: HeatCell | None, side: Side) -> str:
     if cell is None:
         return ""
     shown = shown_cell(cell, side, limit=1.0)
-    mark = "*" if side == "tax" and cell.tax.defined and excludes_zero(cell) else ""
-    return f"{shown.text}{mark} ({shown.small})" if shown.small else shown.text
+    if not shown.small:
+        return shown.text
+    text = tax_text(cell) + "*" * excludes_zero(cell) if side == "tax" else shown.text
+    return f"{text} ({shown.small})"
 
 
 def _slices(comparison: Comparison) -> list[str]:
@@ -77,7 +84,7 @@ def _slices(comparison: Comparison) -> list[str]:
     for found in slice_rows(comparison):
         tax, (low, high) = found.tax, found.tax.interval
         numbers = [points(tax.baseline), points(tax.compressed)]
-        few = "" if tax.decidable else " (too few streams)"
+        few = "" if tax.decidable else f" ({FEW_STREAMS})"
         numbers += [points(tax.value), f"{points(low)} to {points(high)}{few}"]
         if not tax.defined:
             numbers[2:] = ["undefined", "–"]

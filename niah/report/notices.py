@@ -1,31 +1,46 @@
-"""What a reader has to know before reading a number: errors, gaps, what no number counts.
-
-Owns these sentences for the page, the files and the terminal; computes nothing but counts.
-"""
+"""What a reader has to know before reading a number: errors, gaps, slices that show nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import pandas as pd
 
 from niah.report.sentences import of_two_runs
+from niah.report.tables import answers_by_arm
 from niah.runs.tables import Run
 from niah.statistics.columns import EXACT
-from niah.statistics.comparisons import Comparison, left_out_text, undecidable_text
-from niah.text_format import counted
+from niah.statistics.comparisons import (
+    MAX_NAMED,
+    Comparison,
+    left_out_text,
+    undecidable_text,
+)
+from niah.statistics.noise import Noise
+from niah.statistics.saturation import saturated
+from niah.text_format import counted, points
+
+PARTED = 0.02  # of the answers: exact and contains differ by more
 
 
 def notices(
-    runs: Sequence[Run], rows: pd.DataFrame, comparisons: Sequence[Comparison]
+    runs: Sequence[Run],
+    rows: pd.DataFrame,
+    comparisons: Sequence[Comparison],
+    noises: Sequence[Noise] = (),
 ) -> list[str]:
     """Sentences in the order of how much they put in doubt."""
     found = [
         *_unfinished(runs),
         *_failed(rows),
         *(_uncompared(rows, comparisons) if comparisons else ()),
+        *_explained(comparisons, noises),
+        *_by_comparison(rows, comparisons),
+        *_parted(rows),
+        *_saturated(rows),
     ]
-    return [*found, *_by_comparison(rows, comparisons), *_binned(rows)]
+    return [*found, *_binned(rows)]
 
 
 def _by_comparison(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[str]:
@@ -58,7 +73,7 @@ def _failed(rows: pd.DataFrame) -> Iterator[str]:
 def _uncompared(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> Iterator[str]:
     """An arm in no comparison is in the figures by length only, which has to be said."""
     compared = {arm for found in comparisons for arm in (found.baseline, found.compressed)}
-    for run, arms in rows.groupby("run", sort=False)["arm"]:
+    for run, arms in rows[rows["role"] != "repeat"].groupby("run", sort=False)["arm"]:
         alone = [arm for arm in dict.fromkeys(arms) if arm not in compared]
         if alone:
             yield (
@@ -96,6 +111,42 @@ def _in_window(rows: pd.DataFrame, comparison: Comparison) -> Iterator[str]:
             "window, where nothing is compressed: that part of the tax is a difference between the "
             "models, not between their caches."
         )
+
+
+def _explained(comparisons: Sequence[Comparison], noises: Sequence[Noise]) -> Iterator[str]:
+    """Taxes that are no larger than what the baseline, asked once more, differs from itself."""
+    for comparison, noise in product(comparisons, noises):
+        tax, share = comparison.tax, noise.discordance.value
+        if tax and noise.baseline == comparison.baseline and 0 < abs(tax.value) <= share:
+            yield (
+                f"{comparison.title}: the noise floor explains a tax of {points(tax.value)} "
+                f"points. {noise.arm}, the baseline asked once more, differs from the baseline on "
+                f"{points(share)}% of the questions."
+            )
+
+
+def _parted(rows: pd.DataFrame) -> Iterator[str]:
+    """Arms in which the two rules of judging answers part by more than two points."""
+    for arm, asked, _, exact, contains in answers_by_arm(rows).itertuples(index=False):
+        if abs(exact - contains) > PARTED:
+            yield (
+                f"{arm}: {points(exact)}% of {counted(asked, 'answer')} are exact and "
+                f"{points(contains)}% contain the right value. The tax counts exact answers; read "
+                "those that differ before you trust it."
+            )
+
+
+def _saturated(rows: pd.DataFrame) -> Iterator[str]:
+    """Slices in which all arms are right everywhere, or nowhere."""
+    found = saturated(rows[rows["role"] != "repeat"])
+    for at, said in (("ceiling", "all"), ("floor", "none")):
+        names = [slice_.name for slice_ in found if slice_.at == at]
+        more = f"; and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        if names:
+            yield (
+                f"Every arm is right in {said} of the questions of {counted(len(names), 'slice')}, "
+                f"which cannot tell arms apart: {'; '.join(names[:MAX_NAMED])}{more}."
+            )
 
 
 def _binned(rows: pd.DataFrame) -> Iterator[str]:

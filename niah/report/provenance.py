@@ -1,11 +1,9 @@
-"""How a run was made, for its page: commands, commit, configuration, environment, arms.
-
-Owns wording and order; reads nothing but a loaded run.
-"""
+"""How a run was made, for its page: commands, commit, configuration, environment, arms."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -22,17 +20,18 @@ def described(run: Run) -> dict[str, Any]:
         "spec_file": SPEC,
         "commands": commands(run),
         "environment": list(flat(run.environment)),
-        "arms": run.rows.groupby(["arm", "role", "model"], sort=False)
-        .agg(
-            questions=("key", "size"),
-            computed=("computed_tokens", "sum"),
-            reused=("reused_tokens", "sum"),
-            prefill=("prefill_seconds", "sum"),
-            decode=("decode_seconds", "sum"),
-        )
-        .reset_index()
-        .to_dict("records"),
+        "arms": list(arm_totals(run)),
     }
+
+
+def arm_totals(run: Run) -> Iterator[dict[str, Any]]:
+    """What every arm computed and took; NaN where no row tells it."""
+    for (arm, role, model), rows in run.rows.groupby(["arm", "role", "model"], sort=False):
+        sums = rows[["computed_tokens", "reused_tokens", "prefill_seconds", "decode_seconds"]].sum(
+            min_count=1
+        )
+        totals = dict(zip(("computed", "reused", "prefill", "decode"), sums, strict=True))
+        yield {"arm": arm, "role": role, "model": model, "questions": len(rows), **totals}
 
 
 def commands(run: Run) -> list[str]:

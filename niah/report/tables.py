@@ -1,8 +1,4 @@
-"""The tables behind the figures: recall, tax, bytes, seconds and kinds of error by length, phases.
-
-Owns the aggregation of rows; a figure, a table on the page and a CSV are all drawn from these
-frames. Knows nothing about how they are drawn.
-"""
+"""Aggregates rows into the frames of which figures, tables of the page and CSV files are made."""
 
 from __future__ import annotations
 
@@ -16,7 +12,9 @@ from niah.runs.tables import BYTES, MAX_RESIDUES, PHASES, cache_kinds, questions
 from niah.scoring.outcomes import Outcome
 from niah.statistics.columns import SLICES
 from niah.statistics.comparisons import Comparison
+from niah.statistics.graded import graded_by, parting_by
 from niah.statistics.intervals import Tax, estimate_recall
+from niah.statistics.noise import Noise
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 LOST_BY: tuple[str, ...] = get_args(LostBy)
@@ -24,12 +22,108 @@ BIN = 8  # residues put together where there are more than MAX_RESIDUES
 
 
 def recall_by_length(rows: pd.DataFrame) -> pd.DataFrame:
-    """arm, length, correct, asked, errors, recall, low, high (Wilson, clustered by stream)."""
+    """arm, length, correct, asked, errors, recall (exact), low, high (95%, clustered by stream),
+    contains (share of the answers that hold the gold; NaN: not known)."""
     groups = questions(rows).groupby(["arm", "at_length"], sort=False)
     found = [
-        {"arm": arm, "length": length, **_recall_fields(group)} for (arm, length), group in groups
+        {"arm": arm, "length": length, **_recall_fields(group), "contains": contains_share(group)}
+        for (arm, length), group in groups
     ]
     return _sorted(pd.DataFrame(found), rows)
+
+
+def contains_share(asked: pd.DataFrame) -> float:
+    """Share of the questions whose answer contains the gold; an error does not. NaN: not known."""
+    answered = asked.loc[~asked["failed"], "contains"]
+    return float("nan") if answered.isna().any() else float(answered.sum()) / len(asked)
+
+
+def answers_by_arm(rows: pd.DataFrame) -> pd.DataFrame:
+    """arm, asked, errors, exact, contains: both rules by which answers are judged, as shares."""
+    asked = questions(rows)
+    found = [
+        {
+            "arm": arm,
+            "asked": len(group),
+            "errors": int(group["failed"].sum()),
+            "exact": float(group["recalled"].mean()),
+            "contains": contains_share(group),
+        }
+        for arm, group in asked.groupby("arm", sort=False)
+    ]
+    rank = {arm: number for number, arm in enumerate(arms_in_order(rows))}
+    return pd.DataFrame(sorted(found, key=lambda line: rank[line["arm"]]))
+
+
+def asked_by_length(rows: pd.DataFrame) -> pd.DataFrame:
+    """length, questions, streams, rivals (median number of other values that a prompt held; NaN:
+    not known)."""
+    asked = questions(rows).drop_duplicates(["run", "pair"])
+    found = asked.groupby("at_length").agg(
+        questions=("pair", "size"), streams=("stream_id", "nunique"), rivals=("rivals", "median")
+    )
+    return found.reset_index().rename(columns={"at_length": "length"})
+
+
+def logprob_by_length(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """comparison, arm, length, pairs, streams, baseline, compressed (mean log-probability of the
+    gold answer, nats), difference, low, high (95%, clustered by stream), decidable."""
+    return pd.DataFrame(
+        [
+            {
+                **_compared(comparison),
+                "length": length,
+                "pairs": found.pairs,
+                "streams": found.streams,
+                "baseline": found.baseline,
+                "compressed": found.compressed,
+                "difference": found.difference,
+                "low": found.interval.low,
+                "high": found.interval.high,
+                "decidable": found.decidable,
+            }
+            for comparison in comparisons
+            for length, found in graded_by(comparison, "at_length").items()
+        ]
+    )
+
+
+def parting_by_length(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """comparison, length, pairs, same_answer, first_difference (median index, from 0, of the
+    first token at which the two answers part, where they do)."""
+    return pd.DataFrame(
+        [
+            {
+                "comparison": comparison.title,
+                "length": length,
+                "pairs": found.pairs,
+                "same_answer": found.same,
+                "first_difference": float("nan") if found.median is None else found.median,
+            }
+            for comparison in comparisons
+            for length, found in parting_by(comparison, "at_length").items()
+        ]
+    )
+
+
+def noise_table(noises: Sequence[Noise]) -> pd.DataFrame:
+    """arm, repeats (the baseline), asked, differ, discordance, low, high (95%), lost, gained."""
+    return pd.DataFrame(
+        [
+            {
+                "arm": noise.arm,
+                "repeats": noise.baseline,
+                "asked": noise.discordance.asked,
+                "differ": noise.discordance.correct,
+                "discordance": noise.discordance.value,
+                "low": noise.discordance.interval.low,
+                "high": noise.discordance.interval.high,
+                "lost": float("nan") if noise.tax is None else noise.tax.lost,
+                "gained": float("nan") if noise.tax is None else noise.tax.gained,
+            }
+            for noise in noises
+        ]
+    )
 
 
 def tax_by_length(comparisons: Sequence[Comparison]) -> pd.DataFrame:
@@ -37,9 +131,8 @@ def tax_by_length(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     found = []
     for comparison in comparisons:
         for length, tax in comparison.slices("at_length").items():
-            where = {"comparison": comparison.title, "arm": comparison.compressed}
             counts = {"pairs": tax.pairs, "lost": tax.lost, "gained": tax.gained}
-            found.append({**where, "length": length, **counts, **_span(tax)})
+            found.append({**_compared(comparison), "length": length, **counts, **_span(tax)})
     return pd.DataFrame(found)
 
 
@@ -53,9 +146,8 @@ def tax_by_text(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.Dat
         by_stream = of_arms.groupby(["corpus", "stream_id"])["compression_ratio"].mean()
         ratios = by_stream.groupby("corpus").mean()
         for corpus, tax in comparison.slices("corpus").items():
-            where = {"comparison": comparison.title, "arm": comparison.compressed}
-            text = {"haystack": corpus, "ratio": ratios[corpus]}
-            found.append({**where, **text, **_recalls(tax), **_span(tax)})
+            text = {"haystack": corpus, "ratio": ratios.get(corpus, float("nan"))}
+            found.append({**_compared(comparison), **text, **_recalls(tax), **_span(tax)})
     frame = pd.DataFrame(found)
     return frame.sort_values(["comparison", "ratio"], ascending=[True, False]) if found else frame
 
@@ -64,9 +156,7 @@ def tax_by_family(comparisons: Sequence[Comparison]) -> pd.DataFrame:
     """comparison, arm, family, pairs, baseline, compressed, tax, low, high, defined, decidable."""
     return pd.DataFrame(
         [
-            {"comparison": found.title, "arm": found.compressed, "family": family}
-            | _recalls(tax)
-            | _span(tax)
+            {**_compared(found), "family": family, **_recalls(tax), **_span(tax)}
             for found in comparisons
             for family, tax in found.slices("family").items()
         ]
@@ -91,6 +181,7 @@ def seconds_by_length(rows: pd.DataFrame) -> pd.DataFrame:
         prefill_seconds=("cold_prefill_seconds", "median"),
         decode_seconds=("decode_seconds", "median"),
     )
+    found = found.dropna(subset=["prefill_seconds", "decode_seconds"], how="all")
     return _sorted(found.reset_index().rename(columns={"at_length": "length"}), rows)
 
 
@@ -162,6 +253,10 @@ def _recall_fields(group: pd.DataFrame) -> dict[str, float]:
     return {**counts, "recall": recall.value, "low": low, "high": high}
 
 
+def _compared(comparison: Comparison) -> dict[str, str]:
+    return {"comparison": comparison.title, "arm": comparison.compressed}
+
+
 def _recalls(tax: Tax) -> dict[str, float]:
     return {"pairs": tax.pairs, "baseline": tax.baseline, "compressed": tax.compressed}
 
@@ -172,9 +267,13 @@ def _span(tax: Tax) -> dict[str, float]:
     return {"tax": tax.value, "low": low, "high": high, **shown}
 
 
+def arms_in_order(rows: pd.DataFrame) -> list[str]:
+    """Baselines, then compressed arms, then repeats, each in order of appearance."""
+    return list(rows.drop_duplicates("arm").sort_values("role", kind="stable")["arm"])
+
+
 def _sorted(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Baselines first, then arms in order of appearance, then by length."""
-    arms = rows.drop_duplicates("arm").sort_values("role", kind="stable")["arm"]
-    rank = {arm: number for number, arm in enumerate(arms)}
+    """By arm, then by length."""
+    rank = {arm: number for number, arm in enumerate(arms_in_order(rows))}
     order = frame.assign(_rank=frame["arm"].map(rank)).sort_values(["_rank", "length"])
     return order.drop(columns="_rank").reset_index(drop=True)

@@ -1,7 +1,6 @@
-"""A heatmap in the terminal: the three panels of the page in coloured blocks and digits.
+"""A report in the terminal: headlines, and the three heatmaps in coloured blocks and digits.
 
-Owns layout for a console. Colour repeats what the digits say, so a log without colour loses
-nothing.
+Colour repeats what the digits say: a log without colour loses nothing.
 """
 
 from __future__ import annotations
@@ -16,14 +15,23 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from niah.report.drawing.heatmap import Side, ink_on, shown_value, tax_limit
+from niah.report.drawing.heatmap import (
+    Side,
+    ink_on,
+    shown_value,
+    tax_limit,
+    tax_text,
+    undecided_text,
+)
 from niah.report.drawing.palette import RECALL_MAP, TAX_MAP
 from niah.report.heatmap import HeatCell, Heatmap, make_heatmap
 from niah.report.notices import notices
 from niah.report.sentences import headline
 from niah.runs.tables import load_runs
 from niah.statistics.comparisons import Comparison, load_comparisons
+from niah.statistics.graded import graded_of, graded_text
 from niah.statistics.intervals import BASELINE_FLOOR
+from niah.statistics.noise import noise_floors, noise_text
 from niah.text_format import whole_points
 
 
@@ -44,7 +52,13 @@ def terminal_report(
     for comparison in comparisons:
         console.print(Text(headline(comparison, rows), style="bold"))
         print_heatmaps(console, comparison)
-    for notice in notices(loaded, rows, comparisons):
+    noises = noise_floors(loaded, floor)
+    for noise in noises:
+        console.print(Text(f"noise floor: {noise_text(noise)}"))
+    for comparison in comparisons:
+        if graded := graded_of(comparison.complete):
+            console.print(Text(f"gold log-probability, {graded_text(comparison.title, graded)}"))
+    for notice in notices(loaded, rows, comparisons, noises):
         console.print(Text(f"! {notice}", style="yellow"))
 
 
@@ -63,7 +77,11 @@ def print_heatmaps(console: Console, comparison: Comparison) -> None:
     for panel in [side_by_side] if width <= console.width else panels:
         console.print(Padding(panel, (1, 0, 0, 0)))
     console.print(
-        Text("rows: depth, columns: prompt tokens; – undefined, blank not asked\n", "dim")
+        Text(
+            "rows: depth, columns: prompt tokens; – undefined, blank not asked"
+            f"{undecided_text(heatmap)}\n",
+            "dim",
+        )
     )
 
 
@@ -83,13 +101,13 @@ def _block(cell: HeatCell | None, side: Side, limit: float) -> Text:
         return Text("")
     value = shown_value(cell, side)
     if side != "tax":
-        return _coloured(value, RECALL_MAP, value)
+        return _coloured(whole_points(value), RECALL_MAP, value)
     if not cell.tax.defined:
         return Text(" – ", "dim")
-    return _coloured(value, TAX_MAP, (value / limit + 1) / 2)
+    return _coloured(tax_text(cell), TAX_MAP, (value / limit + 1) / 2)
 
 
-def _coloured(value: float, colours: LinearSegmentedColormap, at: float) -> Text:
+def _coloured(text: str, colours: LinearSegmentedColormap, at: float) -> Text:
     background = to_hex(colours(min(1.0, max(0.0, at))))
     style = Style(color=ink_on(colours, at), bgcolor=background)
-    return Text(f"{whole_points(value):>4} ", style)
+    return Text(f"{text:>4} ", style)

@@ -1,7 +1,4 @@
-"""Drawing: the series as matplotlib figures.
-
-Draws the frames of `series.py` as they are; computes nothing that is shown.
-"""
+"""Draws the frames of `niah.report.tables` as matplotlib figures."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ from niah.report.drawing.look import Look, cut_middle, fitted
 from niah.report.drawing.palette import LOSS_COLOURS, MUTED, OUTCOME_COLOURS, kind_colours
 
 MOST_WITH_INTERVALS = 4
+INTERVAL = ("low", "high")
 
 
 def draw_recall(frame: pd.DataFrame, look: Look) -> Figure:
@@ -36,8 +34,20 @@ def draw_recall(frame: pd.DataFrame, look: Look) -> Figure:
 
 
 def draw_tax(frame: pd.DataFrame, look: Look) -> Figure:
-    """Tax by length in points, in the colour of the compressed arm; a line breaks where the tax is
-    undefined, and is dashed where its arm has a line already."""
+    """Tax by length in points; a line breaks where the tax is undefined."""
+    return _draw_by_length(_in_points(frame), look, "tax", "points of recall lost")
+
+
+def draw_logprob(frame: pd.DataFrame, look: Look) -> Figure:
+    """By length, how much less likely the gold answer is, in nats."""
+    ends = {end: frame[end].where(frame["decidable"], frame["difference"]) for end in INTERVAL}
+    shown = frame.assign(**ends)
+    return _draw_by_length(shown, look, "difference", "compressed − baseline, nats")
+
+
+def _draw_by_length(frame: pd.DataFrame, look: Look, column: str, axis: str) -> Figure:
+    """A line a comparison in the colour of its compressed arm, dashed where that arm has a line
+    already."""
     titles = parts.names(list(dict.fromkeys(frame["comparison"])))
     figure = parts.canvas(2.6, list(titles.values()))
     axes = figure.subplots()
@@ -47,10 +57,10 @@ def draw_tax(frame: pd.DataFrame, look: Look) -> Figure:
     for (_, group), shift in _moved(frame, "comparison", _octaves(frame)):
         arm = str(group["arm"].iloc[0])
         again = {"linestyle": "--", "markerfacecolor": "none"} if arm in drawn else {}
-        at, shown = group["length"] * 2**shift, _in_points(group)
-        handles.append(parts.line(axes, at, shown, "tax", look.arms[arm], **again))
+        at = group["length"] * 2**shift
+        handles.append(parts.line(axes, at, group, column, look.arms[arm], **again))
         drawn.add(arm)
-    axes.set_ylabel("points of recall lost")
+    axes.set_ylabel(axis)
     parts.add_legend(figure, handles, list(titles.values()))
     return figure
 
@@ -59,7 +69,10 @@ def draw_texts(frame: pd.DataFrame, look: Look) -> Figure:
     """Tax in points by haystack, the most compressible above."""
     ratios = frame.drop_duplicates("haystack").set_index("haystack")["ratio"]
     ratios = ratios.sort_values(ascending=False)
-    labels = {text: f"{cut_middle(str(text), 28)}  {ratio:,.1f}" for text, ratio in ratios.items()}
+    labels = {
+        text: cut_middle(str(text), 28) + ("" if np.isnan(ratio) else f"  {ratio:,.1f}")
+        for text, ratio in ratios.items()
+    }
     return _draw_taxes(frame, look, "haystack", labels)
 
 
@@ -92,8 +105,7 @@ def draw_bytes(frame: pd.DataFrame, look: Look) -> Figure:
     heights = [1.9, 0.25 + 0.38 * len(arms)]
     above, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": heights})
     for arm, group in frame.groupby("arm", sort=False):
-        style = look.arms[str(arm)]
-        mark = {"color": style.colour, "marker": style.marker, **parts.MARK}
+        mark = {**look.arms[str(arm)].drawn(), **parts.MARK}
         above.plot(group["length"], group["total"], **mark)
     parts.length_axis(above, frame["length"], look, parts.panel_width(1))
     parts.log_axis(above, frame["total"], byte_text)
@@ -111,15 +123,17 @@ def draw_seconds(frame: pd.DataFrame, look: Look) -> Figure:
     handles = []
     for axes, (column, title) in zip(parts.panels(figure, 2), titles.items(), strict=True):
         for arm, group in frame.groupby("arm", sort=False):
-            style = look.arms[str(arm)]
-            mark = {"color": style.colour, "marker": style.marker, **parts.MARK}
+            mark = {**look.arms[str(arm)].drawn(), **parts.MARK}
             handles += axes.plot(group["length"], group[column], **mark)
         parts.length_axis(axes, frame["length"], look, parts.panel_width(2))
         axes.set_title(title)
-        if column == "prefill_seconds" and (frame[column] > 0).all():
-            parts.log_axis(axes, frame[column], seconds_text)
+        known = frame[column].dropna()
+        if known.empty:
+            axes.set_title(f"{title} (not measured)")
+        elif column == "prefill_seconds" and (known > 0).all():
+            parts.log_axis(axes, known, seconds_text)
         else:
-            axes.set_ylim(0, 1.1 * frame[column].max() or 1.0)
+            axes.set_ylim(0, 1.1 * known.max() or 1.0)
     parts.add_legend(figure, handles[: len(arms)], list(arms.values()))
     return figure
 
@@ -182,7 +196,7 @@ def _without_intervals(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _in_points(group: pd.DataFrame) -> pd.DataFrame:
     """Shares as points; none where the tax is undefined, no interval where streams are too few."""
-    ends = {name: group[name].where(group["decidable"], group["tax"]) for name in ("low", "high")}
+    ends = {name: group[name].where(group["decidable"], group["tax"]) for name in INTERVAL}
     shares = {"tax": group["tax"], **ends}
     return group.assign(**{name: (100 * of).where(group["defined"]) for name, of in shares.items()})
 

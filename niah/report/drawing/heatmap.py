@@ -14,9 +14,12 @@ from matplotlib.patches import Rectangle
 from niah.report.drawing.look import fitted
 from niah.report.drawing.palette import MUTED, RECALL_MAP, TAX_MAP
 from niah.report.heatmap import HeatCell, Heatmap
+from niah.statistics.clusters import FEW_STREAMS
 from niah.text_format import whole_points
 
 Side = Literal["baseline", "compressed", "tax"]
+SIDES: tuple[Side, ...] = ("baseline", "compressed", "tax")
+UNDECIDED = "?"  # behind a tax of too few streams to decide anything
 
 
 def draw_heatmaps(heatmap: Heatmap, baseline: str, compressed: str) -> Figure:
@@ -26,14 +29,17 @@ def draw_heatmaps(heatmap: Heatmap, baseline: str, compressed: str) -> Figure:
     width = max(1.9, cell * len(heatmap.lengths))
     figure = Figure(figsize=(3 * width + 1.1, 1.75 + 0.27 * len(heatmap.depths)))
     names = fitted([baseline, compressed], int(width / 0.085))
-    titles = {"baseline": f"{names[baseline]}\nrecall, %", "tax": "tax\npoints of recall lost"}
-    titles["compressed"] = f"{names[compressed]}\nrecall, %"
+    titles = {
+        "baseline": f"{names[baseline]}\nrecall, %",
+        "compressed": f"{names[compressed]}\nrecall, %",
+        "tax": "tax\npoints of recall lost",
+    }
     panels = figure.subplots(1, 3, sharey=True)
-    sides: tuple[Side, ...] = ("baseline", "compressed", "tax")
-    for axes, side in zip(panels, sides, strict=True):
+    for axes, side in zip(panels, SIDES, strict=True):
         _draw_side(axes, heatmap, side)
         axes.set_title(titles[side])
     panels[0].set_ylabel("depth")
+    panels[2].set_xlabel("prompt tokens" + undecided_text(heatmap).replace("; ", "\n"))
     limit = whole_points(tax_limit(heatmap))
     _add_scale(figure, panels[:2], ("0", "100"))
     _add_scale(figure, panels[2:], (f"−{limit} gained", f"lost +{limit}"))
@@ -54,6 +60,18 @@ def shown_value(cell: HeatCell, side: Side) -> float:
     return (cell.baseline if side == "baseline" else cell.compressed).value
 
 
+def tax_text(cell: HeatCell) -> str:
+    """The tax of a cell in whole points, marked where too few streams decide nothing."""
+    return whole_points(cell.tax.value) + ("" if cell.tax.decidable else UNDECIDED)
+
+
+def undecided_text(heatmap: Heatmap) -> str:
+    """What the mark means; empty where no cell has it."""
+    taxes = [cell.tax for cell in heatmap.whole.values()]
+    marked = any(tax.defined and not tax.decidable for tax in taxes)
+    return f"; {UNDECIDED} {FEW_STREAMS}" if marked else ""
+
+
 def _draw_side(axes: Axes, heatmap: Heatmap, side: Side) -> None:
     values = np.full((len(heatmap.depths), len(heatmap.lengths)), np.nan)
     for (row, column), cell in heatmap.whole.items():
@@ -67,9 +85,8 @@ def _draw_side(axes: Axes, heatmap: Heatmap, side: Side) -> None:
     for (row, column), value in np.ndenumerate(values):
         if not np.isnan(value):
             ink = ink_on(colours, (value - low) / (high - low))
-            axes.text(
-                column, row, whole_points(value), ha="center", va="center", fontsize=7, color=ink
-            )
+            text = tax_text(heatmap.whole[row, column]) if side == "tax" else whole_points(value)
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
     axes.set_xticks(range(values.shape[1]), heatmap.lengths)
     axes.set_yticks(range(values.shape[0]), heatmap.depths)
     axes.set_xlabel("prompt tokens")

@@ -1,6 +1,6 @@
-"""How this report draws its arms and names its lengths: the same in every figure and table.
+"""How a report draws its arms and names its lengths, the same in every figure and table.
 
-Owns names that have to fit: shortened, wrapped, and still told apart.
+Names that have to fit are shortened and wrapped, and are still told apart.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from niah.report.drawing.palette import ArmStyle, arm_styles
+from niah.report.drawing.palette import ARMS, MARKERS, ArmStyle, arm_styles
 from niah.statistics.columns import axis_labels
 from niah.text_format import length_text
+
+LONE = ARMS[0], MARKERS[0]  # of a repeat without any other arm
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,18 @@ class Look:
 
 
 def look_of(rows: pd.DataFrame) -> Look:
-    """Baselines first, then arms in order of appearance."""
-    arms = rows.drop_duplicates("arm").sort_values("role", kind="stable")["arm"]
-    return Look(arm_styles(arms), axis_labels(rows, "at_length"))
+    """Baselines first, then arms in order of appearance.
+
+    A repeat arm has the colour of its run's baseline.
+    """
+    arms = rows.drop_duplicates("arm").sort_values("role", kind="stable")
+    repeats = arms["role"] == "repeat"
+    styles = arm_styles(arms.loc[~repeats, "arm"])
+    for arm, run in arms.loc[repeats, ["arm", "run"]].itertuples(index=False):
+        own = arms.loc[(arms["run"] == run) & (arms["role"] == "baseline"), "arm"]
+        of = styles[own.iloc[0]] if len(own) else next(iter(styles.values()), ArmStyle(*LONE))
+        styles[arm] = of._replace(repeats=True)
+    return Look(styles, axis_labels(rows, "at_length"))
 
 
 def fitted(names: Sequence[str], width: int, lines: int = 2) -> dict[str, str]:

@@ -1,14 +1,14 @@
-"""The colours of every figure: arms, kinds of bytes, kinds of error, and the two scales.
+"""The colours of every figure and of the page: arms, kinds of bytes, kinds of error, two scales.
 
-Owns which colour stands for what. Each is the light theme's; report.css has one of the same name
-for each theme, and inline SVG follows it.
+They are those of the light theme. The page gets them as CSS variables (`css_variables`); report.css
+holds what differs in the dark theme, under the same names, and inline SVG follows it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import cycle
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.colors import LinearSegmentedColormap
 
@@ -53,9 +53,27 @@ THEMED = {
     **{colour: f"loss-{name}" for name, colour in LOSS_COLOURS.items()},
 }
 
-# The same ends as in report.css: pale where all is recalled, dark or orange where it is lost.
-RECALL_MAP = LinearSegmentedColormap.from_list("recall", ["#27313c", "#f3f5f7"])
-TAX_MAP = LinearSegmentedColormap.from_list("tax", ["#155a8a", "#f5f5f4", "#b03a08"])
+SCALES = {  # pale where all is recalled, dark or orange where it is lost
+    "recall-low": "#27313c",
+    "recall-high": "#f3f5f7",
+    "tax-gain": "#155a8a",
+    "tax-zero": "#f5f5f4",
+    "tax-loss": "#b03a08",
+}
+
+
+def scale(name: str, *stops: str) -> LinearSegmentedColormap:
+    return LinearSegmentedColormap.from_list(name, [SCALES[stop] for stop in stops])
+
+
+RECALL_MAP = scale("recall", "recall-low", "recall-high")
+TAX_MAP = scale("tax", "tax-gain", "tax-zero", "tax-loss")
+
+
+def css_variables() -> str:
+    """All colours as the declarations of CSS variables."""
+    named = {variable: colour for colour, variable in THEMED.items()} | SCALES
+    return " ".join(f"--{name}: {colour};" for name, colour in named.items())
 
 
 def kind_colours(kinds: Iterable[str]) -> dict[str, str]:
@@ -65,13 +83,19 @@ def kind_colours(kinds: Iterable[str]) -> dict[str, str]:
 
 
 class ArmStyle(NamedTuple):
-    """How one arm is drawn, in every figure of a report."""
+    """How one arm is drawn, in every figure of a report. `repeats`: the baseline once more."""
 
     colour: str
     marker: str
+    repeats: bool = False
+
+    def drawn(self) -> dict[str, Any]:
+        """Options of a line: a repeat is dotted, its marks are hollow."""
+        found: dict[str, Any] = {"color": self.colour, "marker": self.marker}
+        return found | {"linestyle": ":", "markerfacecolor": "none"} if self.repeats else found
 
 
-def arm_styles(arms: Iterable[str]) -> Mapping[str, ArmStyle]:
+def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
     """A style an arm, in the order given; colour and marker together repeat after 56 arms."""
     return {
         arm: ArmStyle(ARMS[number % len(ARMS)], MARKERS[number % len(MARKERS)])

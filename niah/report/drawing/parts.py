@@ -1,7 +1,6 @@
 """What several figures share: a canvas with room for its legend, axes, lines with intervals.
 
-Owns sizes in inches and where labels go, so that no number of arms, length of a name or count of
-ticks makes two of them overlap.
+Sizes are in inches. No number of arms, length of a name or count of ticks makes labels overlap.
 """
 
 from __future__ import annotations
@@ -85,11 +84,8 @@ def line(
         at,
         frame[column],
         np.clip([below, above], 0, None),
-        color=style.colour,
-        marker=style.marker,
         elinewidth=0.9,
-        **MARK,
-        **more,
+        **{**style.drawn(), **MARK, **more},
     )
 
 
@@ -103,7 +99,7 @@ def recall_axis(axes: Axes, lowest: float) -> None:
 
 
 def log_axis(axes: Axes, values: pd.Series, text: Callable[[float], str]) -> None:
-    """A logarithmic axis upwards, with a few round powers of two labelled."""
+    """A logarithmic axis upwards, with a few round powers of two labelled. Some value is known."""
     low, high = np.floor(np.log2(values.min())), np.ceil(np.log2(values.max()))
     step = max(1, -(-int(high - low) // 5))
     ticks = [2.0**power for power in range(int(low), int(high) + 1, step)]

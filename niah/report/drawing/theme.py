@@ -1,7 +1,4 @@
-"""Type and lines of the figures, and a figure as PNG, SVG or SVG that follows the page's theme.
-
-Owns how figures look, but for their colours (`palette.py`); knows nothing of what they show.
-"""
+"""Type and lines of the figures, and a figure as PNG, SVG or SVG that follows the page's theme."""
 
 from __future__ import annotations
 

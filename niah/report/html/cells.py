@@ -1,20 +1,28 @@
 """A cell of a heatmap as the page shows it: rounded numbers, and the class and share of its colour.
 
-Owns rounding and colouring for the page, so that its script rounds nothing and both themes, the
-page without scripts and the files agree.
+The page's script rounds and colours nothing: it shows what is computed here.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from typing import NamedTuple
 
-from niah.report.drawing.heatmap import Side, shown_value
+from niah.report.drawing.heatmap import SIDES, Side, shown_value
 from niah.report.heatmap import HeatCell
 from niah.statistics.intervals import Recall
 from niah.text_format import points, whole_points
 
 # Where white text reads better than black: recall below, a tax beyond this share of its scale.
 LIGHT = {"recall": 0.39, "gain": 0.78, "loss": 0.86}
+SHOWN, FEW = " shown", " few"  # the interval excludes zero; too few streams to decide anything
+CLASSES = (
+    *("recall", "recall light", "undefined"),
+    *(
+        f"{kind}{light}{mark}"
+        for kind, light, mark in product(("gain", "loss"), ("", " light"), ("", SHOWN, FEW))
+    ),
+)
 
 
 class Shown(NamedTuple):
@@ -36,7 +44,8 @@ def shown_cell(cell: HeatCell, side: Side, limit: float) -> Shown:
     if not cell.tax.defined:
         return Shown("–", "", "undefined", 0.0)
     kind, share = ("gain" if value < 0 else "loss"), min(1.0, abs(value) / limit)
-    classes = kind + " light" * (share > LIGHT[kind]) + " shown" * excludes_zero(cell)
+    mark = SHOWN if excludes_zero(cell) else "" if cell.tax.decidable else FEW
+    classes = f"{kind}{' light' * (share > LIGHT[kind])}{mark}"
     return Shown(whole_points(value), str(cell.tax.pairs), classes, round(share, 3))
 
 
@@ -44,12 +53,15 @@ def excludes_zero(cell: HeatCell) -> bool:
     return cell.tax.shows_loss or cell.tax.shows_gain
 
 
-def cell_line(cell: HeatCell) -> list[float]:
-    """For the page's script, in the order it reads: counts, and shares as points, rounded here."""
+def cell_line(cell: HeatCell, limit: float) -> list[float]:
+    """For the page's script, in the order it reads: counts, shares as points, and by side a class
+    (its place in CLASSES) and a share of the scale. `limit` is the end of the tax's scale."""
     tax = cell.tax
     paired = [whole(tax.value), tenths(tax.value), tax.lost, tax.gained, tax.pairs, tax.streams]
-    ends = [*map(tenths, tax.interval), int(tax.defined), int(excludes_zero(cell))]
-    return [*_recall(cell.baseline), *_recall(cell.compressed), *paired, *ends]
+    ends = [*map(tenths, tax.interval), int(tax.defined), int(tax.decidable)]
+    sides = [shown_cell(cell, side, limit) for side in SIDES]
+    colours = [value for shown in sides for value in (CLASSES.index(shown.classes), shown.share)]
+    return [*_recall(cell.baseline), *_recall(cell.compressed), *paired, *ends, *colours]
 
 
 def _recall(recall: Recall) -> list[float]:

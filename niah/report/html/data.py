@@ -45,7 +45,9 @@ def page_views(arms: Sequence[str], heatmap: Heatmap, limit: float) -> dict[str,
         "combined": heatmap.combined,
         "layout": layout(heatmap),
         "views": {
-            chosen: [[row, column, *cell_line(cell)] for (row, column), cell in cells.items()]
+            chosen: [
+                [row, column, *cell_line(cell, limit)] for (row, column), cell in cells.items()
+            ]
             for chosen, cells in heatmap.views.items()
         },
     }
@@ -127,19 +129,20 @@ def _line(
 def _answers(
     asked: pd.DataFrame, arms: Sequence[str], outcomes: Mapping[str, int]
 ) -> dict[str, list[object]]:
-    """By pair: [answer or error, outcome, recalled, where it was lost] an arm, or None where it was
-    not asked."""
+    """By pair: [answer or error, outcome, recalled, where it was lost, whether a wrong one contains
+    the gold] an arm, or None where it was not asked."""
     place = {arm: number for number, arm in enumerate(arms)}
     found: dict[str, list[object]] = {}
-    names = ["pair", "arm", "answer", "error", "outcome", "recalled", "failed"]
+    names = ["pair", "arm", "answer", "error", "outcome", "recalled", "failed", "contains"]
     columns = asked[[*names, "lost_by", "selection"]].itertuples(index=False)
-    for pair, arm, answer, error, outcome, recalled, failed, lost_by, selection in columns:
+    for pair, arm, answer, error, outcome, recalled, failed, holds, lost_by, selection in columns:
         said = cut(error if failed else answer)
         found.setdefault(pair, [None] * len(arms))[place[arm]] = [
             said,
             outcomes[outcome],
             int(recalled),
             loss_text(lost_by, selection),
+            int(not (recalled or pd.isna(holds)) and bool(holds)),
         ]
     return found
 

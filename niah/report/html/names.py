@@ -1,6 +1,6 @@
-"""What was compared: the arms, needle families and texts of a page, each with one line on it.
+"""What was compared: arms, needle families, texts and kinds of cache, each with one line on it.
 
-Owns where that line is looked up. A name that this installation does not know is listed without.
+A name that this installation does not know is listed without a line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import pandas as pd
 
 from haystacks.corpora.registry import available_corpora
 from haystacks.needles.registry import available_families
-from niah.runs.tables import Run
+from niah.report.glossary import CACHE
+from niah.runs.tables import Run, cache_kinds
 
 Named = list[tuple[str, str]]
 
@@ -22,6 +23,22 @@ def page_names(runs: Sequence[Run], rows: pd.DataFrame) -> dict[str, Named]:
         "Arms": _arms(runs, rows),
         "Needle families": _looked_up(rows["family"], available_families()),
         "Haystacks": _looked_up(rows["corpus"], available_corpora()),
+    }
+
+
+def page_kinds(runs: Sequence[Run], rows: pd.DataFrame) -> dict[str, str]:
+    """The kinds of cache in `rows`, as their models explain them, else as the glossary does.
+
+    Where models explain a kind in different words, all are given.
+    """
+    told: dict[str, list[str]] = {}
+    for run in runs:
+        for model in _mapping(run.environment.get("models")).values():
+            for kind, text in _mapping(_mapping(model).get("cache_kinds")).items():
+                told.setdefault(kind, []).append(str(text))
+    return {
+        kind: "; ".join(dict.fromkeys(told.get(kind, ()))) or CACHE.get(kind, "")
+        for kind in cache_kinds(rows)
     }
 
 

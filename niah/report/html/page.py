@@ -1,7 +1,7 @@
 """One run or several as one HTML page that needs nothing else: no network, no folder beside it.
 
-Owns what the page says and in which order; `templates/` owns how it looks. Everything that came
-from a model, a text or a file name reaches the page through Jinja's autoescape or as JSON.
+Everything that came from a model, a text or a file name reaches the page through Jinja's autoescape
+or as JSON.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from markupsafe import Markup
 
 from niah.files import write_atomically
 from niah.report import glossary
-from niah.report.charts import Plate, make_plates, text_table
+from niah.report.charts import Plate, make_plates, make_tables, text_table
+from niah.report.drawing.palette import css_variables
 from niah.report.heatmap import MAX_CELLS, make_heatmap
-from niah.report.html.cells import LIGHT
+from niah.report.html.cells import CLASSES
 from niah.report.html.data import page_json, page_questions
-from niah.report.html.names import page_names
+from niah.report.html.names import page_kinds, page_names
 from niah.report.html.summary import Summary, alone_summaries
 from niah.report.notices import notices
 from niah.report.provenance import described
@@ -32,9 +33,11 @@ from niah.report.sentences import headline, of_two_runs, overall, saving
 from niah.report.tables import controls
 from niah.runs.store import refuse_run_file
 from niah.runs.tables import Run, load_runs
+from niah.statistics.clusters import FEW_STREAMS
 from niah.statistics.comparisons import Comparison, load_comparisons, slice_rows
 from niah.statistics.intervals import BASELINE_FLOOR
-from niah.text_format import counted, points, whole_points
+from niah.statistics.noise import noise_floors, noise_text
+from niah.text_format import counted, number_text, points, whole_points
 
 MAX_PAGE_BYTES = 4_800_000
 MAX_ALL_CELLS = 10_000  # of the views of all comparisons together
@@ -68,8 +71,10 @@ def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
         "comparisons": [summary.page_data() for summary in shown],
         "show": {run.name: f"niah show {shlex.quote(str(run.path))}" for run in runs},
         "floor": floor,
-        "light": LIGHT,
+        "classes": CLASSES,
     }
+    plates, noises = make_plates(rows, comparisons), noise_floors(runs, floor)
+    tables = {table.name: table for table in make_tables(rows, comparisons, noises)}
     content = {
         "title": " · ".join(run.name for run in runs),
         "heading": shown[0].sentence if len(shown) == 1 else _heading(rows, comparisons, shown),
@@ -77,12 +82,16 @@ def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
         "summaries": summaries,
         "shown": shown,
         "names": page_names(runs, rows),
-        "notices": notices(runs, rows, comparisons),
-        "plates": _drawn(make_plates(rows, comparisons)),
+        "notices": notices(runs, rows, comparisons, noises),
+        "noises": noises,
+        "plates": _drawn(plates),
+        "asked": tables.pop("asked", None),
+        "tables": list(tables.values()),
         "slices": [(summary, slice_rows(summary.comparison)) for summary in summaries],
         "controls": text_table(controls(rows)),
         "runs": [described(run) for run in runs],
         "floor": floor,
+        "glossary": glossary.groups(page_kinds(runs, rows)),
     }
     spent = len(_render(content, data | {"questions": page_questions(rows, 0)}).encode())
     return _render(content, data | {"questions": page_questions(rows, MAX_PAGE_BYTES - spent)})
@@ -134,11 +143,12 @@ def _render(content: dict[str, Any], data: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"points": points, "counted": counted, "whole": whole_points}
+    environment.filters |= {"number": number_text, "noise": noise_text}
+    environment.globals["few_streams"] = FEW_STREAMS
     return environment.get_template("report.html").render(
         **content,
-        glossary=glossary.GROUPS,
         data=page_json(data),
-        style=Markup(_asset("report.css")),  # our own file, not a run's
+        style=Markup(f":root {{ {css_variables()} }}\n{_asset('report.css')}"),  # nothing of a run
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )

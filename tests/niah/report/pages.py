@@ -11,7 +11,7 @@ from typing import Any
 from niah.report.html.page import write_report
 
 CHOICES, ANSWERS, EXCERPT = 2, 9, 10  # places in a question
-# places in a cell: page_cells.cell_line after row and column
+# places in a cell: cells.cell_line after row and column
 BASELINE, COMPRESSED, TAX, LOST = slice(2, 9), slice(9, 16), 16, 18
 
 

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 
 from niah.report.files import write_files
@@ -17,10 +18,13 @@ from niah.report.sentences import headline, overall
 from niah.report.terminal import terminal_report
 from niah.runs.tables import load_run
 from niah.statistics.comparisons import load_comparisons
+from niah.statistics.noise import noise_floors, noise_text
+from niah.text_format import points
 from tests.niah.report.pages import page_of, words_of
 from tests.synthetic_rows import Synthetic, write_run
 
 MADE = Synthetic((1024,), repeats=9)  # three streams with unseen templates
+CERTAIN = lambda *_: 1.0  # noqa: E731
 
 
 def said(*runs: Path) -> list[str]:
@@ -87,6 +91,61 @@ def test_bins_are_told(tmp_path: Path) -> None:
     assert found.startswith("20 depths were asked")
 
 
+def test_arms_whose_exact_and_containing_answers_part_are_named(tmp_path: Path) -> None:
+    """Two points of 99 answers: two wrong answers that hold the value are not said, three are."""
+    run = write_run(tmp_path / "run", replace(MADE, arms={"a": CERTAIN, "v4": lambda *_: 0.5}))
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    wrong = [row for row in rows if row["arm"] == "v4" and not row["correct"]]
+    right = 99 - len(wrong)
+    for holding, told in ((1, False), (2, True)):
+        for row in wrong[:holding]:
+            row |= {"answer": f"{row['gold'][0]}9"}
+        (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert bool(said(run)) == told
+    (text,) = said(run)
+    exact, contains = (f"{100 * n / 99:.1f}%" for n in (right, right + 2))
+    assert text.startswith(f"v4: {exact} of 99 answers are exact and {contains} contain")
+
+
+def test_slices_at_the_ceiling_and_the_floor_are_named(tmp_path: Path) -> None:
+    chance = lambda length, depth, family: {"a": 1.0, "b": 0.0, "c": 0.5}[family]  # noqa: E731
+    arms = {"dense": chance, "v4": chance, "again": lambda *_: 0.5}
+    made = Synthetic((1024,), families=("a", "b", "c"), repeats=9, arms=arms)
+    found = [text for text in said(write_run(tmp_path / "run", made)) if "cannot tell" in text]
+    assert found == [
+        f"Every arm is right in {which} of the questions of 1 slice, which cannot tell arms apart: "
+        f"Needle family {family}."
+        for which, family in (("all", "a"), ("none", "b"))
+    ]
+
+
+def test_a_tax_that_the_noise_floor_explains_is_named(tmp_path: Path) -> None:
+    for again, explained in ((0.8, True), (1.0, False)):
+        arms = {"dense": CERTAIN, "v4": lambda *_: 0.9, "again": lambda *_, c=again: c}
+        run = load_run(write_run(tmp_path / str(again), replace(MADE, arms=arms)))
+        rows, comparisons = load_comparisons([run])
+        found = notices([run], rows, comparisons, noise_floors([run]))
+        assert ["noise floor explains" in text for text in found] == [True] * explained
+
+
+def test_the_noise_floor_stands_beside_the_tax(tmp_path: Path) -> None:
+    arms = {"dense": CERTAIN, "v4": lambda *_: 0.6, "again": lambda *_: 0.9}
+    run = write_run(tmp_path / "run", replace(MADE, arms=arms))
+    (noise,) = noise_floors([load_run(run)])
+    console = Console(width=500, record=True, file=io.StringIO())
+    terminal_report(run, console)
+    write_files([run], tmp_path / "out", "md")
+    write_files([run], tmp_path / "out", "csv")
+    page = words_of(page_of(tmp_path, run))
+    share, count = points(noise.discordance.value), noise.discordance.correct
+    assert f"Noise floor {share} % {count} of 99 differ in again" in page
+    markdown = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    for text in (console.export_text(), markdown):
+        assert noise_text(noise) in text
+    (line,) = pd.read_csv(tmp_path / "out" / "noise.csv").to_dict("records")
+    assert (line["arm"], line["repeats"], line["differ"]) == ("again", "dense", count)
+
+
 def test_every_report_carries_them(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", replace(MADE, error_every=11))
     console = Console(width=500, record=True, file=io.StringIO())
@@ -111,6 +170,21 @@ def test_streams_too_few_are_told_and_nothing_is_bold(tmp_path: Path) -> None:
     assert "1 has too few streams" in overall(comparisons, rows)
     cells = make_heatmap(comparisons[0]).whole.values()
     assert not any(excludes_zero(cell) for cell in cells)
+    page = page_of(tmp_path, run)
+    assert page.count('<span class="cell loss light few"') == 22
+    assert "too few streams to decide" in words_of(page)
+    write_files([run], tmp_path / "out", "md")
+    markdown = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert markdown.count("100? (2)") == 22
+    assert "*" not in markdown.replace("\\*", "")
+    write_files([run], tmp_path / "out", "csv")
+    for name in ("heatmap", "slices", "tax", "logprob"):
+        assert not pd.read_csv(tmp_path / "out" / f"{name}.csv")["decidable"].any()
+    console = Console(width=500, record=True, file=io.StringIO())
+    terminal_report(run, console)
+    text = console.export_text()
+    assert text.count("100?") == 22
+    assert "? too few streams" in text
 
 
 def test_slices_with_too_few_streams_are_told(tmp_path: Path) -> None:

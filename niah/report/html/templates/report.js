@@ -1,5 +1,5 @@
-// Fills the heatmaps for the chosen filters and opens a cell's questions. Looks numbers up in the
-// page's data and computes none. Text reaches the page through textContent only.
+// Fills the heatmaps for the chosen filters and opens a cell's questions. Looks numbers, classes and
+// colours up in the page's data and computes none. Text reaches the page through textContent only.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -9,11 +9,12 @@
 
   document.documentElement.classList.add("js");
 
-  // A cell: row, column, then the numbers of page_cells.cell_line, rounded there; shares in points.
+  // A cell: row, column, then the numbers of cells.cell_line, rounded there; shares in points.
   const RECALL = ["Whole", "Points", "Correct", "Asked", "Low", "High", "Errors"];
   const FIELDS = ["row", "column", ...RECALL.map((name) => `b${name}`), ...RECALL.map((name) => `c${name}`),
-    "tWhole", "tPoints", "lost", "gained", "pairs", "streams", "low", "high", "defined", "excludesZero"];
-  // A question: the order of page_data._line.
+    "tWhole", "tPoints", "lost", "gained", "pairs", "streams", "low", "high", "defined", "decidable",
+    "baselineClass", "baselineShare", "compressedClass", "compressedShare", "taxClass", "taxShare"];
+  // A question: the order of data._line.
   const [AT_LENGTH, AT_DEPTH, CHOICES, TOKENS, START, QUESTION, GOLD, RUN, KEY, ANSWERS, EXCERPT] =
     Array.from({ length: 11 }, (_, i) => i);
   const { tables, filters: filterNames } = data.questions;
@@ -83,10 +84,12 @@
     return `${points(of("Points"))}% recalled, ${of("Correct")} of ${of("Asked")}${errors} ` +
       `(95%: ${points(of("Low"))} to ${points(of("High"))})`;
   }
+  const few = (cell) => (cell.decidable ? "" : "; too few streams to decide");
   function taxText(cell) {
     if (!cell.defined) return `tax undefined: the baseline recalls less than ${whole(100 * data.floor)}%`;
     return `tax ${points(cell.tPoints)} points (95%: ${points(cell.low)} to ${points(cell.high)}), ` +
-      `${cell.lost} lost, ${cell.gained} gained of ${counted(cell.pairs, "pair")} in ${counted(cell.streams, "stream")}`;
+      `${cell.lost} lost, ${cell.gained} gained of ${counted(cell.pairs, "pair")} in ${counted(cell.streams, "stream")}` +
+      few(cell);
   }
   const place = (cell) => `${current().lengths[cell.column]} tokens, depth ${current().depths[cell.row]}`;
   const tipText = (cell) => {
@@ -100,7 +103,7 @@
     if (side === "tax") {
       return `tax ${counted(cell.tWhole, "point")}, ${counted(cell.pairs, "pair")}, ${place(cell)} (95%: ` +
         `${points(cell.low)} to ${points(cell.high)}), ${cell.lost} lost, ${cell.gained} gained, ` +
-        counted(cell.streams, "stream");
+        counted(cell.streams, "stream") + few(cell);
     }
     const of = (name) => cell[(side === "baseline" ? "b" : "c") + name];
     const errors = of("Errors") ? `, ${counted(of("Errors"), "error")}` : "";
@@ -108,30 +111,22 @@
       `${arms()[side === "baseline" ? 0 : 1]}, ${place(cell)} (95%: ${points(of("Low"))} to ${points(of("High"))})${errors}`;
   }
 
-  // As page_cells.shown_cell does for the page without scripts.
+  // As cells.shown_cell does for the page without scripts.
   function shown(cell, side) {
-    if (side === "tax") {
-      if (!cell.defined) return { text: "–", count: "", classes: ["undefined"], share: 0 };
-      const tax = (cell.lost - cell.gained) / cell.pairs;
-      const kind = tax < 0 ? "gain" : "loss", share = Math.min(1, Math.abs(tax) / current().limit);
-      const classes = [kind, share > data.light[kind] && "light", cell.excludesZero && "shown"];
-      return { text: whole(cell.tWhole), count: cell.pairs, classes: classes.filter(Boolean), share };
-    }
+    if (side === "tax") return cell.defined ? [whole(cell.tWhole), cell.pairs] : ["–", ""];
     const of = (name) => cell[(side === "baseline" ? "b" : "c") + name];
-    const share = of("Correct") / of("Asked");
-    const classes = share < data.light.recall ? ["recall", "light"] : ["recall"];
-    return { text: whole(of("Whole")), count: `${of("Correct")}/${of("Asked")}`, classes, share };
+    return [whole(of("Whole")), `${of("Correct")}/${of("Asked")}`];
   }
 
   function button(cell, side) {
     const found = make("button", undefined, "cell");
-    const { text, count, classes, share } = shown(cell, side);
+    const [text, count] = shown(cell, side);
     found.type = "button";
     found.tabIndex = -1;
     found.dataset.row = cell.row;
     found.dataset.column = cell.column;
-    found.classList.add(...classes);
-    found.style.setProperty("--v", share.toFixed(3));
+    found.className = `cell ${data.classes[cell[`${side}Class`]]}`;
+    found.style.setProperty("--v", cell[`${side}Share`]);
     found.append(make("b", text), " ", make("small", count));
     found.setAttribute("aria-label", said(cell, side));
     found.addEventListener("mouseenter", () => showTip(found, cell));
@@ -294,8 +289,8 @@
     add("gold", line[GOLD], "", false);
     line[ANSWERS].forEach((answer, arm) => {
       if (!answer) return;
-      const [said, outcome, recalled, lost] = answer;
-      const how = tables.outcome[outcome].replaceAll("_", " ");
+      const [said, outcome, recalled, lost, contains] = answer;
+      const how = tables.outcome[outcome].replaceAll("_", " ") + (contains ? ", contains gold" : "");
       add(data.questions.arms[arm], said.trim() || "(empty)", how, !recalled);
       if (lost) answers.append(make("dd", `needle lost by ${lost}`, "lost"));
     });

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +26,13 @@ from niah.report.drawing.parts import shifts, thinned
 from niah.report.drawing.theme import style
 from niah.report.heatmap import make_heatmap
 from niah.report.tables import LOST_BY, OUTCOMES
-from niah.runs.tables import load_run
+from niah.runs.tables import NUMBERS, load_run
 from niah.statistics.comparisons import load_comparisons
 from tests.synthetic_rows import Synthetic, write_run
 
+MANY_WRONG = Synthetic(
+    (1024,), arms={"dense": lambda *_: 1.0, "v4": lambda *_: 0.2}, families=("a", "b")
+)
 LENGTHS = tuple(1024 * 2**i for i in range(11))
 LONG = "a-run-of-a-long-name-that-goes-on-and-on-and-on/and-an-arm-of-a-long-name-"
 
@@ -68,12 +73,25 @@ def test_kinds_have_colours_of_their_own() -> None:
     assert len(palette.THEMED) == len(set(palette.THEMED.values()))
 
 
-def test_every_colour_has_a_variable_in_the_style_sheet() -> None:
+def test_the_palette_is_the_only_place_of_its_colours() -> None:
+    """The page gets them as variables; the style sheet and the script hold none of them."""
     folder = Path(palette.__file__).parents[1] / "html" / "templates"
+    variables = dict(re.findall(r"--([\w-]+): (#\w+);", palette.css_variables()))
+    assert {variables[name] for name in palette.THEMED.values()} == set(palette.THEMED)
     css = (folder / "report.css").read_text(encoding="utf-8")
-    light = css[: css.index("@media")]
-    for colour, variable in palette.THEMED.items():
-        assert f"--{variable}: {colour};" in light
+    used = set(re.findall(r"var\(--((?:recall|tax|arm|kind|outcome|loss)-[\w-]+)\)", css))
+    assert {"recall-low", "recall-high", "tax-zero", "tax-loss", "tax-gain"} <= used
+    assert used <= set(variables)
+    light = css[: css.index("@media")] + (folder / "report.js").read_text(encoding="utf-8")
+    assert not [colour for colour in variables.values() if colour in light]
+    dark = set(re.findall(r"--([\w-]+): #\w+;", css[css.index("@media") :]))
+    assert dark <= {*variables, *re.findall(r"--([\w-]+): #\w+;", light)}
+
+
+def test_scales_end_in_the_colours_that_the_page_gets() -> None:
+    ends = [to_hex(palette.TAX_MAP(at)) for at in (0.0, 0.5, 1.0)]
+    assert ends[::2] == [palette.SCALES["tax-gain"], palette.SCALES["tax-loss"]]
+    assert to_hex(palette.RECALL_MAP(1.0)) == palette.SCALES["recall-high"]
 
 
 def test_where_needles_were_lost_is_drawn_in_those_colours(tmp_path: Path) -> None:
@@ -81,6 +99,64 @@ def test_where_needles_were_lost_is_drawn_in_those_colours(tmp_path: Path) -> No
     drawn = {to_hex(bar.get_facecolor()) for bar in figure.axes[0].patches if bar.get_height()}
     assert {palette.LOSS_COLOURS["selection"], palette.LOSS_COLOURS["compression"]} <= drawn
     assert palette.MUTED not in drawn
+
+
+def test_every_kind_of_error_is_drawn_in_its_own_colour(tmp_path: Path) -> None:
+    made = replace(MANY_WRONG, repeats=6)
+    run = write_run(tmp_path / "run", made)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    wrong = [row for row in rows if row["arm"] == "v4" and not row["correct"]]
+    kinds = [kind for kind in OUTCOMES if kind != "exact"]
+    for row, kind in zip(wrong, cycle(kinds), strict=False):
+        row["outcome"] = kind
+    assert len(wrong) > len(kinds)
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows_, comparisons = load_comparisons([load_run(run)])
+    (plate,) = [plate for plate in make_plates(rows_, comparisons) if plate.name == "outcomes"]
+    panel = plate.figure().axes[1]
+    drawn = [to_hex(bar.get_facecolor()) for bar in panel.patches if bar.get_height()]
+    assert drawn == [palette.OUTCOME_COLOURS[kind] for kind in kinds]
+
+
+def test_a_repeat_has_its_baselines_colour_and_no_place_among_compressed_arms(
+    tmp_path: Path,
+) -> None:
+    arms = {"dense": lambda *_: 1.0, "v4": lambda *_: 0.5, "again": lambda *_: 0.9}
+    found = plates(tmp_path, Synthetic((1024, 4096), (0.0, 0.5), repeats=4, arms=arms))
+    styles = found["recall"].look.arms
+    assert list(styles) == ["dense", "v4", "again"]
+    assert styles["again"] == styles["dense"]._replace(repeats=True)
+    line = found["recall"].figure().axes[0].containers[2].lines[0]
+    assert (to_hex(line.get_color()), line.get_linestyle()) == (styles["dense"].colour, ":")
+    for name in ("tax", "outcomes", "losses", "bytes", "phases", "logprob"):
+        assert "again" not in set(found[name].frame["arm"])
+
+
+def untold(rows: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    """As if the models of `arms` told no seconds, bytes, ratios, log-probabilities or tokens."""
+    known = ("depth", "actual_depth", "needle_start", "needle_end")
+    numbers = [name for name in NUMBERS if name not in known]
+    held = [name for name in rows if str(name).startswith("bytes_")]
+    measured = [*numbers, *held]
+    return rows.assign(**rows[measured].mask(rows["arm"].isin(arms)))
+
+
+@pytest.mark.parametrize("arms", [["v4"], ["dense", "v4"]])
+def test_what_was_not_measured_breaks_no_figure(tmp_path: Path, arms: list[str]) -> None:
+    made = Synthetic((1024, 65536), (0.0, 0.5), corpora=("kjv", "python"), repeats=4)
+    rows, comparisons = load_comparisons([load_run(write_run(tmp_path / "run", made))])
+    told = untold(rows, arms)
+    assert told.loc[told["arm"] == "v4", "decode_seconds"].isna().all()
+    found = {plate.name: plate for plate in make_plates(told, comparisons)}
+    for plate in found.values():
+        laid_out(plate.figure())
+        plate.table()
+    assert ("seconds" in found) == (len(arms) == 1)
+    assert ("bytes" in found) == (len(arms) == 1)
+    only_decoding = told.assign(decode_seconds=rows["decode_seconds"], cold_prefill_seconds=np.nan)
+    (seconds,) = [p for p in make_plates(only_decoding, comparisons) if p.name == "seconds"]
+    titles = [axes.get_title("left") for axes in laid_out(seconds.figure()).axes]
+    assert titles == ["Prefill of the prompt, s (not measured)", "Decoding, s"]
 
 
 def test_an_arm_looks_the_same_in_every_figure_and_like_no_other(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from niah.cli.main import app
 from niah.errors import NiahError
+from niah.report.glossary import CACHE
 from niah.report.heatmap import make_heatmap
 from niah.report.html.data import MAX_QUESTION_BYTES, page_questions
 from niah.report.html.page import write_report
@@ -309,6 +310,72 @@ def test_cells_round_as_the_files_do(tmp_path: Path) -> None:
     assert line[TAX] == 12  # 12.5: half to even, as in a figure and on the terminal
     assert "<b>88</b> <small>7/8</small>" in page
     assert "<b>12</b> <small>8</small>" in page
+
+
+def test_cells_carry_the_class_and_the_share_of_their_colours(tmp_path: Path) -> None:
+    """The script looks them up; the page without scripts has the same."""
+    chance = lambda length, *_: {1024: 1.0, 2048: 0.0, 4096: 0.6}[length]  # noqa: E731
+    arms = {"dense": lambda length, *_: 0.1 if length == 4096 else 1.0, "v4": chance}
+    made = Synthetic((1024, 2048, 4096), (0.0, 1.0), repeats=12, arms=arms)
+    page = page_of(tmp_path, write_run(tmp_path / "run", made))
+    data = page_data(page)
+    (view,) = data["comparisons"]
+    cells = view["views"]["|".join("all" for _ in view["filters"])]
+    drawn = re.findall(r'<span class="cell ([\w ]+)" style="--v:([\d.]+)">', page)
+    by_side = [cells_of_side(drawn, side, len(cells)) for side in range(3)]
+    for side, expected in enumerate(by_side):
+        kept = sorted(cells, key=lambda line: (line[0], line[1]))
+        found = [(data["classes"][line[26 + 2 * side]], line[27 + 2 * side]) for line in kept]
+        assert found == [(classes, float(share)) for classes, share in expected]
+    kinds = {classes for side in by_side for classes, _ in side}
+    assert {"recall", "recall light", "loss light shown", "undefined"} <= kinds
+
+
+def cells_of_side(drawn: list[tuple[str, str]], side: int, count: int) -> list[tuple[str, str]]:
+    return drawn[side * count : (side + 1) * count]
+
+
+def test_kinds_of_cache_are_explained_by_their_models(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", SMALL)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        if row["arm"] == "v4":
+            row["cache_bytes"] = {"<state>": 4096, "conv": 64}
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    environment = json.loads((run / "environment.json").read_text())
+    environment["models"] = {
+        "dense": {"cache_kinds": {"full": "every token's own key"}},
+        "v4": {"cache_kinds": {"<state>": "one <state> a layer", "full": "every key"}},
+    }
+    (run / "environment.json").write_text(json.dumps(environment))
+    page = page_of(tmp_path, run)
+    assert "<dt>&lt;state&gt;</dt><dd>one &lt;state&gt; a layer</dd>" in page
+    assert "<dt>full</dt><dd>every token&#39;s own key; every key</dd>" in page
+    assert f"<dt>window</dt><dd>{CACHE['window']}</dd>" in page
+    assert "<dt>conv</dt><dd></dd>" in page  # told by no one
+    assert "<dt>tail</dt>" not in page  # held by no arm
+
+
+def test_what_an_arm_did_not_measure_is_a_dash(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", SMALL)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    unknown = ("computed_tokens", "reused_tokens", "prefill_seconds", "decode_seconds")
+    for row in rows:
+        row |= dict.fromkeys(unknown) if row["arm"] == "v4" else {}
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = page_of(tmp_path, run)
+    assert "<td>nano-v4</td><td>24</td><td>–</td><td>–</td><td>–</td><td>–</td></tr>" in page
+
+
+def test_a_wrong_answer_that_holds_the_gold_is_told(tmp_path: Path) -> None:
+    made = records(SMALL)
+    for row in made:
+        row["answer"] = f"{row['answer']} or {row['gold'][0]}"
+    lines = page_questions(table(made))["lines"]
+    assert {(answer[2], answer[4]) for line in lines for answer in line[ANSWERS]} == {
+        (1, 0),
+        (0, 1),
+    }
 
 
 def test_what_is_combined_in_a_view_is_all_or_one(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""The tables of a report count what the rows say, and say where nothing is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from niah.report.charts import text_table
+from niah.report.tables import answers_by_arm, asked_by_length, contains_share, recall_by_length
+from niah.runs.tables import rows_frame
+from tests.niah.rows import row_of
+from tests.synthetic_rows import Synthetic, records
+
+SMALL = Synthetic((1024, 4096), (0.0, 0.5), repeats=4, error_every=9)
+
+
+def table(made: Synthetic, **fields: object) -> pd.DataFrame:
+    """As `load_comparisons` gives rows to a report."""
+    rows = rows_frame([row_of(**(row | fields)) for row in records(made)])
+    return rows.assign(run="run")
+
+
+@pytest.mark.parametrize(
+    ("contains", "failed", "share"),
+    [
+        ([True, False], [False, False], 0.5),
+        ([True, None], [False, True], 0.5),  # an error holds nothing
+        ([True, None], [False, False], float("nan")),
+    ],
+)
+def test_an_answer_that_was_not_looked_at_leaves_the_share_unknown(
+    contains: list[bool | None], failed: list[bool], share: float
+) -> None:
+    found = contains_share(pd.DataFrame({"contains": contains, "failed": failed}))
+    assert found == pytest.approx(share, nan_ok=True)
+
+
+def test_exact_and_contains_are_shares_of_everything_asked() -> None:
+    rows = table(SMALL)
+    for line in answers_by_arm(rows).to_dict("records"):
+        of_arm = rows[rows["arm"] == line["arm"]]
+        assert line["asked"] == len(of_arm) == 16
+        assert line["errors"] == of_arm["failed"].sum() > 0
+        assert line["exact"] == of_arm["recalled"].mean()
+        assert line["contains"] == sum(value is True for value in of_arm["contains"]) / 16
+    by_length = recall_by_length(rows).set_index(["arm", "length"])["contains"]
+    assert by_length.notna().all()
+
+
+def test_rivals_are_the_median_of_the_questions_of_a_length() -> None:
+    rows = table(SMALL)
+    found = asked_by_length(rows).set_index("length")
+    assert found["questions"].to_dict() == {1024: 8, 4096: 8}
+    assert found["rivals"].to_dict() == {1024: 1, 4096: 4}
+    assert found["streams"].to_dict() == {1024: 4, 4096: 4}
+    unknown = asked_by_length(table(SMALL, rivals=None))
+    assert unknown["rivals"].isna().all()
+    assert [line[-1] for line in text_table(unknown)[1]] == ["–", "–"]
+
+
+def test_a_median_between_two_counts_keeps_its_half() -> None:
+    frame = pd.DataFrame({"length": [1024], "rivals": [2.5]})
+    assert text_table(frame) == (["length", "rivals"], [["1K", "2.5"]])
+
+
+def test_log_probabilities_are_written_in_nats() -> None:
+    frame = pd.DataFrame(
+        {"arm": ["v4"], "baseline": [-0.1], "difference": [-1.25], "low": [np.nan]}
+    )
+    headers, lines = text_table(frame)
+    assert headers == ["arm", "baseline, nats", "difference, nats", "low, nats"]
+    assert lines == [["v4", "−0.100", "−1.250", "–"]]
