@@ -76,7 +76,6 @@ def load(name: str, options: Mapping[str, object]) -> ServerModel:
         parsed.key(),
         timeout=parsed.timeout,
         retries=parsed.retries,
-        concurrency=parsed.concurrency,
         max_tokens=parsed.max_prompt_tokens,
     )
     found = client.run(probe(client, name.removeprefix(SCHEME), parsed.dialect)).result()
