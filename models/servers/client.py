@@ -190,7 +190,8 @@ class Client:
                 f"no whole answer within options.timeout = {self._timeout:g} s"
             ) from None
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise UnreachableError(self._said(f"cannot be reached: {_named(error)}")) from None
+            told = f"{self._root} cannot be reached: {_named(error)}"
+            raise UnreachableError(self._said(told)) from None
         except httpx.TransportError as error:
             raise PassingError(self._said(f"the connection broke: {_named(error)}")) from None
         except httpx.HTTPError as error:

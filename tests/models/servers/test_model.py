@@ -347,5 +347,5 @@ def test_servers_that_cannot_serve_are_refused_on_loading() -> None:
         fake.pages["/v1/models"] = Answer({"error": "who are you?"}, 401)
         with refusal(r"^options.key_env: HTTP 401: who are you\?$"):
             load(fake)
-    with refusal(r"^options.base_url: cannot be reached: "):
+    with refusal(r"^options.base_url: http://\S+ cannot be reached: "):
         load(fake)
