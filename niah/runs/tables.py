@@ -151,7 +151,8 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
 
 def rows_frame(records: Sequence[Row], spec: Mapping[str, object] | None = None) -> pd.DataFrame:
     """Rows as a table, with the derived columns `Run` describes; `spec` is the sweep's."""
-    columns = {name: [getattr(row, name) for row in records] for name in FIELDS}
+    values = [vars(row) for row in records]
+    columns = {name: [of[name] for of in values] for name in FIELDS}
     frame = pd.DataFrame(columns)
     frame[list(NUMBERS)] = frame[list(NUMBERS)].astype(float)
     frame["failed"] = frame["correct"].isna()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,7 @@ from niah.text_format import loss_text
 MAX_QUESTION_BYTES = 3_000_000
 EXCERPT_SHARE = 0.4  # of those bytes, for the text around needles
 MAX_TEXT = 400  # characters of a question or an answer
+TOGETHER = 1000  # questions whose lines are made at once
 # What could end the element or a line of it, and halves of characters, which no file can hold.
 UNSAFE = re.compile("[<>&'\u2028\u2029\ud800-\udfff]")
 
@@ -74,18 +75,12 @@ def page_questions(rows: pd.DataFrame, max_bytes: int = MAX_QUESTION_BYTES) -> d
     holds the names and places that a line refers to by number.
     """
     asked = questions(rows)
-    arms = list(dict.fromkeys(asked["arm"]))
+    arms = list(asked["arm"].unique())
     asked = asked.assign(**filter_texts(asked))
-    tables = {name: list(dict.fromkeys(asked[name])) for name in _tabled(asked)}
-    index = {name: {value: n for n, value in enumerate(found)} for name, found in tables.items()}
-    order = asked.groupby("pair", sort=False)["recalled"].min().sort_values(kind="stable").index
-    answers = _answers(asked, arms, index["outcome"])
-    first = asked.drop_duplicates("pair").set_index("pair").loc[order].reset_index()
+    tables = {name: asked[name].unique().tolist() for name in _tabled()}
     lines: list[list[object]] = []
     size = text_size = 0
-    for row in first.to_dict("records"):
-        line = _line(row, index, answers[row["pair"]])
-        excerpt = _excerpt(row["excerpt"])
+    for line, excerpt in _lines(asked, arms, tables):
         if text_size + page_bytes(excerpt) <= EXCERPT_SHARE * max_bytes:
             line[-1] = excerpt
             text_size += page_bytes(excerpt)
@@ -94,7 +89,8 @@ def page_questions(rows: pd.DataFrame, max_bytes: int = MAX_QUESTION_BYTES) -> d
             break
         lines.append(line)
     names = [found.name for found in FILTERS]
-    return {"asked": len(first), "arms": arms, "filters": names, "tables": tables, "lines": lines}
+    count = int(asked["pair"].nunique())
+    return {"asked": count, "arms": arms, "filters": names, "tables": tables, "lines": lines}
 
 
 def cut(text: object) -> str:
@@ -103,7 +99,21 @@ def cut(text: object) -> str:
     return whole if len(whole) <= MAX_TEXT else f"{whole[:MAX_TEXT]}… ({len(whole):,} characters)"
 
 
-def _tabled(asked: pd.DataFrame) -> list[str]:
+def _lines(
+    asked: pd.DataFrame, arms: Sequence[str], tables: Mapping[str, Sequence[Any]]
+) -> Iterator[tuple[list[object], list[str]]]:
+    """Every question's line and its excerpt, made as far as they are read."""
+    index = {name: {value: n for n, value in enumerate(found)} for name, found in tables.items()}
+    order = asked.groupby("pair", sort=False)["recalled"].min().sort_values(kind="stable").index
+    first = asked.drop_duplicates("pair").set_index("pair")
+    for start in range(0, len(order), TOGETHER):
+        pairs = order[start : start + TOGETHER]
+        answers = _answers(asked[asked["pair"].isin(pairs)], arms, index["outcome"])
+        for pair, row in zip(pairs, first.loc[pairs].to_dict("records"), strict=True):
+            yield _line(row, index, answers[pair]), _excerpt(row["excerpt"])
+
+
+def _tabled() -> list[str]:
     return ["at_length", "at_depth", *(f.name for f in FILTERS), "outcome", "run"]
 
 
