@@ -184,7 +184,7 @@ def test_filters_change_cells_and_questions(opened: Opened, chosen: dict[str, st
 def test_where_filters_cannot_be_combined_the_page_says_so(
     chromium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("niah.report.MAX_CELLS", 600)
+    monkeypatch.setattr("niah.report.html.page.MAX_CELLS", 600)
     path = write_report([write_run(tmp_path / "run", MADE)], tmp_path / "page.html")
     opened = open_page(chromium, path)
     assert "One filter at a time" in opened.page.locator("#combining").inner_text()
@@ -250,7 +250,7 @@ def test_only_wrong_counts_the_arms_that_are_compared(chromium: Any, several_rep
 def test_a_question_without_its_text_says_where_it_is(
     chromium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("niah.page_data.EXCERPT_SHARE", 0)
+    monkeypatch.setattr("niah.report.html.data.EXCERPT_SHARE", 0)
     run = write_run(tmp_path / "a run", MADE)
     opened = open_page(chromium, write_report([run], tmp_path / "page.html"))
     cell(opened, "tax", 0, 0).click()
