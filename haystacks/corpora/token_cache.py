@@ -26,7 +26,7 @@ HASH_BLOCK = 1 << 20
 log = logging.getLogger(__name__)
 
 
-class StoreError(ValueError):
+class CacheError(ValueError):
     """The cache folder cannot be used; the message names it."""
 
 
@@ -34,7 +34,7 @@ def cache_folder() -> Path:
     """Where streams are kept; made if it is not there.
 
     Without $NIAH_CACHE, and where there is no home folder that can be written to, it is a folder
-    of this process alone, and a warning says so once. Raises StoreError where it cannot be made.
+    of this process alone, and a warning says so once. Raises CacheError where it cannot be made.
     """
     chosen = os.environ.get("NIAH_CACHE")
     if chosen:
@@ -42,7 +42,7 @@ def cache_folder() -> Path:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"NIAH_CACHE: {folder} cannot be made ({error})") from None
+            raise CacheError(f"NIAH_CACHE: {folder} cannot be made ({error})") from None
         return folder
     try:
         folder = Path.home() / ".cache" / "niah" / "tokens"
@@ -58,7 +58,7 @@ def temporary_folder() -> Path:
     try:
         folder = Path(tempfile.mkdtemp(prefix="niah-tokens-"))
     except OSError as error:
-        raise StoreError(f"NIAH_CACHE: names no folder, and none can be made ({error})") from None
+        raise CacheError(f"NIAH_CACHE: names no folder, and none can be made ({error})") from None
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     log.warning(
         "no home folder to keep tokens in: they go to %s and are made anew in every process; "
@@ -78,7 +78,7 @@ def load_or_build(
 ) -> np.ndarray[Any, Any]:
     """The stream `key`, [num_tokens], read-only: mapped from disk, or built from `chunks`.
 
-    An incomplete stream on disk, or one without tokens, is built again. Raises StoreError where
+    An incomplete stream on disk, or one without tokens, is built again. Raises CacheError where
     nothing can be written.
     """
     path = cache_folder() / f"{key}.npy"
@@ -87,10 +87,10 @@ def load_or_build(
         try:
             _build(path, chunks(), dtype)
         except OSError as error:
-            raise StoreError(f"NIAH_CACHE: {path.parent} cannot be written ({error})") from None
+            raise CacheError(f"NIAH_CACHE: {path.parent} cannot be written ({error})") from None
         stream = _mapped(path, dtype)
     if stream is None:
-        raise StoreError(f"NIAH_CACHE: {path} is not what was just written to it")
+        raise CacheError(f"NIAH_CACHE: {path} is not what was just written to it")
     return stream
 
 

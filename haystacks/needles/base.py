@@ -13,7 +13,7 @@ AnswerMode = Literal["one", "all in any order", "all in order"]
 
 TRIES_PER_FACT = 100
 
-Item = TypeVar("Item")
+Picked = TypeVar("Picked")
 
 
 class FamilyError(ValueError):
@@ -110,19 +110,19 @@ class Family(ABC):
         return facts
 
 
-def pick(rng: np.random.Generator, items: Sequence[Item]) -> Item:
+def pick(rng: np.random.Generator, items: Sequence[Picked]) -> Picked:
     """One of `items`, uniformly."""
     return items[int(rng.integers(len(items)))]
 
 
-def pick_distinct(rng: np.random.Generator, items: Sequence[Item], n: int) -> list[Item]:
+def pick_distinct(rng: np.random.Generator, items: Sequence[Picked], n: int) -> list[Picked]:
     """`n` of `items` at different places, in random order."""
     return [items[int(i)] for i in rng.choice(len(items), size=n, replace=False)]
 
 
 def pick_named(
-    rng: np.random.Generator, pools: Mapping[TemplateSplit, Sequence[Item]], split: TemplateSplit
-) -> tuple[Item, str]:
+    rng: np.random.Generator, pools: Mapping[TemplateSplit, Sequence[Picked]], split: TemplateSplit
+) -> tuple[Picked, str]:
     """One wording of the split's pool, uniformly, with its name, e.g. "trained/3"."""
     index = int(rng.integers(len(pools[split])))
     return pools[split][index], f"{split}/{index}"

@@ -558,11 +558,11 @@ def can_be_mended(error: Exception) -> bool:
         return True
     from haystacks.chat_template import TokenizerError
     from haystacks.corpora.texts import CorpusError
-    from haystacks.corpora.token_cache import StoreError as TokenCacheError
+    from haystacks.corpora.token_cache import CacheError
     from haystacks.needles.base import FamilyError
     from models.errors import ModelError
 
-    ours = ModelError, CorpusError, FamilyError, TokenizerError, TokenCacheError
+    ours = ModelError, CorpusError, FamilyError, TokenizerError, CacheError
     if isinstance(error, OSError):
         return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, ours)

@@ -31,8 +31,9 @@ from models.protocols import (
 )
 from niah.execution.needle_loss import find_deviation, lost_by, ranked
 from niah.execution.session_files import Keeper
-from niah.execution.timed_session import NOTHING, Progress, Spent, Timeline
+from niah.execution.timed_session import NOTHING, Spent, Timeline, TokensRead
 from niah.runs.row import Row
+from niah.runs.store import CHECKPOINTS
 from niah.scoring.answer_channel import opens_thought
 from niah.scoring.answer_values import Case
 from niah.scoring.outcomes import contains, judge
@@ -44,7 +45,6 @@ from niah.sweep.trials import Stream, Trial, digest, key_identity
 log = logging.getLogger(__name__)
 
 Fields = dict[str, Any]  # of a row
-CHECKPOINTS = "checkpoints"
 EXCERPT_TOKENS = 24  # of the prompt, kept in a row on either side of its needle
 
 
@@ -86,7 +86,7 @@ class Asker:
     arm: Arm
     model: Model
     tokenizer: Tokenizer
-    progress: Progress
+    progress: TokensRead
     folder: Path | None = None  # the run's, for sessions to be kept in
     restored: Spent = NOTHING  # what the last stream's first row owes to an interrupted run
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.protocols import Decode, KeepingModel
-from niah.execution.timed_session import Progress, Spent, Timeline
+from niah.execution.timed_session import Spent, Timeline, TokensRead
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Keeper:
         self.saved = self.clock()
 
     def begin(
-        self, decode: Decode, chunk_tokens: int, progress: Progress, at_most: int
+        self, decode: Decode, chunk_tokens: int, progress: TokensRead, at_most: int
     ) -> Timeline:
         """The timeline of the file, or a new one.
 

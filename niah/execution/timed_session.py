@@ -7,7 +7,7 @@ from typing import NamedTuple
 from models.protocols import Decode, Piece, Session
 from niah.sweep.prompts import Ids
 
-Progress = Callable[[int], None]  # tokens read since the last call
+TokensRead = Callable[[int], None]  # tokens read since the last call
 
 
 class Spent(NamedTuple):
@@ -32,7 +32,7 @@ class Timeline:
     session: Session
     decode: Decode
     chunk_tokens: int
-    progress: Progress
+    progress: TokensRead
     after_chunk: "Callable[[Timeline], None] | None" = None
     earlier: Spent = NOTHING
     taken: Spent = NOTHING

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-Span = tuple[int, int]  # start and end of a value
+ValueRange = tuple[int, int]  # start and end of a value
 
 
 def one_of(*phrases: str, unspaced: str = "(?!)") -> re.Pattern[str]:
@@ -126,7 +126,7 @@ def is_echo(phrase: re.Match[str], text: str, question: str) -> bool:
     return bool(said) and said.casefold() in question.casefold()
 
 
-def denied(text: str, start: int, values: Sequence[Span], question: str) -> list[bool]:
+def denied(text: str, start: int, values: Sequence[ValueRange], question: str) -> list[bool]:
     """Which of the values the text denies, from `start` on, where the sentence of the first begins.
 
     A denial holds for all that are listed after it, until a "but".
@@ -140,7 +140,7 @@ def denied(text: str, start: int, values: Sequence[Span], question: str) -> list
     return [either or other for either, other in zip(before, taken_back(text, values), strict=True)]
 
 
-def taken_back(text: str, values: Sequence[Span]) -> list[bool]:
+def taken_back(text: str, values: Sequence[ValueRange]) -> list[bool]:
     """Which of the values the words behind them take back; with one go those listed before it."""
     taken = [bool(TAKES_BACK.match(text, last)) for _, last in values]
     for i, ((_, last), (following, _)) in reversed(list(enumerate(pairwise(values)))):

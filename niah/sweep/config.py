@@ -79,7 +79,7 @@ class Arm(Strict):
     options: dict[str, Option] = Field(default_factory=dict)
 
 
-class Decoding(Strict):
+class DecodingFields(Strict):
     """Greedy always; `max_new_tokens` defaults to the gold answer's tokens and a margin."""
 
     max_new_tokens: int | None = Field(default=None, ge=1)
@@ -154,7 +154,7 @@ class Sweep(Strict):
     length_phase: Phase | None = None
     needle_phase: Phase | None = None
     controls: Annotated[tuple[Control, ...], BeforeValidator(as_list)] = ()
-    decoding: Decoding = Field(default_factory=Decoding)
+    decoding: DecodingFields = Field(default_factory=DecodingFields)
     prompt: PromptFormat = Field(default_factory=PromptFormat)
     threads: int | None = Field(default=None, ge=1, strict=True)
     chunk_tokens: int = Field(default=2048, ge=1, strict=True)

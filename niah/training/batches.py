@@ -68,7 +68,7 @@ class MixtureSettings:
     far_share: float = 0.5
 
 
-class Item(NamedTuple):
+class StatedFact(NamedTuple):
     """Statements, and how the first of them is asked for later."""
 
     statements: list[list[int]]
@@ -78,7 +78,7 @@ class Item(NamedTuple):
     num_ordered: int = 1  # the first so many statements keep their order
 
 
-class Piece(NamedTuple):
+class SequencePart(NamedTuple):
     """Tokens set into the text; the last `num_answer` of them are an answer."""
 
     ids: list[int]
@@ -177,7 +177,7 @@ class Mixture:
         self,
         rng: np.random.Generator,
         settings: MixtureSettings,
-        items: list[Item],
+        items: list[StatedFact],
         row: int,
         gap_at: int,
     ) -> Sequence:
@@ -197,7 +197,9 @@ class Mixture:
         fillers = [self._filler(rng, room, settings) for room in (before, after)]
         return self._join(rng, stated + asked, fillers, row, len(stated))
 
-    def _items(self, rng: np.random.Generator, settings: MixtureSettings, count: int) -> list[Item]:
+    def _items(
+        self, rng: np.random.Generator, settings: MixtureSettings, count: int
+    ) -> list[StatedFact]:
         num_snippets = int(rng.binomial(count, settings.snippet_share))
         wordings = self._wordings(rng) if settings.varied_share else []
         facts = self._facts(rng, settings.families, count - num_snippets)
@@ -237,7 +239,7 @@ class Mixture:
         fact: Fact,
         settings: MixtureSettings,
         wordings: list[Template],
-    ) -> Item:
+    ) -> StatedFact:
         (gold,) = fact.gold
         statement, question = fact.pieces[0], fact.question
         family = find_family(fact.family)
@@ -257,7 +259,7 @@ class Mixture:
             others += self._rivals(rng, statement, fact, gold)
         encode = self.tokenizer.encode
         statements = [encode(piece) for piece in (statement, *others)]
-        return Item(statements, encode(question), encode(said(statement, gold)), fact.family)
+        return StatedFact(statements, encode(question), encode(said(statement, gold)), fact.family)
 
     def _rivals(self, rng: np.random.Generator, statement: str, fact: Fact, gold: str) -> list[str]:
         """One to three statements in the same words about keys that are nearly the fact's.
@@ -276,7 +278,7 @@ class Mixture:
             if key != fact.key
         ]
 
-    def _several_sentences(self, rng: np.random.Generator, fact: Fact) -> Item:
+    def _several_sentences(self, rng: np.random.Generator, fact: Fact) -> StatedFact:
         """A fact whose sentences keep their order; several values are listed in that order."""
         encode = self.tokenizer.encode
         if len(fact.gold) > 1:
@@ -284,24 +286,24 @@ class Mixture:
         else:
             answer = f" {fact.gold[0]}."
         statements = [encode(piece) for piece in (*fact.pieces, *fact.distractor_pieces)]
-        return Item(
+        return StatedFact(
             statements, encode(fact.question), encode(answer), fact.family, len(fact.pieces)
         )
 
-    def _snippet_item(self, rng: np.random.Generator) -> Item:
+    def _snippet_item(self, rng: np.random.Generator) -> StatedFact:
         length = int(rng.integers(6, 25))
         if rng.random() < 0.5:
             tokens = rng.integers(0, self.tokenizer.vocab_size, length).tolist()
         else:
             tokens = self._text(rng, length).tolist()
         asked = int(rng.integers(2, 5))
-        return Item([tokens], tokens[:asked], tokens[asked:], None)
+        return StatedFact([tokens], tokens[:asked], tokens[asked:], None)
 
-    def _scatter(self, rng: np.random.Generator, items: list[Item]) -> list[Piece]:
+    def _scatter(self, rng: np.random.Generator, items: list[StatedFact]) -> list[SequencePart]:
         """Every question anywhere after its item's statements."""
         when = rng.random((len(items), 2))
         when.sort(axis=1)
-        timed: list[tuple[float, int, Piece]] = []
+        timed: list[tuple[float, int, SequencePart]] = []
         for number, (item, (stated, asked)) in enumerate(zip(items, when, strict=True)):
             times = [stated] + [asked * rng.random() for _ in item.statements[1:]]
             times[: item.num_ordered] = sorted(times[: item.num_ordered])
@@ -312,7 +314,9 @@ class Mixture:
             ]
         return [piece for _, _, piece in sorted(timed, key=lambda entry: entry[:2])]
 
-    def _state_then_ask(self, rng: np.random.Generator, items: list[Item]) -> list[Piece]:
+    def _state_then_ask(
+        self, rng: np.random.Generator, items: list[StatedFact]
+    ) -> list[SequencePart]:
         """All statements, then all questions in another order."""
         pieces = [item_pieces(item, number) for number, item in enumerate(items)]
         asked = [pieces[int(i)][-1] for i in rng.permutation(len(items))]
@@ -324,7 +328,7 @@ class Mixture:
     def _join(
         self,
         rng: np.random.Generator,
-        pieces: list[Piece],
+        pieces: list[SequencePart],
         fillers: list[Ids],
         row: int,
         split: int = 0,
@@ -391,17 +395,18 @@ class Mixture:
         return positions
 
 
-def item_pieces(item: Item, number: int) -> list[Piece]:
+def item_pieces(item: StatedFact, number: int) -> list[SequencePart]:
     """The statements of a sequence's item, then its question with the answer."""
     stated = [
-        Piece(ids, 0, None, number, statement=index) for index, ids in enumerate(item.statements)
+        SequencePart(ids, 0, None, number, statement=index)
+        for index, ids in enumerate(item.statements)
     ]
     found_in, found_at = -1, -1
     for index in range(item.num_ordered):
         at = last_place(item.answer[:-1], item.statements[index])
         if at is not None:
             found_in, found_at = index, at
-    question = Piece(
+    question = SequencePart(
         item.prompt + item.answer, len(item.answer), item.family, number, found_in, found_at
     )
     return [*stated, question]
@@ -415,7 +420,7 @@ def last_place(part: list[int], whole: list[int]) -> int | None:
     return None
 
 
-def in_order(stated: list[Piece], items: list[Item]) -> list[Piece]:
+def in_order(stated: list[SequencePart], items: list[StatedFact]) -> list[SequencePart]:
     """The statements at the same places, those of one item that keep their order put in order."""
     result = list(stated)
     for number, item in enumerate(items):
@@ -431,11 +436,11 @@ def in_order(stated: list[Piece], items: list[Item]) -> list[Piece]:
     return result
 
 
-def num_tokens(pieces: list[Piece]) -> int:
+def num_tokens(pieces: list[SequencePart]) -> int:
     return sum(len(piece.ids) for piece in pieces)
 
 
-def fitting(pieces: list[Piece], length: int) -> list[Piece]:
+def fitting(pieces: list[SequencePart], length: int) -> list[SequencePart]:
     """Drop the last pieces until the rest fits, but never the last question and its statements."""
     kept = list(pieces)
     excess = num_tokens(kept) - length

@@ -40,10 +40,10 @@ from niah.training.batches import Batch, Mixture
 from niah.training.config import DistantSettings, TrainConfig, TrainingError, load_train_config
 from niah.training.optimizer import build_optimizers
 
-Arm = Literal["compressed", "dense"]
+Twin = Literal["compressed", "dense"]
 
 
-def build_model(config: TrainConfig, arm: Arm, vocab_size: int) -> DeepseekV4:
+def build_model(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4:
     """A twin with fresh weights, or with those of the checkpoint that its arm begins from.
 
     Raises:
@@ -163,7 +163,7 @@ def build_distant_past(config: TrainConfig, model: DeepseekV4) -> DistantPast | 
 class Trainer:
     """One arm's training, with its folder of state and curve."""
 
-    def __init__(self, config: TrainConfig, arm: Arm, folder: Path) -> None:
+    def __init__(self, config: TrainConfig, arm: Twin, folder: Path) -> None:
         tokenizer = load_tokenizer(config.tokenizer)
         self.config, self.arm, self.folder = config, arm, folder
         self.mixture = Mixture(load_corpus(config.corpus, tokenizer), tokenizer, config.seed)
@@ -342,7 +342,7 @@ def compile_hot_paths() -> None:
         setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
 
 
-def train(config_path: Path, arm: Arm, out: Path) -> Path:
+def train(config_path: Path, arm: Twin, out: Path) -> Path:
     """Train (or go on training) one arm into `out`/arm; returns that folder.
 
     Raises:

@@ -83,7 +83,7 @@ def test_a_cache_folder_that_cannot_be_made_is_named(
     file = tmp_path / "file"
     file.write_text("")
     monkeypatch.setenv("NIAH_CACHE", str(file))
-    with pytest.raises(token_cache.StoreError, match=r"NIAH_CACHE: .*file"):
+    with pytest.raises(token_cache.CacheError, match=r"NIAH_CACHE: .*file"):
         token_cache.load_or_build("a", chunks, U16)
 
 

@@ -18,12 +18,12 @@ import yaml
 from models.deepseek_v4.session import DeepseekV4Session
 from models.protocols import KeepingModel
 from models.registry import load_model
-from niah.execution.ask import CHECKPOINTS
 from niah.execution.jobs import Tally, open_store
 from niah.execution.loading import Bench
 from niah.execution.session_files import Keeper
 from niah.execution.sweeps import ask_what_is_left
 from niah.execution.timed_session import NOTHING, Spent
+from niah.runs.store import CHECKPOINTS
 from niah.sweep.config import Arm, Sweep
 from niah.sweep.planner import make_plan
 from tests.niah.fakes import sweep_of, tiny_materials

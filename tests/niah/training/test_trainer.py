@@ -26,7 +26,7 @@ from niah.training import wordings
 from niah.training.batches import TRAINABLE, Batch, Mixture, MixtureSettings
 from niah.training.config import TrainConfig, TrainingError, load_train_config
 from niah.training.optimizer import Muon, orthogonalize
-from niah.training.trainer import Arm, Trainer
+from niah.training.trainer import Trainer, Twin
 
 # --- optimiser -------------------------------------------------------------------------------
 
@@ -301,7 +301,7 @@ DISTANT = {"seen": 64, "kept": 200, "added": 50, "queries": 40, "index_flow": 0.
 @pytest.mark.parametrize("distant", [None, DISTANT])
 @pytest.mark.parametrize("arm", ["compressed", "dense"])
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
-    arm: Arm, distant: dict[str, Any] | None, tmp_path: Path
+    arm: Twin, distant: dict[str, Any] | None, tmp_path: Path
 ) -> None:
     config = TrainConfig.model_validate({**TINY, "distant": distant})
     whole = Trainer(config, arm, tmp_path / "whole")
