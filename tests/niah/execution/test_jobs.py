@@ -20,6 +20,8 @@ from niah.execution.ask import with_total
 from niah.execution.jobs import Tally, open_store
 from niah.execution.loading import Bench, load_bench
 from niah.execution.sweeps import ask_what_is_left
+from niah.report.html.page import write_report
+from niah.runs.history import read_environment
 from niah.sweep.config import Arm, Sweep
 from niah.sweep.planner import Materials, make_plan
 from niah.sweep.prompts import build_context
@@ -62,6 +64,26 @@ def test_perfect_recall_is_exact_and_a_short_memory_is_not(tmp_path: Path, layou
             assert row["correct"] == row["contains"] == remembered, row
             assert (row["gold_logprob"] == 0.0) == remembered
             assert row["outcome"] == ("exact" if remembered else "denied")
+
+
+def test_a_run_of_fakes_with_a_repeat_has_its_whole_page(tmp_path: Path) -> None:
+    """What rows and environment tell reaches the page: kinds of cache, noise, nats, tokens."""
+    arms = [
+        {"name": "dense", "role": "baseline", "model": "perfect"},
+        {"name": "sparse", "role": "compressed", "model": "forgetful"},
+        {"name": "again", "role": "repeat", "model": "perfect"},
+    ]
+    rows = run_sweep(tmp_path / "run", sweep_of(arms=arms, depths=5))
+    models = read_environment(tmp_path / "run")["models"]
+    assert isinstance(models, dict)
+    assert models["sparse"]["cache_kinds"] == {"full": "every token"}
+    page = write_report([tmp_path / "run"], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<dt>full</dt><dd>every token</dd>" in page
+    wrong = sum(not row["correct"] for row in rows if row["arm"] == "again")
+    asked = sum(row["arm"] == "again" for row in rows)
+    assert f"{wrong} of {asked} differ in again" in page
+    for name in ("table-answers", "table-noise", "table-parting", "plate-logprob"):
+        assert f'id="{name}"' in page
 
 
 @LAYOUTS

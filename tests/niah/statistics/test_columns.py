@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from niah.report.heatmap import make_heatmap
-from niah.runs.tables import load_run
-from niah.statistics.columns import axis_labels
+from niah.runs.tables import PHASES, load_run
+from niah.statistics.columns import EXACT, FILTERS, SLICES, axis_labels
 from niah.statistics.comparisons import axis_values, load_comparisons, slice_rows
 from tests.niah.report.pages import CHOICES, page_data, page_of
 from tests.synthetic_rows import Synthetic, write_run
@@ -20,6 +20,14 @@ def binned(values: list[float], axis: str) -> list[str]:
     name = axis.replace("at_", "exact_")
     frame = pd.DataFrame({axis: axis_values(exact, axis), name: exact})
     return list(axis_labels(frame, axis).values())
+
+
+def test_slices_filters_and_axes_are_one_table() -> None:
+    assert list(EXACT) == ["at_length", "at_depth"]
+    assert [column.name for column in FILTERS] == [name for name in SLICES if name not in EXACT]
+    assert {SLICES[name] for name in PHASES} == {
+        f"{of} mod {modulus}" for of in ("Length", "Needle start") for modulus in (4, 128)
+    }
 
 
 def test_a_value_of_its_own_is_called_by_it() -> None:
