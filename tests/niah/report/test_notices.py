@@ -172,7 +172,9 @@ def test_streams_too_few_are_told_and_nothing_is_bold(tmp_path: Path) -> None:
     assert not any(excludes_zero(cell) for cell in cells)
     page = page_of(tmp_path, run)
     assert page.count('<span class="cell loss light few"') == 22
-    assert "too few streams to decide" in words_of(page)
+    words = words_of(page)
+    assert "too few streams to decide" in words
+    assert "v4 against dense 100.0 2 – – – 44 too few streams" in words  # what this can show
     write_files([run], tmp_path / "out", "md")
     markdown = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert markdown.count("100? (2)") == 22
