@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from niah.report.html.page import write_report
+from niah.runs.store import read_rows
 from tests.browser.conftest import NAMES
 from tests.synthetic_rows import Synthetic, write_run
 
@@ -28,7 +29,10 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         run = write_run(Path(name) / "run", MADE)
-        rows = sum(1 for _ in (run / "rows.jsonl").open(encoding="utf-8"))
+        found = read_rows(run)
+        lines = b"".join(row.json_line() for row in found)
+        (run / "rows.jsonl").write_bytes(lines)  # of today's schema: nothing to convert
+        rows = len(found)
         began = time.perf_counter()
         page_file = write_report([run], Path(name) / "page.html")
         written = time.perf_counter() - began
