@@ -1,4 +1,4 @@
-"""How long a page of 20,000 rows takes: to write, to open in Chromium, to open a cell.
+"""How long 100,000 rows take: to judge, to write as a page, to open in Chromium, to open a cell.
 
 python -m tests.benchmarks.page_time
 """
@@ -10,17 +10,18 @@ import tempfile
 import time
 from pathlib import Path
 
+from niah.gate.verdict import run_gate
 from niah.report.html.page import write_report
 from niah.runs.store import read_rows
 from tests.browser.conftest import NAMES
 from tests.synthetic_rows import Synthetic, write_run
 
-# 10 lengths x 11 depths x 2 families x 2 texts x 23 repeats x 2 arms
+# 10 lengths x 11 depths x 2 families x 2 texts x 114 repeats x 2 arms
 MADE = Synthetic(
     lengths=tuple(1024 * 2**i for i in range(10)),
     families=("single_number", "multi_key"),
     corpora=("kjv", "python"),
-    repeats=23,
+    repeats=114,
 )
 
 
@@ -33,6 +34,9 @@ def main() -> None:
         lines = b"".join(row.json_line() for row in found)
         (run / "rows.jsonl").write_bytes(lines)  # of today's schema: nothing to convert
         rows = len(found)
+        began = time.perf_counter()
+        result = run_gate(run, None, 0.05)
+        print(f"{rows:,} rows: gate {result.verdict} in {time.perf_counter() - began:.1f} s")
         began = time.perf_counter()
         page_file = write_report([run], Path(name) / "page.html")
         written = time.perf_counter() - began

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from niah.cli.main import app
 from niah.errors import NiahError
+from niah.report.files import write_files
 from niah.report.glossary import CACHE
 from niah.report.heatmap import make_heatmap
 from niah.report.html.data import MAX_QUESTION_BYTES, page_questions
@@ -20,7 +21,7 @@ from niah.report.html.page import write_report
 from niah.report.sentences import headline
 from niah.report.tables import losses_by_length
 from niah.runs.row import RankedLayer
-from niah.runs.tables import load_run, rows_frame
+from niah.runs.tables import NUMBERS, load_run, rows_frame
 from niah.statistics.comparisons import load_comparisons
 from niah.statistics.intervals import estimate_recall
 from niah.text_format import loss_text
@@ -365,6 +366,22 @@ def test_what_an_arm_did_not_measure_is_a_dash(tmp_path: Path) -> None:
     (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = page_of(tmp_path, run)
     assert "<td>nano-v4</td><td>24</td><td>–</td><td>–</td><td>–</td><td>–</td></tr>" in page
+
+
+def test_a_run_that_measured_nothing_has_its_page_and_files(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", SMALL)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    unknown = {*NUMBERS, "cache_bytes", "answer_ids"} - {"depth", "needle_start"}
+    for row in rows:
+        row |= dict.fromkeys(unknown)
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = page_of(tmp_path, run)
+    for name in ("seconds", "bytes", "logprob"):
+        assert f'id="plate-{name}"' not in page
+    assert 'id="plate-tax"' in page
+    assert "<td>1K</td><td>12</td><td>4</td><td>–</td>" in " ".join(page.split())  # rivals
+    for form in ("csv", "md", "svg"):
+        assert write_files([run], tmp_path / form, form)
 
 
 def test_a_wrong_answer_that_holds_the_gold_is_told(tmp_path: Path) -> None:
