@@ -56,10 +56,11 @@ def answers_by_arm(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def asked_by_length(rows: pd.DataFrame) -> pd.DataFrame:
-    """length, questions, streams, rivals (median number of other values that a prompt held; NaN:
-    not known)."""
+    """run (where there are several), length, questions, streams, rivals (median number of other
+    values that a prompt held; NaN: not known)."""
     asked = questions(rows).drop_duplicates(["run", "pair"])
-    found = asked.groupby("at_length").agg(
+    by = ["run", "at_length"] if rows["run"].nunique() > 1 else ["at_length"]
+    found = asked.groupby(by).agg(
         questions=("pair", "size"), streams=("stream_id", "nunique"), rivals=("rivals", "median")
     )
     return found.reset_index().rename(columns={"at_length": "length"})

@@ -59,6 +59,13 @@ def test_rivals_are_the_median_of_the_questions_of_a_length() -> None:
     assert [line[-1] for line in text_table(unknown)[1]] == ["–", "–"]
 
 
+def test_questions_of_several_runs_are_counted_apart() -> None:
+    rows = pd.concat([table(SMALL), table(SMALL).assign(run="later")])
+    found = asked_by_length(rows)
+    assert list(found["run"]) == ["later", "later", "run", "run"]
+    assert list(found["questions"]) == [8] * 4
+
+
 def test_a_median_between_two_counts_keeps_its_half() -> None:
     frame = pd.DataFrame({"length": [1024], "rivals": [2.5]})
     assert text_table(frame) == (["length", "rivals"], [["1K", "2.5"]])
