@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from niah.gate.verdict import run_gate
     from niah.report.html.page import write_report
     from niah.runs.tables import load_run
+    from niah.statistics.comparisons import compare
 
-__all__ = ["load_run", "run_gate", "run_sweep", "write_report"]
+__all__ = ["compare", "load_run", "run_gate", "run_sweep", "write_report"]
 
 _ROOMS = {
+    "compare": "niah.statistics.comparisons",
     "load_run": "niah.runs.tables",
     "run_gate": "niah.gate.verdict",
     "run_sweep": "niah.execution.sweeps",

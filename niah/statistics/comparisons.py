@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from niah.runs.tables import ResultsError, Run, pair_arms
+from niah.runs.tables import ResultsError, Run, load_runs, pair_arms
 from niah.statistics.columns import EXACT, GROUP, SLICES, axis_labels, slice_text
 from niah.statistics.intervals import BASELINE_FLOOR, Tax, holm, tax_of
 from niah.text_format import counted, percent
@@ -130,6 +131,15 @@ def load_comparisons(
         raise ResultsError(f"folders to compare should have different names, not {names}")
     rows, planned = _on_axes(runs)
     return rows, list(_paired(rows, planned, _matches(rows, names), floor))
+
+
+def compare(folders: Sequence[Path], floor: float = BASELINE_FLOOR) -> list[Comparison]:
+    """Every comparison that the runs in `folders` allow, as `load_comparisons` pairs them.
+
+    Raises:
+        NiahError: a folder without a readable run, or a floor that is no share.
+    """
+    return load_comparisons(load_runs(folders), floor)[1]
 
 
 def load_repeats(run: Run, floor: float = BASELINE_FLOOR) -> list[Repeat]:
