@@ -124,7 +124,7 @@ def from_schema_1(data: Mapping[str, Any]) -> dict[str, Any]:
     """The same row under this schema: no derived fields, and None for what was not measured."""
     row = {name: value for name, value in data.items() if name not in DERIVED}
     row["schema"] = SCHEMA
-    if not row.get("cache_bytes"):
+    if row.get("cache_bytes") == {}:
         row["cache_bytes"] = None
     if row.get("correct") is None:
         row["outcome"] = "error"

@@ -1,5 +1,6 @@
 """Where a reference is put: over another reference and nothing else, and never half."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,14 @@ def test_a_kill_between_the_renames_loses_neither(
     assert accept(later, reference)[0] != f"{reference}: there was none; it is {later} now"
     assert {row.key for row in read_rows(reference)} == {row.key for row in read_rows(later)}
     assert [path.name for path in tmp_path.glob("*gate*")] == ["gate"]
+
+
+def test_a_reference_of_schema_1_is_replaced(tmp_path: Path) -> None:
+    """Its rows carry no number, and no field that a reference does not keep."""
+    run, target = write_run(tmp_path / "run", MADE), tmp_path / "gate"
+    accept(run, target)
+    rows = [json.loads(line) for line in (target / "rows.jsonl").read_text().splitlines()]
+    old = [{name: row[name] for name in row if name != "schema"} for row in rows]
+    (target / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
+    accept(run, target, despite_regression=True)
+    assert len(read_rows(target)) == len(old)
