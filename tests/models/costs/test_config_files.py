@@ -335,6 +335,8 @@ def test_what_is_unknown_is_refused(values: dict[str, Any], message: str, tmp_pa
 @pytest.mark.parametrize("family", SMALL)
 def test_no_field_is_guessed(family: str, tmp_path: Path) -> None:
     """Without a field a file is refused by the field's name, or read as transformers reads it."""
+    if family not in CONFIG_MAPPING:
+        pytest.skip("a newer transformers has this family")
     values = {**COMMON, **SMALL[family]}
     for name in values:
         fewer = without(values, name)
