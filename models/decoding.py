@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from models.protocols import Decoding, Finish, Reply
+from models.devices import Stopwatch
+from models.protocols import Decoding, Finish, Reply, TokenIds
 from models.stop_texts import stop_index
 
 
@@ -61,3 +63,38 @@ def log_probability(session: Predictor, ids: Sequence[int]) -> float:
         logits = torch.cat((logits, session.score(ids[:-1])))
     chosen = torch.as_tensor(ids, device=logits.device)[:, None]
     return float(logits.float().log_softmax(-1).gather(-1, chosen).sum())
+
+
+def answer(
+    session: Predictor,
+    fork: Callable[[], Predictor],
+    clock: Stopwatch,
+    decoding: Decoding,
+    eos_ids: Collection[int] = (),
+) -> Reply:
+    """Score the right answer in a fork, if it is given, then decode; both on the clock.
+
+    Raises:
+        ValueError: the session is empty.
+    """
+    session.next_logits()  # refuses an empty session
+    gold_logprob = None
+    if decoding.gold_ids:
+        with clock.timing("gold"):
+            gold_logprob = log_probability(fork(), decoding.gold_ids)
+    with clock.timing("decode"):
+        return greedy(session, decoding, eos_ids)._replace(gold_logprob=gold_logprob)
+
+
+def checked_ids(ids: TokenIds, position: int, vocab_size: int, limit: int | None) -> Tensor:
+    """`ids` [S] as a tensor of their own, to be read at `position`.
+
+    Raises:
+        ValueError: an id outside the vocabulary, or more tokens than `limit`.
+    """
+    tokens = torch.from_numpy(np.array(ids, dtype=np.int64))  # a copy: it may be read-only
+    if len(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= vocab_size):
+        raise ValueError(f"ids: token ids must lie in 0..{vocab_size - 1}")
+    if limit is not None and position + len(tokens) > limit:
+        raise ValueError(f"ids: {position} + {len(tokens)} tokens exceed max_position {limit}")
+    return tokens

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from models.decoding import greedy, log_probability
+from models.decoding import answer, checked_ids
 from models.deepseek_v4.cache import CsaCache, total_bytes
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session_files import State, layer_caches, layer_tensors
@@ -48,13 +47,7 @@ class DeepseekV4Session:
         return child
 
     def generate(self, decoding: Decoding) -> Reply:
-        self.next_logits()  # refuses an empty session
-        gold_logprob = None
-        if decoding.gold_ids:
-            with self._clock.timing("gold"):
-                gold_logprob = log_probability(self.fork(), decoding.gold_ids)
-        with self._clock.timing("decode"):
-            return greedy(self, decoding)._replace(gold_logprob=gold_logprob)
+        return answer(self, self.fork, self._clock, decoding)
 
     def usage(self) -> Usage:
         clock = self._clock
@@ -147,12 +140,5 @@ class DeepseekV4Session:
 
     def _checked(self, ids: TokenIds | Sequence[int]) -> Tensor:
         self._refuse_broken()
-        tokens = torch.from_numpy(np.array(ids, dtype=np.int64))  # a copy: it may be read-only
-        vocab, limit = self._model.config.vocab_size, self._model.config.max_position_embeddings
-        if len(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= vocab):
-            raise ValueError(f"ids: token ids must lie in 0..{vocab - 1}")
-        if self._position + len(tokens) > limit:
-            raise ValueError(
-                f"ids: {self._position} + {len(tokens)} tokens exceed max_position {limit}"
-            )
-        return tokens
+        config = self._model.config
+        return checked_ids(ids, self._position, config.vocab_size, config.max_position_embeddings)

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from models.decoding import greedy, log_probability
+from models.decoding import answer, checked_ids
 from models.devices import Stopwatch
 from models.errors import ModelError
 from models.protocols import Decoding, Piece, Reply, TokenIds, Usage
@@ -149,14 +148,7 @@ class HuggingFaceSession:
         return child
 
     def generate(self, decoding: Decoding) -> Reply:
-        self.next_logits()  # refuses an empty session
-        gold_logprob = None
-        if decoding.gold_ids:
-            with self._clock.timing("gold"):
-                gold_logprob = log_probability(self.fork(), decoding.gold_ids)
-        with self._clock.timing("decode"):
-            reply = greedy(self, decoding, self._network.eos_ids)
-        return reply._replace(gold_logprob=gold_logprob)
+        return answer(self, self.fork, self._clock, decoding, self._network.eos_ids)
 
     def usage(self) -> Usage:
         clock = self._clock
@@ -177,12 +169,6 @@ class HuggingFaceSession:
             raise ValueError(f"the session failed before and cannot go on: {self._failure}")
 
     def _checked(self, ids: TokenIds) -> Tensor:
-        tokens = torch.from_numpy(np.array(ids, dtype=np.int64))
-        vocab, limit = self._network.vocab_size, self._network.max_position
-        if len(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= vocab):
-            raise ValueError(f"ids: token ids must lie in 0..{vocab - 1}")
-        if limit is not None and self._position + len(tokens) > limit:
-            raise ValueError(
-                f"ids: {self._position} + {len(tokens)} tokens exceed max_position {limit}"
-            )
+        network = self._network
+        tokens = checked_ids(ids, self._position, network.vocab_size, network.max_position)
         return tokens.to(self._network.input_device)
