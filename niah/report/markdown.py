@@ -33,7 +33,7 @@ def markdown(
     parts += [f"Noise floor: {markdown_text(noise_text(noise))}.\n" for noise in noises]
     for comparison in comparisons:
         parts += [f"## {markdown_text(comparison.title)}", ""]
-        parts += [markdown_text(headline(comparison, rows)), ""]
+        parts += [markdown_text(headline(comparison, rows, noises)), ""]
         parts += [*_heatmaps(comparison), *_slices(comparison), ""]
     for table in shown:
         parts += [f"## {table.title}", "", table.caption, "", *table_lines(*table.table()), ""]

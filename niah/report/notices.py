@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import product
 
 import pandas as pd
 
@@ -17,7 +16,7 @@ from niah.statistics.comparisons import (
     left_out_text,
     undecidable_text,
 )
-from niah.statistics.noise import Noise
+from niah.statistics.noise import Noise, explained_by
 from niah.statistics.saturation import saturated
 from niah.text_format import counted, points
 
@@ -115,14 +114,14 @@ def _in_window(rows: pd.DataFrame, comparison: Comparison) -> Iterator[str]:
 
 def _explained(comparisons: Sequence[Comparison], noises: Sequence[Noise]) -> Iterator[str]:
     """Taxes that are no larger than what the baseline, asked once more, differs from itself."""
-    for comparison, noise in product(comparisons, noises):
-        tax, share = comparison.tax, noise.discordance.value
-        if tax and noise.baseline == comparison.baseline and 0 < abs(tax.value) <= share:
-            yield (
-                f"{comparison.title}: the noise floor explains a tax of {points(tax.value)} "
-                f"points. {noise.arm}, the baseline asked once more, differs from the baseline on "
-                f"{points(share)}% of the questions."
-            )
+    for comparison in comparisons:
+        if tax := comparison.tax:
+            for noise in explained_by(comparison, noises):
+                yield (
+                    f"{comparison.title}: the noise floor explains a tax of {points(tax.value)} "
+                    f"points. {noise.arm}, the baseline asked once more, differs from the "
+                    f"baseline on {points(noise.discordance.value)}% of the questions."
+                )
 
 
 def _parted(rows: pd.DataFrame) -> Iterator[str]:

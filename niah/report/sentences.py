@@ -13,15 +13,24 @@ import pandas as pd
 from niah.statistics.columns import EXACT
 from niah.statistics.comparisons import Comparison, few_streams_text
 from niah.statistics.intervals import Tax
+from niah.statistics.noise import Noise, explained_by
 from niah.text_format import counted, length_text, points
 
 
-def headline(comparison: Comparison, rows: pd.DataFrame, left_out: bool = True) -> str:
-    """The tax with its interval and the saving; then, if asked for, what the tax leaves out."""
+def headline(
+    comparison: Comparison,
+    rows: pd.DataFrame,
+    noises: Sequence[Noise] = (),
+    left_out: bool = True,
+) -> str:
+    """The tax with its interval and the saving; then, if asked for, what the tax leaves out.
+
+    A tax that the noise floor explains is neither a loss nor a gain.
+    """
     if of_two_runs(comparison, rows):
         sentence = _run_sentence(comparison)
     else:
-        sentence = _tax_sentence(comparison, _keeps(comparison, rows))
+        sentence = _tax_sentence(comparison, _keeps(comparison, rows), noises)
     left = _left_out_sentence(comparison) if left_out else ""
     return f"{sentence} {left}".rstrip()
 
@@ -46,7 +55,7 @@ def saving(rows: pd.DataFrame, comparison: Comparison) -> tuple[float, float] | 
     return float(both.max()), float(means[1][both.max()] / means[0][both.max()])
 
 
-def _tax_sentence(comparison: Comparison, keeps: str) -> str:
+def _tax_sentence(comparison: Comparison, keeps: str, noises: Sequence[Noise]) -> str:
     tax, name = comparison.tax, comparison.compressed
     if tax is None:
         recall = points(float(comparison.complete["baseline"].mean()))
@@ -58,13 +67,20 @@ def _tax_sentence(comparison: Comparison, keeps: str) -> str:
     low, high = tax.interval
     where, span = _where(comparison), f"95%: {points(low)} to {points(high)}"
     also = f" and {keeps}" if keeps else ""
+    kept = f" {name} {keeps}." if keeps else ""
     if not tax.decidable:
-        return f"{where} {_undecided(tax, name)}{f' {name} {keeps}.' if keeps else ''}"
+        return f"{where} {_undecided(tax, name)}{kept}"
+    if (tax.shows_loss or tax.shows_gain) and (repeats := explained_by(comparison, noises)):
+        noise = max(repeats, key=lambda repeat: repeat.discordance.value)
+        return (
+            f"{where} the tax of {name}, {points(tax.value)} points ({span}), is no larger than "
+            f"the noise floor: {noise.arm}, the baseline asked once more, differs from it on "
+            f"{points(noise.discordance.value)}% of the questions.{kept}"
+        )
     if tax.shows_loss:
         return f"{where} {name} loses {points(tax.value)} points of recall ({span}){also}."
     if tax.shows_gain:
         return f"{where} {name} recalls {points(-tax.value)} points more (tax {span}){also}."
-    kept = f" {name} {keeps}." if keeps else ""
     return (
         f"{where} no difference in recall between {name} and {comparison.baseline} is shown: "
         f"the tax is {points(tax.value)} points, and anything from {points(low)} to "
@@ -136,23 +152,24 @@ def _left_out_sentence(comparison: Comparison) -> str:
     )
 
 
-def overall(comparisons: Sequence[Comparison], rows: pd.DataFrame) -> str:
+def overall(
+    comparisons: Sequence[Comparison], rows: pd.DataFrame, noises: Sequence[Noise] = ()
+) -> str:
     """Several comparisons in a title: what is shown of compressed arms, then of arms against
     themselves in another run. Each has a sentence of its own below it."""
     runs = [found for found in comparisons if of_two_runs(found, rows)]
     arms = [found for found in comparisons if not of_two_runs(found, rows)]
-    return " ".join(f"{said}." for said in (_of_arms(arms), _of_runs(runs)) if said)
+    return " ".join(f"{said}." for said in (_of_arms(arms, noises), _of_runs(runs)) if said)
 
 
-def _of_arms(comparisons: Sequence[Comparison]) -> str:
+def _of_arms(comparisons: Sequence[Comparison], noises: Sequence[Noise]) -> str:
     """How many compressed arms are shown to lose recall, and by how much; then how many gain."""
     count, taxes = len(comparisons), _taxes(comparisons)
     if not taxes:
         return f"No tax is defined in {counted(count, 'comparison')}" if count else ""
-    lost = [(tax.value, *tax.interval) for tax in taxes if tax.shows_loss]
-    gained = [
-        (-tax.value, -tax.interval.high, -tax.interval.low) for tax in taxes if tax.shows_gain
-    ]
+    told = _taxes([found for found in comparisons if not explained_by(found, noises)])
+    lost = [(tax.value, *tax.interval) for tax in told if tax.shows_loss]
+    gained = [(-tax.value, -tax.interval.high, -tax.interval.low) for tax in told if tax.shows_gain]
     if lost:
         parts = [f"{_subject(len(lost), count)} recall: {_range(lost)}"]
     else:

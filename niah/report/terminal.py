@@ -49,10 +49,10 @@ def terminal_report(
     rows, comparisons = load_comparisons(loaded, floor)
     if not comparisons:
         console.print("No two arms were asked the same questions: there is no tax to show.")
-    for comparison in comparisons:
-        console.print(Text(headline(comparison, rows), style="bold"))
-        print_heatmaps(console, comparison)
     noises = noise_floors(loaded, floor)
+    for comparison in comparisons:
+        console.print(Text(headline(comparison, rows, noises), style="bold"))
+        print_heatmaps(console, comparison)
     for noise in noises:
         console.print(Text(f"noise floor: {noise_text(noise)}"))
     for comparison in comparisons:

@@ -53,6 +53,18 @@ def noise_of(against: Comparison) -> Noise:
     return Noise(against.compressed, against.baseline, against.tax, share)
 
 
+def explained_by(comparison: Comparison, noises: Sequence[Noise]) -> list[Noise]:
+    """The repeat arms that differ from the baseline at least as often as the tax is large."""
+    tax = comparison.tax
+    if tax is None or not tax.value:
+        return []
+    return [
+        noise
+        for noise in noises
+        if noise.baseline == comparison.baseline and abs(tax.value) <= noise.discordance.value
+    ]
+
+
 def noise_text(noise: Noise) -> str:
     """How far a repeat arm differs from the baseline."""
     share, (low, high) = noise.discordance, noise.discordance.interval

@@ -36,7 +36,7 @@ from niah.runs.tables import Run, load_runs
 from niah.statistics.clusters import FEW_STREAMS
 from niah.statistics.comparisons import Comparison, load_comparisons, slice_rows
 from niah.statistics.intervals import BASELINE_FLOOR
-from niah.statistics.noise import noise_floors, noise_text
+from niah.statistics.noise import Noise, noise_floors, noise_text
 from niah.text_format import counted, number_text, points, whole_points
 
 MAX_PAGE_BYTES = 4_800_000
@@ -65,7 +65,8 @@ def write_report(runs: Sequence[Path], out: Path, floor: float = BASELINE_FLOOR)
 def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
     """The page as text; the same runs give the same page. Questions fill what is left of it."""
     rows, comparisons = load_comparisons(runs, floor)
-    summaries = _summaries(rows, comparisons)
+    noises = noise_floors(runs, floor)
+    summaries = _summaries(rows, comparisons, noises)
     shown = summaries or list(alone_summaries(rows))
     data = {
         "comparisons": [summary.page_data() for summary in shown],
@@ -73,11 +74,13 @@ def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
         "floor": floor,
         "classes": CLASSES,
     }
-    plates, noises = make_plates(rows, comparisons), noise_floors(runs, floor)
+    plates = make_plates(rows, comparisons)
     tables = {table.name: table for table in make_tables(rows, comparisons, noises)}
     content = {
         "title": " · ".join(run.name for run in runs),
-        "heading": shown[0].sentence if len(shown) == 1 else _heading(rows, comparisons, shown),
+        "heading": shown[0].sentence
+        if len(shown) == 1
+        else _heading(rows, comparisons, noises, shown),
         "lead": _lead(rows, comparisons),
         "summaries": summaries,
         "shown": shown,
@@ -97,21 +100,33 @@ def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
     return _render(content, data | {"questions": page_questions(rows, MAX_PAGE_BYTES - spent)})
 
 
-def _summaries(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[Summary]:
+def _summaries(
+    rows: pd.DataFrame, comparisons: Sequence[Comparison], noises: Sequence[Noise]
+) -> list[Summary]:
     """Where there are several, the notices alone say what each of them leaves out."""
     most = min(MAX_CELLS, MAX_ALL_CELLS // max(1, len(comparisons)))
     one = len(comparisons) == 1
     return [
-        Summary(found, make_heatmap(found, most), headline(found, rows, one), saving(rows, found))
+        Summary(
+            found,
+            make_heatmap(found, most),
+            headline(found, rows, noises, left_out=one),
+            saving(rows, found),
+        )
         for found in comparisons
     ]
 
 
 def _heading(
-    rows: pd.DataFrame, comparisons: Sequence[Comparison], shown: Sequence[Summary]
+    rows: pd.DataFrame,
+    comparisons: Sequence[Comparison],
+    noises: Sequence[Noise],
+    shown: Sequence[Summary],
 ) -> str:
+    if len(shown) == 1:
+        return shown[0].sentence
     if comparisons:
-        return overall(comparisons, rows)
+        return overall(comparisons, rows, noises)
     return f"{counted(len(shown), 'arm')}, no two of which were asked the same questions."
 
 

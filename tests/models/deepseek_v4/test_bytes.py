@@ -80,7 +80,7 @@ def test_reported_bytes_are_those_held(
 def test_the_nano_pair_holds_what_the_formula_says(name: str) -> None:
     """Read in chunks of 2,048, as the harness does: tails that were views held 4.7 MB at 4,096.
 
-    Lengths that are powers of two leave no storage unused (see below), a million included.
+    Lengths that are powers of two leave no storage unused (see below).
     """
     session = load_model(name).session()
     assert isinstance(session, DeepseekV4Session)
@@ -89,6 +89,23 @@ def test_the_nano_pair_holds_what_the_formula_says(name: str) -> None:
         if length != 6144:
             assert held(session) == needed(configuration(name), length)
             assert held_total(session) == reached(session)
+
+
+def test_the_nano_pair_at_a_million_tokens() -> None:
+    """The caches of a short session, grown to the rows that a million tokens append."""
+    length, totals = 2**20, []
+    for name in ("nano-v4", "nano-dense"):
+        session, config = load_model(name).session(), configuration(name)
+        assert isinstance(session, DeepseekV4Session)
+        session.read(random_ids(2048).numpy())
+        for cache in session._caches:
+            for part in vars(cache).values():
+                if isinstance(part, Rows):
+                    (rows,) = part.segments
+                    part.append(rows.new_zeros(1, len(part) * (length // 2048 - 1), rows.shape[-1]))
+        assert held(session) == needed(config, length)
+        totals.append(held_total(session))
+    assert totals == [203_592_448, 805_371_392]
 
 
 @pytest.mark.parametrize("name", BUILDS)

@@ -120,12 +120,15 @@ def test_slices_at_the_ceiling_and_the_floor_are_named(tmp_path: Path) -> None:
 
 
 def test_a_tax_that_the_noise_floor_explains_is_named(tmp_path: Path) -> None:
-    for again, explained in ((0.8, True), (1.0, False)):
-        arms = {"dense": CERTAIN, "v4": lambda *_: 0.9, "again": lambda *_, c=again: c}
+    for again, explained in ((0.4, True), (1.0, False)):
+        arms = {"dense": CERTAIN, "v4": lambda *_: 0.7, "again": lambda *_, c=again: c}
         run = load_run(write_run(tmp_path / str(again), replace(MADE, arms=arms)))
         rows, comparisons = load_comparisons([run])
         found = notices([run], rows, comparisons, noise_floors([run]))
         assert ["noise floor explains" in text for text in found] == [True] * explained
+        words = words_of(page_of(tmp_path / str(again), run.path))
+        assert ("v4 loses" in words) is not explained
+        assert ("is no larger than the noise floor: again" in words) is explained
 
 
 def test_the_noise_floor_stands_beside_the_tax(tmp_path: Path) -> None:
