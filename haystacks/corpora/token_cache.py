@@ -21,7 +21,6 @@ import numpy as np
 from numpy.lib import format as npy
 
 Ids = Sequence[int] | np.ndarray[Any, Any]
-HASH_BLOCK = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +77,8 @@ def load_or_build(
 ) -> np.ndarray[Any, Any]:
     """The stream `key`, [num_tokens], read-only: mapped from disk, or built from `chunks`.
 
-    An incomplete stream on disk, or one without tokens, is built again. Raises CacheError where
-    nothing can be written.
+    A stream on disk that is incomplete, without tokens, or has other ids than were written is
+    built again. Raises CacheError where nothing can be written.
     """
     path = cache_folder() / f"{key}.npy"
     stream = _mapped(path, dtype)
@@ -94,26 +93,16 @@ def load_or_build(
     return stream
 
 
-def verify(key: str) -> bool:
-    """Whether the ids on disk still have the sha256 that was written with them."""
-    path = cache_folder() / f"{key}.npy"
-    recorded = json.loads(path.with_suffix(".json").read_text())
-    with path.open("rb") as file:
-        file.seek(recorded["offset"])
-        digest = hashlib.sha256()
-        while block := file.read(HASH_BLOCK):
-            digest.update(block)
-    return bool(digest.hexdigest() == recorded["sha256"])
-
-
 def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
+    """The stream of a file; None where it is not there, not whole, or not what was written."""
     try:
         recorded = json.loads(path.with_suffix(".json").read_text())
         stream: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
-    complete = stream.dtype == dtype and stream.shape == (recorded.get("num_tokens"),)
-    return stream if complete else None
+    if stream.dtype != dtype or stream.shape != (recorded.get("num_tokens"),):
+        return None
+    return stream if hashlib.sha256(stream).hexdigest() == recorded.get("sha256") else None
 
 
 def _build(path: Path, chunks: Iterable[Ids], dtype: np.dtype[Any]) -> None:
@@ -145,7 +134,7 @@ def _write(file: BinaryIO, chunks: Iterable[Ids], dtype: np.dtype[Any]) -> dict[
     _write_header(file, num_tokens, dtype)
     if file.tell() != offset:
         raise OSError("the .npy header changed its size")
-    return {"num_tokens": num_tokens, "sha256": digest.hexdigest(), "offset": offset}
+    return {"num_tokens": num_tokens, "sha256": digest.hexdigest()}
 
 
 def _write_header(file: BinaryIO, num_tokens: int, dtype: np.dtype[Any]) -> None:
