@@ -102,7 +102,7 @@ def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray[Any, Any] | None:
         return None
     if stream.dtype != dtype or stream.shape != (recorded.get("num_tokens"),):
         return None
-    return stream if hashlib.sha256(stream).hexdigest() == recorded.get("sha256") else None
+    return stream if hashlib.sha256(stream.data).hexdigest() == recorded.get("sha256") else None
 
 
 def _build(path: Path, chunks: Iterable[Ids], dtype: np.dtype[Any]) -> None:
