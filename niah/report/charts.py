@@ -135,6 +135,16 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             figures.draw_bytes,
         ),
         Plate(
+            "pareto",
+            "Recall against bytes",
+            "Each point is an arm: what it holds for a token of the prompt, and what it recalls of "
+            "all that was asked. The line joins the arms that no other arm beats in both; arms of "
+            "one technique have one colour. Bars are 95% intervals clustered by stream.",
+            tables.pareto_by_length(arms),
+            look,
+            figures.draw_pareto,
+        ),
+        Plate(
             "seconds",
             "Seconds",
             "Medians. Prefill is what the whole prompt would take from nothing; a sweep shares it.",

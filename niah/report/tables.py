@@ -173,6 +173,32 @@ def bytes_by_length(rows: pd.DataFrame) -> pd.DataFrame:
     return _sorted(found.rename(columns=lambda name: name.removeprefix(BYTES)), rows)
 
 
+def pareto_by_length(rows: pd.DataFrame) -> pd.DataFrame:
+    """arm, technique, length, bytes_per_token (held when the question was asked, mean), recall,
+    low, high (95%, clustered by stream), frontier: no other arm holds as little and recalls as
+    much. Sorted by technique in order of appearance; nothing for fewer than three arms."""
+    held = bytes_by_length(rows)
+    if held["arm"].nunique() < 3:
+        return pd.DataFrame()
+    found = recall_by_length(rows).merge(held[["arm", "length", "total"]], on=["arm", "length"])
+    techniques = rows.drop_duplicates("arm").set_index("arm")["technique"]
+    found["technique"] = found["arm"].map(techniques)
+    found["bytes_per_token"] = found["total"] / found["length"]
+    found["frontier"] = [_undominated(point, found) for _, point in found.iterrows()]
+    order = list(dict.fromkeys(found["technique"]))
+    found = found.sort_values("technique", key=lambda of: of.map(order.index), kind="stable")
+    columns = ["arm", "technique", "length", "bytes_per_token", "recall", "low", "high", "frontier"]
+    return found[columns].reset_index(drop=True)
+
+
+def _undominated(point: pd.Series, found: pd.DataFrame) -> bool:
+    """Whether no other arm is as good in both at this length, and better in one."""
+    others = found[found["length"] == point["length"]]
+    fits = (others["total"] <= point["total"]) & (others["recall"] >= point["recall"])
+    better = (others["total"] < point["total"]) | (others["recall"] > point["recall"])
+    return not bool((fits & better).any())
+
+
 def seconds_by_length(rows: pd.DataFrame) -> pd.DataFrame:
     """arm, length, answers, median seconds of a prefill from nothing and of decoding."""
     answered = questions(rows)

@@ -27,6 +27,7 @@ Fields = dict[str, Any]
 
 # Fields of a sweep that decide how fast it runs, not what it asks.
 FREE_FIELDS = frozenset({"threads", "max_memory_gb", "checkpoint_minutes"})
+LABELS = frozenset({"technique"})  # of an arm: a report reads them in the folder's sweep
 LISTS = ("corpora", "families", "templates", "lengths", "depths", "controls")  # which may grow
 
 
@@ -157,8 +158,9 @@ def sweep_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
             changes.append(changed(field, before.get(field), now.get(field)))
     if before.get("repeats", 0) > now.get("repeats", 0):
         changes.append(changed("repeats", before["repeats"], now.get("repeats")))
-    arms = {name: arm for name, arm in named(now, "arms").items() if name in named(before, "arms")}
-    return changes + differences({"arms": named(before, "arms")}, {"arms": arms})
+    asked, wanted = named_arms(before), named_arms(now)
+    arms = {name: arm for name, arm in wanted.items() if name in asked}
+    return changes + differences({"arms": asked}, {"arms": arms})
 
 
 def identity_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -179,8 +181,12 @@ def listed(sweep: Mapping[str, Any], field: str) -> Sequence[Any]:
     return sweep.get(field) or ()
 
 
-def named(sweep: Mapping[str, Any], field: str) -> Fields:
-    return {item["name"]: item for item in listed(sweep, field)}
+def named_arms(sweep: Mapping[str, Any]) -> Fields:
+    """The arms of a sweep by name, without their labels."""
+    return {
+        arm["name"]: {field: value for field, value in arm.items() if field not in LABELS}
+        for arm in listed(sweep, "arms")
+    }
 
 
 def differences(

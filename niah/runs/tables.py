@@ -57,7 +57,7 @@ class Run:
     `exact_length` and `exact_depth`. `length` and `needle_start` are exact. `stream_id` names the
     context a question was put to: questions of one stream are not independent. Bytes are in
     `bytes_KIND` and `bytes_total`. `length_mod_4` and the other columns of `PHASES` hold residues
-    only where the sweep asks for them (`with_phases`).
+    only where the sweep asks for them (`with_phases`). `technique` is the label of an arm, or "".
 
     `planned`: one line a question that every arm was to be asked, with `pair`, `control` and the
     columns of `QUESTION`; no lines in a folder from before they were kept.
@@ -155,6 +155,8 @@ def rows_frame(records: Sequence[Row], spec: Mapping[str, object] | None = None)
     columns = {name: [of[name] for of in values] for name in FIELDS}
     frame = pd.DataFrame(columns)
     frame[list(NUMBERS)] = frame[list(NUMBERS)].astype(float)
+    labels = techniques(spec or {})
+    frame["technique"] = [labels.get(arm, "") for arm in frame["arm"]]
     frame["failed"] = frame["correct"].isna()
     frame["recalled"] = [value is True for value in frame["correct"]]
     frame.loc[frame["failed"], "outcome"] = "error"
@@ -162,6 +164,13 @@ def rows_frame(records: Sequence[Row], spec: Mapping[str, object] | None = None)
     told = [bool(row.answer_ids) or row.answer == "" for row in records]
     frame["answer_ids"] = frame["answer_ids"].where(told, None)
     return with_bytes(with_places(frame, spec or {}), records)
+
+
+def techniques(spec: Mapping[str, object]) -> dict[str, str]:
+    """The label of each arm of a sweep; "" for one without."""
+    listed = spec.get("arms")
+    arms = [dict(arm) for arm in listed] if isinstance(listed, list) else []
+    return {arm["name"]: str(arm.get("technique", "")) for arm in arms}
 
 
 def with_bytes(frame: pd.DataFrame, records: Sequence[Row]) -> pd.DataFrame:

@@ -71,11 +71,13 @@ class Arm(Strict):
     """A model under test; every arm of a sweep answers the same questions about the same tokens.
 
     `repeat` is the baseline once more: how far two runs of the same differ is the noise floor.
+    `technique` is a label: a report draws the arms of one technique in one colour.
     """
 
     name: Name
     role: Role
     model: str
+    technique: str = ""
     options: dict[str, Option] = Field(default_factory=dict)
 
 

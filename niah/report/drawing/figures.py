@@ -115,6 +115,30 @@ def draw_bytes(frame: pd.DataFrame, look: Look) -> Figure:
     return figure
 
 
+def draw_pareto(frame: pd.DataFrame, look: Look) -> Figure:
+    """Recall against bytes per token, a panel for each length; the line joins the arms that no
+    other arm is better than in both."""
+    arms = parts.names(list(dict.fromkeys(frame["arm"])))
+    lengths = sorted(set(frame["length"]))
+    figure = parts.canvas(0.3 + 2.5 * -(-len(lengths) // 2), list(arms.values()))
+    width, handles = parts.panel_width(len(lengths), 2), {}
+    for axes, length in zip(parts.panels(figure, len(lengths), 2), lengths, strict=True):
+        found = frame[frame["length"] == length]
+        best = found[found["frontier"]].sort_values("bytes_per_token")
+        at, recall = best["bytes_per_token"], best["recall"]
+        axes.step(at, recall, where="post", color=MUTED, linewidth=0.9)
+        for arm, group in found.groupby("arm", sort=False):
+            mark = {"linestyle": "none", "elinewidth": 0.6}
+            at, style = group["bytes_per_token"], look.arms[str(arm)]
+            handles[arm] = parts.line(axes, at, group, "recall", style, **mark)
+        parts.recall_axis(axes, frame["low"].min())
+        parts.byte_axis(axes, frame["bytes_per_token"], width, byte_text)
+        axes.set_title(f"{look.length(length)} tokens")
+    figure.axes[0].set_ylabel("recall")
+    parts.add_legend(figure, [handles[arm] for arm in arms], list(arms.values()))
+    return figure
+
+
 def draw_seconds(frame: pd.DataFrame, look: Look) -> Figure:
     """Median seconds of prefill and of decoding side by side; prefill's axis is logarithmic."""
     arms = parts.names(list(dict.fromkeys(frame["arm"])))

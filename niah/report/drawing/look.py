@@ -30,16 +30,21 @@ class Look:
 
 
 def look_of(rows: pd.DataFrame) -> Look:
-    """Baselines first, then arms in order of appearance.
+    """Baselines first, then arms in order of appearance; one colour for the arms of a technique.
 
     A repeat arm has the colour of its run's baseline.
     """
     arms = rows.drop_duplicates("arm").sort_values("role", kind="stable")
     repeats = arms["role"] == "repeat"
-    styles = arm_styles(arms.loc[~repeats, "arm"])
+    own = arms.loc[~repeats]
+    styles = arm_styles(dict(zip(own["arm"], own["technique"], strict=True)))
     for arm, run in arms.loc[repeats, ["arm", "run"]].itertuples(index=False):
-        own = arms.loc[(arms["run"] == run) & (arms["role"] == "baseline"), "arm"]
-        of = styles[own.iloc[0]] if len(own) else next(iter(styles.values()), ArmStyle(*LONE))
+        repeated = arms.loc[(arms["run"] == run) & (arms["role"] == "baseline"), "arm"]
+        of = (
+            styles[repeated.iloc[0]]
+            if len(repeated)
+            else next(iter(styles.values()), ArmStyle(*LONE))
+        )
         styles[arm] = of._replace(repeats=True)
     return Look(styles, axis_labels(rows, "at_length"))
 

@@ -6,7 +6,7 @@ holds what differs in the dark theme, under the same names, and inline SVG follo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -95,9 +95,23 @@ class ArmStyle(NamedTuple):
         return found | {"linestyle": ":", "markerfacecolor": "none"} if self.repeats else found
 
 
-def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
-    """A style an arm, in the order given; colour and marker together repeat after 56 arms."""
+def arm_styles(techniques: Mapping[str, str]) -> dict[str, ArmStyle]:
+    """A style for each arm, in the order given; `techniques` holds the label of each, or "".
+
+    Arms of one technique have one colour and different markers, if the palette has enough of
+    both. Else each arm has its own colour; colour and marker together repeat after 56 arms.
+    """
+    groups: dict[str, list[str]] = {}
+    for arm, technique in techniques.items():
+        groups.setdefault(technique or f"arm {arm}", []).append(arm)
+    if len(groups) <= len(ARMS) and max(map(len, groups.values()), default=0) <= len(MARKERS):
+        places = [(i, j, arm) for i, of in enumerate(groups.values()) for j, arm in enumerate(of)]
+        if any(len(of) > 1 for of in groups.values()):
+            found = {
+                arm: ArmStyle(ARMS[i], MARKERS[(i + j) % len(MARKERS)]) for i, j, arm in places
+            }
+            return {arm: found[arm] for arm in techniques}
     return {
         arm: ArmStyle(ARMS[number % len(ARMS)], MARKERS[number % len(MARKERS)])
-        for number, arm in enumerate(dict.fromkeys(arms))
+        for number, arm in enumerate(techniques)
     }

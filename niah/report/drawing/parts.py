@@ -84,8 +84,7 @@ def line(
         at,
         frame[column],
         np.clip([below, above], 0, None),
-        elinewidth=0.9,
-        **{**style.drawn(), **MARK, **more},
+        **{"elinewidth": 0.9, **style.drawn(), **MARK, **more},
     )
 
 
@@ -107,6 +106,18 @@ def log_axis(axes: Axes, values: pd.Series, text: Callable[[float], str]) -> Non
     axes.set_ylim(2 ** (low - 0.3), 2 ** (high + 0.3))
     axes.set_yticks(ticks, [text(tick) for tick in ticks])
     axes.minorticks_off()
+
+
+def byte_axis(axes: Axes, values: pd.Series, width: float, text: Callable[[float], str]) -> None:
+    """A logarithmic axis to the right, with as many powers of two labelled as fit."""
+    low, high = np.floor(np.log2(values.min())), np.ceil(np.log2(values.max()))
+    powers = list(np.arange(low, high + 1))
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(2 ** (low - 0.2), 2 ** (high + 0.2))
+    shown = thinned(powers, [text(2**power) for power in powers], width, 0.4)
+    axes.set_xticks([2 ** powers[i] for i in shown], [text(2 ** powers[i]) for i in shown])
+    axes.minorticks_off()
+    axes.set_xlabel("cache held per token")
 
 
 def length_axis(axes: Axes, lengths: Iterable[float], look: Look, width: float) -> None:

@@ -7,7 +7,13 @@ import pandas as pd
 import pytest
 
 from niah.report.charts import text_table
-from niah.report.tables import answers_by_arm, asked_by_length, contains_share, recall_by_length
+from niah.report.tables import (
+    answers_by_arm,
+    asked_by_length,
+    contains_share,
+    pareto_by_length,
+    recall_by_length,
+)
 from niah.runs.tables import rows_frame
 from tests.niah.rows import row_of
 from tests.synthetic_rows import Synthetic, records
@@ -78,3 +84,23 @@ def test_log_probabilities_are_written_in_nats() -> None:
     headers, lines = text_table(frame)
     assert headers == ["arm", "baseline, nats", "difference, nats", "low, nats"]
     assert lines == [["v4", "−0.100", "−1.250", "–"]]
+
+
+def test_the_frontier_holds_the_arms_that_no_other_arm_beats() -> None:
+    """Held: 8 KiB, 4 KiB, 2 KiB, 2 KiB; recalled: all, all, half, less."""
+    chances = {"dense": 1.0, "fp8": 1.0, "int4": 0.5, "int2": 0.1}
+    arms = {name: lambda *_, share=share: share for name, share in chances.items()}
+    rows = table(Synthetic((1024, 4096), repeats=20, arms=arms))
+    rows["bytes_total"] = rows["arm"].map({"dense": 8192, "fp8": 4096, "int4": 2048, "int2": 2048})
+    techniques = {"dense": "", "fp8": "float", "int4": "integer", "int2": "integer"}
+    found = pareto_by_length(rows.assign(technique=rows["arm"].map(techniques)))
+    for length, group in found.groupby("length"):
+        assert dict(zip(group["arm"], group["frontier"], strict=True)) == {
+            **{"dense": False, "fp8": True},
+            **{"int4": True, "int2": False},
+        }
+        assert list(group["bytes_per_token"]) == [
+            size / length for size in (8192, 4096, 2048, 2048)
+        ]
+    assert list(found["technique"]) == ["", "", "float", "float", *["integer"] * 4]
+    assert len(pareto_by_length(rows[rows["arm"].isin(["dense", "fp8"])])) == 0

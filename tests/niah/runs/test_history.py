@@ -136,6 +136,13 @@ def test_a_run_may_grow_twice_and_every_prompt_is_found_again(tmp_path: Path) ->
     assert {t.pair for _, t in plan.trials()} == {row["pair"] for row in row_dicts(tmp_path)}
 
 
+def test_the_label_of_an_arm_may_change(tmp_path: Path) -> None:
+    asked = run(tmp_path, sweep_of(**BASE))
+    labelled = [arm | {"technique": "eviction"} for arm in ARMS]
+    assert asked
+    assert run(tmp_path, sweep_of(**(BASE | {"arms": labelled}))) == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

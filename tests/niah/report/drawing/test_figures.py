@@ -189,6 +189,18 @@ def test_axes_keep_their_width_and_texts_their_room(tmp_path: Path, name: str) -
             assert box.y0 >= inner.y0 - 1
 
 
+def test_arms_of_one_technique_have_one_colour() -> None:
+    techniques = {"dense": "", "fp8": "format", "snapkv": "eviction", "int4": "format"}
+    found = palette.arm_styles(techniques)
+    colours = {arm: style.colour for arm, style in found.items()}
+    assert list(found) == list(techniques)
+    assert colours["fp8"] == colours["int4"]
+    assert len(set(colours.values())) == 3
+    assert len({(style.colour, style.marker) for style in found.values()}) == 4
+    many = {f"arm-{number}": "format" for number in range(12)}
+    assert palette.arm_styles(many) == palette.arm_styles(dict.fromkeys(many, ""))
+
+
 def test_the_last_length_is_labelled(tmp_path: Path) -> None:
     for name, plate in plates(tmp_path, Synthetic(LENGTHS, (0.5,), repeats=3)).items():
         if name != "phases":
