@@ -207,3 +207,10 @@ def write_run(folder: Path, made: Synthetic | None = None, **spec: object) -> Pa
 
 def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def repeated_run(folder: Path, compressed: float, again: float, repeats: int = 24) -> Path:
+    """A baseline that is always right; `again` keeps a share of it, and so does `v4`."""
+    shares = {"dense": 1.0, "v4": compressed, "again": again}
+    arms: dict[str, Chance] = {name: lambda *_, kept=kept: kept for name, kept in shares.items()}
+    return write_run(folder, Synthetic(lengths=(1024, 4096), repeats=repeats, arms=arms))

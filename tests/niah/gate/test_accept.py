@@ -46,6 +46,15 @@ def test_what_changes_is_told(tmp_path: Path) -> None:
     assert len(read_rows(reference)) == len(read_rows(tmp_path / "later"))
 
 
+def test_arms_that_came_and_went_are_told(tmp_path: Path) -> None:
+    reference = tmp_path / "reference"
+    accept(write_run(tmp_path / "run", MADE), reference)
+    dense, v4 = MADE.arms.values()
+    other = replace(MADE, arms={"dense": dense, "fp8": v4})
+    lines = accept(write_run(tmp_path / "later", other), reference)
+    assert lines[-2:] == ["v4: no longer asked", "fp8: new"]
+
+
 def test_a_fallen_recall_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     reference = tmp_path / "reference"
     accept(write_run(tmp_path / "run", MADE), reference)
