@@ -138,6 +138,17 @@ class TracedSession(Session, Protocol):
         """Extend by one token; how did that query rank the entries that hold token `wanted`?"""
 
 
+@runtime_checkable
+class PressedSession(Session, Protocol):
+    """A session that is told what it has read, so that it can compress its past at that moment."""
+
+    def context_ends(self) -> None:
+        """The context has been read, and no token of the question. Called once, at most."""
+
+    def question_ends(self) -> None:
+        """The question has been read: what follows is the answer."""
+
+
 class Model(Protocol):
     """Weights, and how to begin a session with them.
 

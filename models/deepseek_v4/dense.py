@@ -1,12 +1,13 @@
 """The uncompressed twin: DeepSeek-V4's trunk, with every token's own entry kept.
 
 Only the memory of the global layers differs from `deepseek_v4`: where that model holds
-compressed entries, this one holds, and attends to, every token.
+compressed entries, this one holds, and attends to, every token. A press (`models.presses`) keeps
+or reads a share of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,17 +16,47 @@ from torch.nn import functional as F
 from models import kernels
 from models.deepseek_v4 import blocked
 from models.deepseek_v4.attention import Attention, SlidingAttention, Step
-from models.deepseek_v4.cache import KIND, LayerCache, Rows
+from models.deepseek_v4.cache import KIND, LayerCache, Rows, storage_bytes, visible_prefix
 from models.deepseek_v4.config import FULL, SLIDING, DeepseekV4Config, uncompressed
 from models.deepseek_v4.fused import attend, merge
 from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.parts import shared_keys_part, softmax_with_sink
+from models.presses.contract import Past, kept
+from models.presses.observed import Call, Observed
+from models.presses.options import Pressing
+from models.presses.quest import Pages, Quest
+from models.presses.rotary import Rotary
 
 
 @dataclass
 class FullCache(LayerCache):
-    """Of full attention."""
+    """Of full attention. `queries` is what presses have seen; nothing where no press needs it."""
 
     full: Rows = field(default_factory=Rows, metadata={KIND: "full"})  # every token's K = V
+    queries: Observed = field(default_factory=Observed, metadata={KIND: "queries"})
+    pages: Pages | None = None  # of a context whose queries read few of them
+
+    def fork(self) -> FullCache:
+        return replace(super().fork(), pages=self.pages)
+
+    def num_bytes(self) -> dict[str, int]:
+        """Without kinds of which nothing is held but that of the keys."""
+        counted = super().num_bytes()
+        bounds = [] if self.pages is None else [self.pages.lowest, self.pages.highest]
+        counted["pages"] = storage_bytes(bounds)
+        return {kind: size for kind, size in counted.items() if size or kind == "full"}
+
+    def press(self, pressing: Pressing, layer: int, sinks: Tensor) -> None:
+        """Keep the rows that the press chooses, or make the pages that queries choose from."""
+        if len(self.full):
+            keys = visible_prefix(self.full.segments, len(self.full))
+            past = Past(layer, keys, keys, self.queries, sinks)
+            if isinstance(pressing.press, Quest):
+                self.pages = pressing.press.pages(past)
+            else:
+                chosen = kept(pressing.press, past)  # one KV head
+                self.full = Rows()
+                self.full.append(keys[:, chosen[0]])
 
 
 class FullAttention(Attention[FullCache]):
@@ -49,13 +80,39 @@ class FullAttention(Attention[FullCache]):
                 return near
             return step.training.distant.full(self, q, kv, near, step)
         past = cache.full.segments
-        if kernels.usable(q, kv):
+        if cache.pages is not None:
+            attended = self.attend_pages(q, past, kv, cache.pages)
+        elif kernels.usable(q, kv):
             mixed = [attend(q, segment) for segment in past]
             attended = merge([*mixed, attend(q, kv, causal=True)], self.sinks)
         else:
             attended = blocked.attend(q, past, kv, self.sinks)
         cache.full.append(kv)
+        if cache.queries.needs.any:
+            self.observe(q, step, cache)
         return attended
+
+    def observe(self, q: Tensor, step: Step, cache: FullCache) -> None:
+        """Collect what presses need of the queries [1, S, H, C]."""
+        held = len(cache.full)
+        keys = cache.full.segments[-1]  # enough to tell the number of heads
+        if cache.queries.needs.attention:
+            keys = visible_prefix(cache.full.segments, held)
+        frequencies = step.compressed_frequencies
+        cache.queries.rotary = Rotary(frequencies, True, q.shape[-1] - 2 * len(frequencies))
+        cache.queries.add(Call(q[0].transpose(0, 1), keys, held - q.shape[1], self.sinks))
+
+    def attend_pages(self, q: Tensor, past: tuple[Tensor, ...], kv: Tensor, pages: Pages) -> Tensor:
+        """Scaled queries [1, S, H, C] over pages of their own, later tokens and the sink."""
+        keys = torch.cat((*past, kv), dim=1)
+        held, tokens = keys.shape[1], q.shape[1]
+        row = torch.arange(held - tokens, held, device=q.device)[:, None]
+        allowed = torch.arange(held, device=q.device) <= row
+        read = allowed.unsqueeze(1).repeat(1, q.shape[2], 1)  # [S, H, n]
+        read[..., : pages.tokens] &= pages.chosen(q[0].transpose(0, 1)).transpose(0, 1)
+        part = shared_keys_part(q, keys, allowed)
+        hidden = part.logits.masked_fill(~read, -torch.inf)
+        return softmax_with_sink([part._replace(logits=hidden)], self.sinks)
 
 
 def causal_with_sink(q: Tensor, kv: Tensor, sinks: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ The card says which tokenizer the ids belong to.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import DeepseekV4Session
 from models.devices import find_device, find_dtype
 from models.errors import ModelError
+from models.presses.options import Pressing, pressing
 from models.protocols import Forks, Session, TokenizerRef
 
 CACHE_KINDS = {
@@ -28,8 +31,11 @@ CACHE_KINDS = {
     "index": "the indexer's keys, which choose entries",
     "tail": "tokens that do not fill an entry yet",
     "full": "every token's own key",
+    "queries": "what a press has seen of queries, until the context ends",
+    "pages": "bounds of the keys of each page, by which queries choose pages",
 }
 PLACEMENT = ("device", "dtype")
+PRESS = "press"
 
 
 @dataclass
@@ -56,7 +62,20 @@ class LoadedModel:
         self.vocab_size = self.network.config.vocab_size
         self.max_position = self.network.config.max_position_embeddings
         self.cache_kinds = CACHE_KINDS
+        self.pressing = pressing(self.options.get(PRESS))
+        if self.pressing:
+            self.fingerprint = self._pressed_fingerprint(self.pressing)
         self.place()
+
+    def _pressed_fingerprint(self, asked: Pressing) -> str:
+        """Raises: ModelError where the model keeps compressed entries instead of tokens."""
+        if not is_uncompressed(self.network.config):
+            raise ModelError(
+                f"options.press: {self.name} keeps compressed entries, not every token's keys; "
+                "its uncompressed twin can be pressed"
+            )
+        text = json.dumps([self.fingerprint, asked.settings()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def place(self) -> None:
         """Move the network to its device and type."""
@@ -68,7 +87,10 @@ class LoadedModel:
         self.device = str(device)
 
     def session(self) -> DeepseekV4Session:
-        return DeepseekV4Session(self.network)
+        session = DeepseekV4Session(self.network)
+        if self.pressing:
+            session.observe(self.pressing, self.pressing.needs)
+        return session
 
     def save(self, session: Session, path: Path, notes: Mapping[str, str]) -> None:
         """Implements `KeepingModel`."""
@@ -78,7 +100,10 @@ class LoadedModel:
     def restore(self, path: Path) -> tuple[DeepseekV4Session, dict[str, str]]:
         """Implements `KeepingModel`."""
         state = session_files.load(path, self.fingerprint)
-        return DeepseekV4Session.restored(self.network, state), state.notes
+        session = DeepseekV4Session.restored(self.network, state)
+        if self.pressing:
+            session.observe(self.pressing, self.pressing.needs)
+        return session, state.notes
 
     def describe(self) -> dict[str, object]:
         config = self.network.config
@@ -126,9 +151,11 @@ def override(
     """
     others = (*others, *PLACEMENT)
     choices = ["sliding_window", "max_position_embeddings", *others]
-    if not is_uncompressed(config):
+    if is_uncompressed(config):
+        choices.append(PRESS)
+    else:
         choices.insert(0, "index_topk")
-    fields = {name: value for name, value in options.items() if name not in others}
+    fields = {name: value for name, value in options.items() if name not in (*others, PRESS)}
     for name, value in fields.items():
         if name not in choices:
             raise ModelError(f"options: got {name!r}, expected one of {', '.join(choices)}")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.decoding import answer, checked_ids
 from models.deepseek_v4.cache import CsaCache, total_bytes
+from models.deepseek_v4.dense import FullCache
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session_files import State, layer_caches, layer_tensors
 from models.deepseek_v4.trace import Watch
 from models.devices import Stopwatch
 from models.finite import require_finite
+from models.presses.observed import Needs, Observed
+from models.presses.options import Pressing
 from models.protocols import Decoding, Piece, Reply, TokenIds, Trace, Usage
 
 
 class DeepseekV4Session:
-    """Implements `TracedSession`. Any split of the tokens gives the same answers."""
+    """Implements `TracedSession` and `PressedSession`. Any split gives the same answers."""
 
     def __init__(self, model: DeepseekV4, chunk_size: int = 1024) -> None:
         self._model = model
@@ -27,6 +31,7 @@ class DeepseekV4Session:
         self._caches = model.new_caches()
         self._position = 0
         self._last: Tensor | None = None  # final state of the newest token, [1, 1, D]
+        self._pressing: Pressing | None = None
         self._clock = Stopwatch(model.device)
         self._failure: str | None = None
 
@@ -44,7 +49,34 @@ class DeepseekV4Session:
         child._caches = [cache.fork() for cache in self._caches]
         child._position = self._position
         child._last = self._last
+        child._pressing = self._pressing
         return child
+
+    def observe(self, pressing: Pressing | None, needs: Needs) -> None:
+        """Press when it is time to, and collect queries for the needs of all presses to come."""
+        self._pressing = pressing
+        for cache in self._full_caches().values():
+            cache.queries.needs = needs
+
+    def context_ends(self) -> None:
+        if self._pressing is None or not self._pressing.sees_question:
+            self._press()
+
+    def question_ends(self) -> None:
+        self._press()
+
+    @torch.no_grad()
+    def _press(self) -> None:
+        with self._clock.timing("prefill"), self._breaking():
+            for layer, cache in self._full_caches().items():
+                if self._pressing is not None:
+                    decoder: Any = self._model.model.layers[layer]
+                    cache.press(self._pressing, layer, decoder.self_attn.sinks)
+                cache.queries = Observed()
+        self._pressing = None
+
+    def _full_caches(self) -> dict[int, FullCache]:
+        return {i: cache for i, cache in enumerate(self._caches) if isinstance(cache, FullCache)}
 
     def generate(self, decoding: Decoding) -> Reply:
         return answer(self, self.fork, self._clock, decoding)

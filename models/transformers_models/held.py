@@ -19,6 +19,8 @@ CACHE_KINDS = {
     "state": "states of convolutions and of linear attention, the same at any length",
     "quantized": "keys and values in few bits, with their scales",
     "residual": "the newest keys and values of a quantized layer, not quantized yet",
+    "queries": "what a press has seen of queries, until the context ends",
+    "pages": "bounds of the keys of each page, by which queries choose pages",
     "tail": "other state",
     "reserve": "room for the tokens to come in full layers: mostly one row in 32, at most 128",
 }

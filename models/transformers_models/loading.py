@@ -18,12 +18,14 @@ from transformers.utils.hub import cached_file
 
 from models.devices import DTYPES, find_device
 from models.errors import ModelError
+from models.presses.options import Pressing, pressing
 from models.protocols import Forks, TokenizerRef
 from models.transformers_models.caches import CacheKind, cache_kind
 from models.transformers_models.checks import split_fault
 from models.transformers_models.growing import forks_of
 from models.transformers_models.held import CACHE_KINDS
 from models.transformers_models.positions import allowed_positions, fix_rotary
+from models.transformers_models.pressing import Layout, Presser, layout_of
 from models.transformers_models.session import CHUNK_TOKENS, HuggingFaceSession, Network
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ OPTIONS = (
     "max_position_embeddings",
     "chunk_tokens",
     "cache",
+    "press",
 )
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -90,14 +93,32 @@ class HuggingFaceModel:
         self.cache_kinds = CACHE_KINDS
         self.vocab_size, self.max_position = network.vocab_size, network.max_position
         self._cache = cache_kind(options.get("cache", "full"), network.module.config)
-        self.forks: Forks = forks_of(self._cache.make())
-        self.device = str(network.input_device)
-        self.fingerprint = _fingerprint(weights, options, self._cache)
         self._chunk_tokens = _chunk_tokens(options)
         self._weights = weights
         self._options = options
+        self._pressing = self._find_press()
+        self._layout: Layout = {}
+        if self._pressing:
+            self._layout = layout_of(network, self._plain_session, self._pressing)
+        self.forks: Forks = forks_of(self._cache.make())
+        self.device = str(network.input_device)
+        self.fingerprint = _fingerprint(weights, options, self._cache, self._pressing)
+
+    def _find_press(self) -> Pressing | None:
+        """Raises: ModelError."""
+        found = pressing(self._options.get("press"))
+        if found and not self._cache.is_full:
+            cache = self._cache.settings["cache"]
+            raise ModelError(f"options: press needs cache: full, got cache: {cache}")
+        return found
 
     def session(self) -> HuggingFaceSession:
+        session = self._plain_session()
+        if self._pressing:
+            session.observe(Presser(self._pressing, self._pressing.needs, self._layout))
+        return session
+
+    def _plain_session(self) -> HuggingFaceSession:
         return HuggingFaceSession(self._weights.network, self._chunk_tokens, self._cache.make())
 
     def describe(self) -> dict[str, object]:
@@ -110,6 +131,7 @@ class HuggingFaceModel:
             "attention": module.config._attn_implementation,
             "reads": "token by token" if self._weights.network.stepwise else "in chunks",
             "cache": dict(self._cache.settings) or "full",
+            **({"press": self._pressing.settings()} if self._pressing else {}),
             "options": self._options,
             "weights_fingerprint": self._weights.digest,
         }
@@ -125,7 +147,7 @@ def load(name: str, options: Mapping[str, object]) -> HuggingFaceModel:
     Options: `device` (auto, cpu, cuda, cuda:N, mps) or `device_map` (of accelerate); `dtype`
     (auto: as saved, float32 on the CPU; float32, bfloat16, float16); `attn_implementation`;
     `revision` of the hub; `gguf_file`; `max_position_embeddings`; `chunk_tokens` of a call;
-    `cache` (`caches.cache_kind`).
+    `cache` (`caches.cache_kind`); `press` (`presses.options.pressing`).
 
     Raises:
         ModelError: an option that is unknown or does not fit, weights that cannot be loaded or are
@@ -349,7 +371,12 @@ def file_digest(path: Path) -> str:
     return DIGESTS[key]
 
 
-def _fingerprint(weights: Weights, options: Mapping[str, object], cache: CacheKind) -> str:
+def _fingerprint(
+    weights: Weights,
+    options: Mapping[str, object],
+    cache: CacheKind,
+    press: Pressing | None = None,
+) -> str:
     """16 hex digits over weights, configuration, and all that decides answers.
 
     With a full cache the size of a call changes roundings only; there it counts where it is given.
@@ -365,6 +392,7 @@ def _fingerprint(weights: Weights, options: Mapping[str, object], cache: CacheKi
         "eos": sorted(weights.network.eos_ids),
         "chunk_tokens": options.get("chunk_tokens", None if cache.is_full else CHUNK_TOKENS),
         "cache": dict(cache.settings),
+        **({"press": press.settings()} if press else {}),
     }
     text = json.dumps(decides, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

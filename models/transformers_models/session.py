@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from models.devices import Stopwatch
 from models.errors import ModelError
 from models.protocols import Decoding, Piece, Reply, TokenIds, Usage
 from models.transformers_models import growing
+from models.transformers_models.attention_calls import interfaces_of
 from models.transformers_models.held import held_bytes
+from models.transformers_models.pressing import Presser
 
 CHUNK_TOKENS = 1024
 CACHE_ARGUMENTS = ("past_key_values", "cache_params")
@@ -41,6 +44,11 @@ class Network:
         """What the forward pass takes."""
         return inspect.signature(self.module.forward).parameters
 
+    @cached_property
+    def attention_tables(self) -> list[Any]:
+        """Where the model looks its attention function up."""
+        return interfaces_of(self.module)
+
     @property
     def input_device(self) -> torch.device:
         device: torch.device = self.module.get_input_embeddings().weight.device
@@ -55,16 +63,20 @@ class Network:
 
 
 class HuggingFaceSession:
-    """Implements `Session`. Any split gives the same answers, roundings apart, while the cache is
-    full; caches that forget as they read depend on the split (`caches`)."""
+    """Implements `PressedSession`. Any split gives the same answers, roundings apart, while the
+    cache is full; caches that forget as they read depend on the split (`caches`)."""
 
     def __init__(
-        self, network: Network, chunk_tokens: int = CHUNK_TOKENS, cache: Any = None
+        self,
+        network: Network,
+        chunk_tokens: int = CHUNK_TOKENS,
+        cache: Any = None,
     ) -> None:
         """`cache`: an empty one; full precision if None."""
         self._network = network
         self._chunk_tokens = chunk_tokens
         self._cache = growing.new_cache(network.module.config) if cache is None else cache
+        self._presser: Presser | None = None
         self._position = 0
         self._logits: Tensor | None = None  # after the newest token, [V]
         self._clock = Stopwatch(network.output_device)
@@ -116,7 +128,8 @@ class HuggingFaceSession:
     def _advance(self, chunk: Tensor, keep: int) -> Tensor:
         """Logits of the last `keep` tokens of a chunk [S], after it was consumed."""
         with self._breaking():
-            output = self._network.module(**self._inputs(chunk, keep))
+            with self._watching():
+                output = self._network.module(**self._inputs(chunk, keep))
             self._position += len(chunk)
             if len(chunk) > 1:
                 growing.trim(self._cache)
@@ -144,15 +157,42 @@ class HuggingFaceSession:
         """Shares the past; see `growing`."""
         self._refuse_broken()
         child = HuggingFaceSession(self._network, self._chunk_tokens, growing.fork(self._cache))
+        child._presser = self._presser.fork() if self._presser else None
         child._position, child._logits = self._position, self._logits
         return child
 
     def generate(self, decoding: Decoding) -> Reply:
         return answer(self, self.fork, self._clock, decoding, self._network.eos_ids)
 
+    def observe(self, presser: Presser | None) -> None:
+        """Read for a press from now on. None: for none."""
+        self._presser = presser
+
+    def context_ends(self) -> None:
+        if self._presser and not self._presser.waits_for_question:
+            self._press()
+
+    def question_ends(self) -> None:
+        if self._presser:
+            self._press()
+
+    @torch.no_grad()
+    def _press(self) -> None:
+        assert self._presser is not None
+        with self._clock.timing("prefill"), self._breaking():
+            self._presser.press(self._cache)
+
     def usage(self) -> Usage:
         clock = self._clock
-        return Usage(clock.prefill, clock.decode, clock.gold, held_bytes(self._cache))
+        held = held_bytes(self._cache)
+        if held is not None and self._presser:
+            held |= self._presser.held_bytes()
+        return Usage(clock.prefill, clock.decode, clock.gold, held)
+
+    def _watching(self) -> AbstractContextManager[None]:
+        if self._presser is None:
+            return nullcontext()
+        return self._presser.reading(self._network, self._position)
 
     @contextmanager
     def _breaking(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ from models.protocols import (
     Decoding,
     KeepingModel,
     Model,
+    PressedSession,
     Reply,
     Session,
     StartingSession,
@@ -236,7 +237,7 @@ class Asker:
         """Fork, read what no other question shares, and ask a server."""
         assert trunk.session.position == trial.fork_at
         fork = self.timeline(trunk.session.fork())
-        fork.advance(context.own_ids(trial))
+        read_own(fork, context, trial)
         decoding = self.decoding(trial)
         started = (
             fork.session.start(decoding) if isinstance(fork.session, StartingSession) else None
@@ -344,6 +345,18 @@ class Asker:
         reader = Timeline(session, self.tokenizer.decode, self.sweep.chunk_tokens, lambda _: None)
         reader.advance(ids[:-1])
         return session.extend_traced(int(ids[-1]), deviation.wanted)
+
+
+def read_own(fork: Timeline, context: Context, trial: Trial) -> None:
+    """Read what no other question shares, and tell the session what has been read."""
+    session = fork.session
+    if not isinstance(session, PressedSession):
+        fork.advance(context.own_ids(trial))
+        return
+    fork.advance(context.rest_ids(trial))
+    session.context_ends()
+    fork.advance(context.question_ids(trial))
+    session.question_ends()
 
 
 def as_it_is(row: Row) -> Row:

@@ -30,8 +30,16 @@ class Context:
 
     def own_ids(self, trial: Trial) -> Ids:
         """What is read after the fork: the rest of the context, the question, the suffix."""
-        question = np.asarray(trial.question_ids + trial.suffix_ids, dtype=np.int64)
-        return np.concatenate([self._context_ids(trial)[trial.fork_at :], question])
+        return np.concatenate([self.rest_ids(trial), self.question_ids(trial)])
+
+    def rest_ids(self, trial: Trial) -> Ids:
+        """What is left of the context after the fork: nothing in the stream layout."""
+        return self._context_ids(trial)[trial.fork_at :]
+
+    @staticmethod
+    def question_ids(trial: Trial) -> Ids:
+        """The question and the prompt's suffix."""
+        return np.asarray(trial.question_ids + trial.suffix_ids, dtype=np.int64)
 
     def prompt(self, trial: Trial) -> Ids:
         """All `trial.length` tokens."""

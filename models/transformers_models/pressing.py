@@ -1,0 +1,319 @@
+"""Presses at work in a session of a model of transformers.
+
+Only full layers are pressed: windows and states of linear attention stay as they are. A layer that
+was cut down says how many tokens it has seen, so that those that follow keep their true positions.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.errors import ModelError
+from models.presses.contract import Past, Press, kept
+from models.presses.observed import Call, Needs, Observed
+from models.presses.options import Pressing
+from models.presses.quest import Pages, Quest
+from models.presses.rotary import NO_ROTATION, Rotary
+from models.transformers_models import attention_calls
+from models.transformers_models.attention_calls import AttentionCall
+from models.transformers_models.growing import GROWING, GrowingIndexMixin, GrowingMixin, Rows
+
+Layout = Mapping[int, Rotary]
+"""The rotation of each full layer."""
+
+
+class PressedMixin:
+    """A full layer that lost tokens: `seen` counts them, too."""
+
+    seen = 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        self.seen += key_states.shape[-2]
+        return super().update(key_states, value_states, *args, **kwargs)  # type: ignore[misc]
+
+    def get_seq_length(self) -> int:
+        return self.seen
+
+    def get_mask_sizes(self, query_length: Any) -> tuple[int, int]:
+        """What is held stands right before the queries."""
+        held = vars(self)["keys"].length
+        tokens = query_length if isinstance(query_length, int) else len(query_length)
+        return held + tokens, self.seen - held
+
+
+PRESSED = {
+    growing: type(f"Pressed{growing.__name__}", (PressedMixin, growing), {})
+    for growing in GROWING.values()
+}
+"""Layers that grow, and those that stand in for them once tokens are lost."""
+
+
+def full_layers(cache: Any) -> dict[int, Any]:
+    """The layers that hold every token's keys and values, by their index in the cache."""
+    return {
+        index: layer
+        for index, layer in enumerate(cache.layers)
+        if isinstance(layer, GrowingMixin) and not isinstance(layer, GrowingIndexMixin)
+    }
+
+
+def cut_down(layer: Any, rows: Tensor) -> Any:
+    """The layer with `rows` [G, k] of each KV head only; the layer itself stays as it is."""
+    pressed = copy.copy(layer)
+    pressed.__class__ = PRESSED[type(layer)]
+    pressed.seen = layer.get_seq_length()
+    for name in ("keys", "values"):
+        states = getattr(layer, name)
+        wanted = rows[None, :, :, None].expand(-1, -1, -1, states.shape[-1])
+        chosen = states.gather(2, wanted.to(states.device))
+        table = Rows.like(chosen)
+        table.append(chosen)
+        vars(pressed)[name] = table
+    return pressed
+
+
+class Presser:
+    """What a session does for presses: it collects queries, cuts its cache down once, or lets each
+    query read pages. `pressing` None: it collects for the presses of other arms."""
+
+    def __init__(self, pressing: Pressing | None, needs: Needs, layout: Layout) -> None:
+        self.pressing = pressing
+        self.done = False
+        self.observed = {i: Observed(needs, rotary) for i, rotary in layout.items()}
+        self.extras: dict[int, tuple[Tensor | None, float | None]] = {}
+        self.pages: dict[int, Pages] = {}
+        self._layout, self._needs = layout, needs
+
+    def fork(self) -> Presser:
+        child = Presser(self.pressing, self._needs, self._layout)
+        child.done = self.done
+        child.observed = {i: each.fork() for i, each in self.observed.items()}
+        child.extras, child.pages = dict(self.extras), dict(self.pages)
+        return child
+
+    @property
+    def waits_for_question(self) -> bool:
+        return self.pressing is not None and self.pressing.sees_question
+
+    def held_bytes(self) -> dict[str, int]:
+        """Bytes of storages by kind; a kind of which nothing is held is left out."""
+        queries = [t for each in self.observed.values() for t in each.tensors().values()]
+        pages = [t for each in self.pages.values() for t in (each.lowest, each.highest)]
+        kinds = {"queries": queries, "pages": pages}
+        return {
+            kind: sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+            for kind, tensors in kinds.items()
+            if tensors
+        }
+
+    @contextmanager
+    def reading(self, network: Any, position: int) -> Iterator[None]:
+        """The block reads tokens from `position` on."""
+        observing = not self.done and self._needs.any
+        if not (observing or self.pages):
+            yield
+            return
+
+        def watch(layer: int, call: AttentionCall) -> AttentionCall:
+            if observing and layer in self.observed and not call.borrowed:
+                self._observe(layer, call, position)
+            return self._paged(layer, call) if layer in self.pages else call
+
+        with attention_calls.watched(network.module, network.attention_tables, watch):
+            yield
+
+    def press(self, cache: Any) -> None:
+        """The context, or the question, has ended: cut the cache down, once."""
+        if self.pressing is not None and not self.done:
+            for index, layer in full_layers(cache).items():
+                if layer.get_seq_length():
+                    self._press_layer(self.pressing.press, cache, index, layer)
+        self.forget()
+
+    def _press_layer(self, press: Press, cache: Any, index: int, layer: Any) -> None:
+        sinks, softcap = self.extras.get(index, (None, None))
+        past = Past(index, layer.keys[0], layer.values[0], self.observed[index], sinks, softcap)
+        if not isinstance(press, Quest):
+            cache.layers[index] = cut_down(layer, kept(press, past))
+            return
+        pages = press.pages(past)
+        if pages is not None:
+            self.pages[index] = pages
+
+    def forget(self) -> None:
+        """No further press: queries are no longer collected."""
+        self.done, self.observed, self.extras = True, {}, {}
+
+    def _observe(self, layer: int, call: AttentionCall, position: int) -> None:
+        self.extras[layer] = (call.sinks, call.softcap)
+        queries = call.query[0] * call.scaling
+        self.observed[layer].add(Call(queries, call.key[0], position, call.sinks, call.softcap))
+
+    def _paged(self, layer: int, call: AttentionCall) -> AttentionCall:
+        """The call with a mask that hides the pages that a query does not read."""
+        pages = self.pages[layer]
+        chosen = pages.chosen(call.query[0])  # [H, S, n]
+        tokens, held = call.query.shape[2], call.key.shape[2]
+        row = torch.arange(held - tokens, held, device=chosen.device)[:, None]
+        allowed = (torch.arange(held, device=chosen.device) <= row).repeat(len(chosen), 1, 1)
+        allowed[..., : pages.tokens] &= chosen
+        lowest = torch.finfo(call.query.dtype).min
+        hidden = torch.zeros(allowed.shape, dtype=call.query.dtype, device=chosen.device)
+        return call._replace(mask=hidden.masked_fill_(~allowed, lowest)[None])
+
+
+PROBE = 40  # tokens that are read before some are evicted, then 8 more
+EVICTED = slice(9, 21)
+SHIFT = 101  # positions by which queries are moved, to see how they turn
+TOLERANCE = {torch.float32: 1e-3}
+LOOSE = 0.05
+
+
+def layout_of(network: Any, begin: Callable[[], Any], pressing: Pressing) -> Layout:
+    """The full layers that the press serves, tried on a short text.
+
+    Args:
+        network: of the session module.
+        begin: makes an empty session with a full cache and no press.
+        pressing: what the arm asks for.
+
+    Raises:
+        ModelError: the model has no full layer, keeps latents (MLA), does not show its queries, or
+            does not answer as if evicted tokens were hidden.
+    """
+    kind = type(network.module).__name__
+    if getattr(network.module.config.get_text_config(decoder=True), "kv_lora_rank", None):
+        raise ModelError(f"options.press: {kind} keeps one latent for all heads (MLA), not keys")
+    if not full_layers(begin()._cache):
+        raise ModelError(f"options.press: {kind} has no layer that keeps every token's keys")
+    try:
+        reason = _eviction_fault(network, begin)
+        layout = _rotations(network, begin, pressing.needs) if reason is None else {}
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a model's own code raises
+        reason = (
+            f"cannot go on after it ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+        )
+    if reason is not None:
+        raise ModelError(f"options.press: {kind} cannot be pressed: it {reason}")
+    return layout
+
+
+def _ids(network: Any) -> tuple[Any, Any]:
+    length = PROBE + 8 if network.max_position is None else min(PROBE + 8, network.max_position)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(network.vocab_size, (length,), generator=generator).numpy()
+    return ids[: length - 8], ids[length - 8 :]
+
+
+def _eviction_fault(network: Any, begin: Callable[[], Any]) -> str | None:
+    """Compare a cache without some tokens with one whose attention is kept from seeing them."""
+    context, question = _ids(network)
+    hidden, pressed = begin(), begin()
+    for session in (hidden, pressed):
+        session.read(context)
+    layers = full_layers(pressed._cache)
+    rows = torch.tensor([i for i in range(len(context)) if i not in range(*EVICTED.indices(999))])
+    seen: set[int] = set()
+    for index, layer in layers.items():
+        if layer.get_seq_length():
+            pressed._cache.layers[index] = cut_down(layer, rows.repeat(layer.keys.shape[1], 1))
+
+    def hide(layer: int, call: AttentionCall) -> AttentionCall:
+        if layer not in layers:
+            return call
+        seen.add(layer)
+        held = call.key.shape[2]
+        chosen = torch.cat((rows, torch.arange(len(context), held))).to(call.key.device)
+        mask = None if call.mask is None else call.mask[..., chosen]
+        return call._replace(key=call.key[:, :, chosen], value=call.value[:, :, chosen], mask=mask)
+
+    with attention_calls.watched(network.module, network.attention_tables, hide):
+        expected = hidden.score(question)
+    used = {index for index, layer in layers.items() if layer.get_seq_length()}
+    if not used <= seen:
+        return "does not call its attention where queries could be seen"
+    found = pressed.score(question)
+    if not _difference(found, expected) <= TOLERANCE.get(network.module.dtype, LOOSE):
+        return "answers otherwise than if evicted tokens were hidden from its attention"
+    return None
+
+
+def _difference(found: Tensor, expected: Tensor) -> float:
+    """The largest, as a share of the largest value; NaN where either holds one."""
+    found, expected = found.float(), expected.float()
+    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+
+
+def _rotations(network: Any, begin: Callable[[], Any], needs: Needs) -> Layout:
+    """The rotation of each full layer; it is looked for only where a press needs it.
+
+    Queries turned back must be the same when the whole text is moved.
+    """
+    layers = full_layers(begin()._cache)
+    if not needs.statistics:
+        return dict.fromkeys(layers, NO_ROTATION)
+    if "position_ids" not in network.arguments:
+        raise ModelError("options.press: expected_attention needs a model that takes position_ids")
+    first, moved = (_queries_at(network, begin, shift) for shift in (0, SHIFT))
+    found = {}
+    for index in layers:
+        if index in first:
+            found[index] = _fitting(network, first[index], moved[index])
+        else:  # never read
+            found[index] = NO_ROTATION
+    return found
+
+
+def _queries_at(network: Any, begin: Callable[[], Any], shift: int) -> dict[int, Tensor]:
+    """Queries [H, S, C] of each layer for a text that begins at position `shift`."""
+    found: dict[int, Tensor] = {}
+
+    def collect(layer: int, call: AttentionCall) -> AttentionCall:
+        found[layer] = call.query[0].float()
+        return call
+
+    context, _ = _ids(network)
+    session = begin()
+    tokens = torch.as_tensor(context, device=network.input_device)
+    inputs = session._inputs(tokens, 1)
+    inputs["position_ids"] = inputs["position_ids"] + shift
+    with (
+        torch.no_grad(),
+        attention_calls.watched(network.module, network.attention_tables, collect),
+    ):
+        network.module(**inputs)
+    return found
+
+
+def _fitting(network: Any, first: Tensor, moved: Tensor) -> Rotary:
+    positions = torch.arange(first.shape[1], device=first.device)
+    for rotary in _candidates(network.module, first.shape[-1]):
+        plain = rotary.undo(first, positions)
+        difference = _difference(rotary.undo(moved, positions + SHIFT), plain)
+        if difference <= TOLERANCE.get(network.module.dtype, LOOSE):
+            return rotary
+    raise ModelError(
+        f"options.press: expected_attention cannot tell how {type(network.module).__name__} "
+        "turns its queries by their positions"
+    )
+
+
+def _candidates(module: Any, width: int) -> Iterator[Rotary]:
+    yield NO_ROTATION
+    for name, frequencies in module.named_buffers():
+        if not name.endswith("inv_freq") or name.endswith("original_inv_freq"):
+            continue
+        turned = 2 * len(frequencies)
+        if frequencies.ndim == 1 and turned <= width:
+            for start in {0, width - turned}:
+                for interleaved in (False, True):
+                    yield Rotary(frequencies.float(), interleaved, start)
+                    yield Rotary(-frequencies.float(), interleaved, start)
