@@ -7,7 +7,7 @@ repository keeps.
 from __future__ import annotations
 
 from models.costs.architecture import ActiveParameters, Architecture, Rows, Shape, State
-from models.costs.layouts import Layout, plain
+from models.costs.layouts import LAYOUTS, Layout, plain
 from models.costs.memory import held
 from models.deepseek_v4.config import CSA, FULL, HCA, SLIDING, DeepseekV4Config
 
@@ -55,10 +55,23 @@ def session(config: DeepseekV4Config) -> Architecture:
     )
 
 
-def held_bytes(config: DeepseekV4Config, length: int, element_bytes: int = 4) -> dict[str, int]:
-    """What a session of this repository holds after `length` tokens, unquantised, by kind."""
+STORED = {"published": "v4"}
+"""Layouts of the option `cache` of models of this repository that have another name there."""
+
+
+def held_bytes(
+    config: DeepseekV4Config, length: int, element_bytes: int = 4, cache: str = "full"
+) -> dict[str, int]:
+    """What a session of this repository holds after `length` tokens, by kind.
+
+    Args:
+        element_bytes: of a number of the model's type.
+        cache: the session's option `cache`.
+    """
     none = {"window": 0, "compressed": 0, "index": 0, "tail": 0, "full": 0}
     layout = Layout("as the model's type", plain(element_bytes), element_bytes)
+    if cache != "full":
+        layout = LAYOUTS[STORED.get(cache, cache)]
     return none | held(session(config), length, layout)
 
 

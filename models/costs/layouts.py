@@ -2,7 +2,7 @@
 
 Sources: DeepSeek-V4 (arXiv 2606.19348) and its inference code, DeepSeek-V3.2 (FlashMLA's FP8
 cache), DeepSeek-V4.1 (arXiv 2609.19969), vLLM's and SGLang's NVFP4 cache of V4 (384 bytes an
-entry), llama.cpp's q8_0 and q4_0 (32 values and a 16-bit scale).
+entry), KIVI (arXiv 2402.02750), llama.cpp's q8_0 and q4_0 (32 values and a 16-bit scale).
 """
 
 from __future__ import annotations
@@ -34,6 +34,16 @@ def grouped(bits: int, group: int, scale_bytes: int) -> Callable[[Shape], int]:
 
     def row_bytes(shape: Shape) -> int:
         return _up(bits * shape.channels, 8) + scale_bytes * _up(shape.channels, group)
+
+    return row_bytes
+
+
+def kivi(bits: int) -> Callable[[Shape], int]:
+    """Whole numbers with a float16 offset and step for each 32 channels, rotary ones apart."""
+
+    def row_bytes(shape: Shape) -> int:
+        parts = (shape.plain, shape.rotary)
+        return shape.heads * sum(_up(bits * part, 8) + 4 * _up(part, 32) for part in parts)
 
     return row_bytes
 
@@ -105,6 +115,9 @@ LAYOUTS = {
     "v3.2": Layout("V3.2: rows of 656 bytes, FP8 index keys of 132", deepseek_v3_2),
     "v4.1": Layout("V4.1: FP4 entries of 288 bytes, FP4 index keys of 68", deepseek_v4_1),
     "nvfp4": Layout("NVFP4: V4's entries take 384 bytes, FP4 index keys", nvfp4),
+    "int8": Layout("KIVI's: 36 bytes for 32 channels", kivi(8)),
+    "int4": Layout("KIVI's: 20 bytes for 32 channels", kivi(4)),
+    "int2": Layout("KIVI's: 12 bytes for 32 channels", kivi(2)),
     "q8_0": Layout("llama.cpp: 34 bytes for 32 channels", grouped(8, 32, 2)),
     "q4_0": Layout("llama.cpp: 18 bytes for 32 channels", grouped(4, 32, 2)),
 }

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models import kernels
 from models.deepseek_v4 import blocked, fused
-from models.deepseek_v4.cache import CsaCache, HcaCache, LayerCache, SlidingCache, visible_prefix
+from models.deepseek_v4.cache import CsaCache, HcaCache, LayerCache, Rows, SlidingCache, Window
 from models.deepseek_v4.compressor import Compressor, visible_entries, visible_mask
 from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
 from models.deepseek_v4.distant import DistantPast, Entries
@@ -32,6 +32,7 @@ from models.deepseek_v4.parts import (
 )
 from models.deepseek_v4.trace import Watch
 from models.layers import KeepsFloat32, Linear, RMSNorm, Rotation, rms_normalize
+from models.number_formats import CacheFormat
 
 
 @dataclass
@@ -84,8 +85,10 @@ class Attention(KeepsFloat32, Generic[C]):
     """The query, K = V and output paths; subclasses decide which past a query reaches.
 
     C is the class of their caches. Queries, logits and mixes are float32; keys are held in the
-    model's type.
+    model's type, or in `cache_format` where a cache has one.
     """
+
+    cache_format = CacheFormat()
 
     def __init__(self, config: DeepseekV4Config) -> None:
         super().__init__()
@@ -148,17 +151,14 @@ def window_keys(kv: Tensor, cache: SlidingCache | None, window: int) -> Tensor:
     """The chunk's keys behind those that the cache still holds, [B, P + S, C]."""
     if cache is None:
         return kv
-    past = cache.window.rows
-    keys = kv if past is None else torch.cat((past, kv), dim=1)
-    cache.window.remember(keys, window - 1)
-    return keys
+    return cache.window.append(kv, window - 1)
 
 
 class SlidingAttention(Attention[SlidingCache]):
     """The last `sliding_window` tokens, self included, exactly; plain rotary embedding."""
 
     def new_cache(self) -> SlidingCache:
-        return SlidingCache()
+        return SlidingCache(Window(format=self.cache_format.entry))
 
     def rotation(self, step: Step) -> Rotation:
         return step.local
@@ -243,18 +243,18 @@ class CompressedAttention(Attention[H]):
         """Compress the chunk; return how a block of queries [B, b, H, C] reaches its entries."""
         raise NotImplementedError
 
-    def compress(self, x: Tensor, step: Step, cache: H | None) -> tuple[Tensor, ...]:
-        """All entries so far, as segments [B, n_i, C]."""
+    def compress(self, x: Tensor, step: Step, cache: H | None) -> Rows:
+        """All entries so far [B, n, C]."""
         tail = cache.tail.tail if cache else None
         entries, tail = self.compressor.compress(
             x, step.positions, tail, step.compressed_frequencies
         )
         entries = entries.to(self.key_type)
         if cache is None:
-            return (entries,)
+            return Rows((entries,))
         cache.tail.tail = tail
         cache.entries.append(entries)
-        return cache.entries.segments
+        return cache.entries
 
     def _block_size(self, num_entries: int, q: Tensor, step: Step) -> int:
         num_queries, heads = q.shape[1:3]
@@ -277,7 +277,8 @@ class HeavilyCompressedAttention(CompressedAttention[HcaCache]):
         )
 
     def new_cache(self) -> HcaCache:
-        return HcaCache()
+        form = self.cache_format.entry
+        return HcaCache(Window(format=form), entries=Rows(format=form))
 
     def reach(
         self,
@@ -288,21 +289,22 @@ class HeavilyCompressedAttention(CompressedAttention[HcaCache]):
         cache: HcaCache | None,
         visible: Tensor,
     ) -> fused.Mixed | None:
-        segments, count = self.compress(x, step, cache), int(visible[-1])
+        entries, count = self.compress(x, step, cache), int(visible[-1])
         if not count:
             return None
-        return fused.attend_runs(q, visible_prefix(segments, count), visible)
+        return fused.attend_runs(q, entries.read(count), visible)
 
     def prepare(
         self, x: Tensor, latent: Tensor, step: Step, cache: HcaCache | None
     ) -> Callable[[Tensor, slice, Tensor], Part]:
-        segments = self.compress(x, step, cache)
+        rows = self.compress(x, step, cache)
         if step.training is not None:
-            none = segments[0][..., :0]
-            step.training.entries = Entries(segments[0], none, none, none)
+            (own,) = rows.segments
+            none = own[..., :0]
+            step.training.entries = Entries(own, none, none, none)
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
-            entries = visible_prefix(segments, int(visible[-1]))
+            entries = rows.read(int(visible[-1]))
             return shared_keys_part(q, entries, visible_mask(visible, entries.shape[1]))
 
         return attend_block
@@ -342,39 +344,38 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         return indexer
 
     def new_cache(self) -> CsaCache:
-        return CsaCache()
+        form = self.cache_format.entry
+        index = Rows(format=self.cache_format.index)
+        return CsaCache(Window(format=form), entries=Rows(format=form), index=index)
 
     def prepare(
         self, x: Tensor, latent: Tensor, step: Step, cache: CsaCache | None
     ) -> Callable[[Tensor, slice, Tensor], Part]:
-        segments = self.compress(x, step, cache)
+        rows = self.compress(x, step, cache)
         if step.training is not None:  # the indexer learns from its own loss alone
             x, latent = step.training.indexer_inputs(x, latent)
-        index_segments = self._compress_index(x, step, cache)
-        index_q, index_w = self.indexer.queries(x, latent, step.compressed)
+        index = self._compress_index(x, step, cache)
+        index_q, index_w = self._index_queries(x, latent, step, cache)
         if step.training is not None:
-            step.training.entries = Entries(segments[0], index_segments[0], index_q, index_w)
+            (own,), (own_keys,) = rows.segments, index.segments
+            step.training.entries = Entries(own, own_keys, index_q, index_w)
         k = self.config.index_topk
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
             count = int(visible[-1])
             if cache is not None and cache.watch is not None:
-                self._record(
-                    index_q[:, block], index_w[:, block], index_segments, count, cache.watch
-                )
+                self._record(index_q[:, block], index_w[:, block], index, count, cache.watch)
             if count <= k and step.training is None:
-                entries = visible_prefix(segments, count)
-                return shared_keys_part(q, entries, visible_mask(visible, count))
+                return shared_keys_part(q, rows.read(count), visible_mask(visible, count))
             if step.training is not None:
-                scores = self.indexer.score(index_q, index_w, index_segments[0][:, :count])
-                return self._training_part(q, segments[0], scores, visible, step.training)
-            keys = visible_prefix(index_segments, count)
+                scores = self.indexer.score(index_q, index_w, index.read(count))
+                return self._training_part(q, rows.segments[0], scores, visible, step.training)
+            keys = index.read(count)
             scores = self.indexer.score(index_q[:, block], index_w[:, block], keys)
             chosen, real = select(scores, visible, k)
             if cache is not None and count > self.GATHER_ABOVE * k:
-                return gathered_part(q, cache.entries.take(chosen), real)
-            entries = visible_prefix(segments, count)
-            return shared_keys_part(q, entries, selection_mask(chosen, real, count))
+                return gathered_part(q, rows.take(chosen), real)
+            return shared_keys_part(q, rows.read(count), selection_mask(chosen, real, count))
 
         return attend_block
 
@@ -387,26 +388,23 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         cache: CsaCache | None,
         visible: Tensor,
     ) -> fused.Mixed | None:
-        segments, count = self.compress(x, step, cache), int(visible[-1])
-        index_segments = self._compress_index(x, step, cache)
+        entries, count = self.compress(x, step, cache), int(visible[-1])
+        index = self._compress_index(x, step, cache)
         if not count:
             return None
-        index_q, index_w = self.indexer.queries(x, latent, step.compressed)
+        index_q, index_w = self._index_queries(x, latent, step, cache)
         if cache is not None and cache.watch is not None:
-            self._record(index_q, index_w, index_segments, count, cache.watch)
+            self._record(index_q, index_w, index, count, cache.watch)
         if count <= self.config.index_topk:
-            entries = visible_prefix(segments, count)
-            return fused.attend_prefixes(q, entries, visible, blocked.limit(q))
+            return fused.attend_prefixes(q, entries.read(count), visible, blocked.limit(q))
         from models.kernels.gathered import attend_rows
         from models.kernels.selection import best_entries
 
-        chosen, _ = best_entries(index_q, index_w, index_segments, visible, self.config.index_topk)
+        keys = tuple(index.blocks(count))
+        chosen, _ = best_entries(index_q, index_w, keys, visible, self.config.index_topk)
         counts = visible.clamp(max=chosen.shape[-1])
-        if cache is None or len(segments) == 1:
-            return fused.Mixed(*attend_rows(q, segments[0], chosen, counts))
-        rows = cache.entries.take(chosen)  # [1, S, k, C]
-        own = torch.arange(chosen.numel(), device=chosen.device).view_as(chosen)
-        return fused.Mixed(*attend_rows(q, rows.flatten(1, 2), own, counts))
+        rows, places = entries.gathered(chosen, count)
+        return fused.Mixed(*attend_rows(q, rows, places, counts))
 
     def look_back(
         self, q: Tensor, keys: Tensor, mixed: Tensor, step: Step, distant: DistantPast
@@ -415,21 +413,25 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         assert step.training.entries is not None
         return distant.sparse(self, q, keys, step.training.entries, mixed, step)
 
-    def _record(
-        self, q: Tensor, weights: Tensor, segments: tuple[Tensor, ...], count: int, watch: Watch
-    ) -> None:
-        keys = visible_prefix(segments, count)
-        watch.record(self.indexer.score(q, weights, keys), self.compressor.ratio)
+    def _record(self, q: Tensor, weights: Tensor, index: Rows, count: int, watch: Watch) -> None:
+        watch.record(self.indexer.score(q, weights, index.read(count)), self.compressor.ratio)
 
-    def _compress_index(self, x: Tensor, step: Step, cache: CsaCache | None) -> tuple[Tensor, ...]:
+    def _index_queries(
+        self, x: Tensor, latent: Tensor, step: Step, cache: CsaCache | None
+    ) -> tuple[Tensor, Tensor]:
+        """The indexer's queries and head weights, as they meet the keys that are held."""
+        queries, weights = self.indexer.queries(x, latent, step.compressed)
+        return queries if cache is None else self.cache_format.index_queries(queries), weights
+
+    def _compress_index(self, x: Tensor, step: Step, cache: CsaCache | None) -> Rows:
         tail = cache.index_tail.tail if cache else None
         keys, tail = self.indexer.compress(x, step.positions, tail, step.compressed_frequencies)
         keys = keys.to(self.key_type)
         if cache is None:
-            return (keys,)
+            return Rows((keys,))
         cache.index_tail.tail = tail
         cache.index.append(keys)
-        return cache.index.segments
+        return cache.index
 
     def _training_part(
         self, q: Tensor, entries: Tensor, scores: Tensor, visible: Tensor, training: IndexerTraining

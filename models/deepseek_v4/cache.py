@@ -1,7 +1,8 @@
 """What each kind of attention keeps of the tokens that it has seen, and how forks share it.
 
 A kind of cache is a dataclass whose fields are parts (`Rows`, `Window`, `Pending`, or another
-`Part`), each with a kind of bytes. Its attention makes it in `new_cache()`.
+`Part`), each with a kind of bytes. Its attention makes it in `new_cache()`. `Rows` and `Window`
+store their rows in a format of `models.number_formats`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from models.deepseek_v4.compressor import Tail
 from models.deepseek_v4.trace import Watch
+from models.number_formats import PLAIN, RowFormat
 
 Tensors = dict[str, Tensor]
 KIND = "kind"
@@ -30,24 +32,27 @@ class Part(Protocol):
     def tensors(self) -> Tensors:
         """Everything that is held, by name: what a file has to keep."""
 
-    @classmethod
-    def of(cls, tensors: Tensors) -> Self:
-        """The part that `tensors` describes; an empty one where there are none."""
+    def of(self, tensors: Tensors) -> Self:
+        """A part like this one with what `tensors` describes; an empty one where there are none."""
 
 
 class Rows:
     """An append-only table [1, n, C] whose past is shared by forks.
 
     A fork takes the rows so far as a frozen segment and appends to storage of its own, so
-    neither side ever copies or disturbs the other's past.
+    neither side ever copies or disturbs the other's past. Rows are stored in `format`, encoded
+    when they are appended and decoded when they are read.
     """
 
     STEP = 8
     """Storage grows by at least so many rows."""
     SHARE = 32
     """At most one in so many rows of storage is unused, or fewer than STEP rows are."""
+    BLOCK = 4096
+    """Rows that are decoded at once, at most, by `blocks`."""
 
-    def __init__(self, frozen: tuple[Tensor, ...] = ()) -> None:
+    def __init__(self, frozen: tuple[Tensor, ...] = (), format: RowFormat = PLAIN) -> None:
+        self.format = format
         self._frozen = frozen
         self._own: Tensor | None = None
         self._used = 0
@@ -57,7 +62,7 @@ class Rows:
 
     @property
     def segments(self) -> tuple[Tensor, ...]:
-        """The rows in order, as views [1, n_i, C]."""
+        """The rows in order as they are stored: views [1, n_i, S]."""
         if self._own is None or not self._used:
             return self._frozen
         return (*self._frozen, self._own[:, : self._used])
@@ -72,8 +77,14 @@ class Rows:
         step = max(cls.STEP, (1 << count.bit_length()) // (2 * cls.SHARE))
         return -(-count // step) * step
 
-    def append(self, rows: Tensor) -> None:
-        """Add rows [1, m, C]."""
+    def append(self, rows: Tensor) -> Tensor:
+        """Add rows [1, m, C]; the same as they will be read."""
+        stored = self.format.encode(rows)
+        self._store(stored)
+        return self.format.decode(stored)
+
+    def _store(self, rows: Tensor) -> None:
+        """Add rows [1, m, S] as they are stored."""
         if not rows.shape[1]:
             return
         needed = self._used + rows.shape[1]
@@ -85,8 +96,44 @@ class Rows:
         self._own[:, self._used : needed] = rows
         self._used = needed
 
+    def read(self, count: int) -> Tensor:
+        """The first `count` rows as one tensor [1, count, C]; a view where that is possible."""
+        return visible_prefix(tuple(self.blocks(count)), count)
+
+    def blocks(self, count: int) -> Iterator[Tensor]:
+        """The first `count` rows in order, [1, n_i, C]; plain ones are views of what is stored."""
+        for segment in self.segments:
+            if not count:
+                return
+            kept = segment[:, :count]
+            count -= kept.shape[1]
+            for rows in (kept,) if self.format.is_plain else kept.split(self.BLOCK, dim=1):
+                yield self.format.decode(rows)
+
+    def gathered(self, indices: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Rows that hold those at `indices` [1, S, k], all below `count`, and where they are there.
+
+        The table itself where it can be read in place, else a copy of the lesser of the rows
+        that are wanted and of all rows.
+        """
+        if self.format.is_plain and len(self.segments) == 1:
+            return self.segments[0], indices
+        if indices.numel() >= count:
+            return self.read(count), indices
+        own = torch.arange(indices.numel(), device=indices.device).view_as(indices)
+        return self.take(indices).flatten(1, 2), own
+
     def take(self, indices: Tensor) -> Tensor:
         """Rows at `indices` [...] -> [..., C]; out-of-range indices are the caller's error."""
+        return self.format.decode(self._stored_at(indices))
+
+    def only(self, indices: Tensor) -> Rows:
+        """A table of its own with the rows at `indices` [m], as they are stored."""
+        rows = Rows(format=self.format)
+        rows._store(self._stored_at(indices)[None])
+        return rows
+
+    def _stored_at(self, indices: Tensor) -> Tensor:
         first, *others = self.segments
         if not others:
             return first[0][indices]
@@ -99,40 +146,50 @@ class Rows:
         return taken
 
     def fork(self) -> Rows:
-        return Rows(self.segments)
+        return Rows(self.segments, self.format)
 
     def tensors(self) -> Tensors:
         """Segments stay apart: attention to two and to their concatenation round differently."""
         own = {} if self._own is None else {"own": self._own[:, : self._used]}
         return own | {f"frozen.{i}": rows for i, rows in enumerate(self._frozen)}
 
-    @classmethod
-    def of(cls, tensors: Tensors) -> Rows:
-        rows = cls(tuple(tensors[f"frozen.{i}"] for i in range(len(tensors) - ("own" in tensors))))
+    def of(self, tensors: Tensors) -> Rows:
+        count = len(tensors) - ("own" in tensors)
+        rows = Rows(tuple(tensors[f"frozen.{i}"] for i in range(count)), self.format)
         if "own" in tensors:
-            rows.append(tensors["own"])
+            rows._store(tensors["own"])
         return rows
 
 
 @dataclass
 class Window:
-    """The rows of the last tokens [1, n, C]. They are replaced, never written, so forks share."""
+    """The rows of the last tokens [1, n, C], stored in `format`.
 
-    rows: Tensor | None = None
+    They are replaced, never written, so forks share.
+    """
 
-    def remember(self, keys: Tensor, size: int) -> None:
-        """Keep a copy of the last rows of keys [1, n, C]; a view would hold the whole chunk."""
-        self.rows = keys[:, max(0, keys.shape[1] - size) :].clone()
+    rows: Tensor | None = None  # as they are stored
+    format: RowFormat = PLAIN
+
+    def append(self, keys: Tensor, size: int) -> Tensor:
+        """The rows held and keys [1, m, C] behind them, as they are read; the last `size` stay.
+
+        They stay as a copy: a view would hold the whole chunk.
+        """
+        stored = self.format.encode(keys)
+        if self.rows is not None:
+            stored = torch.cat((self.rows, stored), dim=1)
+        self.rows = stored[:, max(0, stored.shape[1] - size) :].clone()
+        return self.format.decode(stored)
 
     def fork(self) -> Window:
-        return Window(self.rows)
+        return Window(self.rows, self.format)
 
     def tensors(self) -> Tensors:
         return {} if self.rows is None else {"rows": self.rows}
 
-    @classmethod
-    def of(cls, tensors: Tensors) -> Window:
-        return cls(tensors.get("rows"))
+    def of(self, tensors: Tensors) -> Window:
+        return Window(tensors.get("rows"), self.format)
 
 
 @dataclass
@@ -147,9 +204,8 @@ class Pending:
     def tensors(self) -> Tensors:
         return {} if self.tail is None else self.tail._asdict()
 
-    @classmethod
-    def of(cls, tensors: Tensors) -> Pending:
-        return cls(Tail(**tensors) if tensors else None)
+    def of(self, tensors: Tensors) -> Pending:
+        return Pending(Tail(**tensors) if tensors else None)
 
 
 @dataclass
@@ -168,11 +224,10 @@ class LayerCache:
             for key, tensor in part.tensors().items()
         }
 
-    @classmethod
-    def of(cls, tensors: Tensors) -> Self:
-        """The memory that `tensors` describes."""
-        empty = cls()
-        return cls(**{name: part.of(below(tensors, name)) for name, _, part in empty._parts()})
+    def of(self, tensors: Tensors) -> Self:
+        """A memory like this one with what `tensors` describes."""
+        parts = {name: part.of(below(tensors, name)) for name, _, part in self._parts()}
+        return type(self)(**parts)
 
     def num_bytes(self) -> dict[str, int]:
         """Bytes of the distinct storages that are held, by kind."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from models import kernels
 from models.deepseek_v4 import blocked
 from models.deepseek_v4.attention import Attention, SlidingAttention, Step
-from models.deepseek_v4.cache import KIND, LayerCache, Rows, storage_bytes, visible_prefix
+from models.deepseek_v4.cache import KIND, LayerCache, Rows, storage_bytes
 from models.deepseek_v4.config import FULL, SLIDING, DeepseekV4Config, uncompressed
 from models.deepseek_v4.fused import attend, merge
 from models.deepseek_v4.model import DeepseekV4
@@ -49,21 +49,20 @@ class FullCache(LayerCache):
     def press(self, pressing: Pressing, layer: int, sinks: Tensor) -> None:
         """Keep the rows that the press chooses, or make the pages that queries choose from."""
         if len(self.full):
-            keys = visible_prefix(self.full.segments, len(self.full))
+            keys = self.full.read(len(self.full))
             past = Past(layer, keys, keys, self.queries, sinks)
             if isinstance(pressing.press, Quest):
                 self.pages = pressing.press.pages(past)
             else:
                 chosen = kept(pressing.press, past)  # one KV head
-                self.full = Rows()
-                self.full.append(keys[:, chosen[0]])
+                self.full = self.full.only(chosen[0])
 
 
 class FullAttention(Attention[FullCache]):
     """All previous tokens, one softmax with the learned sink, rotary as in the layer replaced."""
 
     def new_cache(self) -> FullCache:
-        return FullCache()
+        return FullCache(Rows(format=self.cache_format.entry))
 
     def attend(
         self,
@@ -79,15 +78,16 @@ class FullAttention(Attention[FullCache]):
             if step.training is None or step.training.distant is None:
                 return near
             return step.training.distant.full(self, q, kv, near, step)
-        past = cache.full.segments
+        seen = len(cache.full)
+        kv = cache.full.append(kv)
+        past = cache.full.blocks(seen)
         if cache.pages is not None:
-            attended = self.attend_pages(q, past, kv, cache.pages)
+            attended = self.attend_pages(q, tuple(past), kv, cache.pages)
         elif kernels.usable(q, kv):
-            mixed = [attend(q, segment) for segment in past]
+            mixed = [attend(q, rows) for rows in past]
             attended = merge([*mixed, attend(q, kv, causal=True)], self.sinks)
         else:
-            attended = blocked.attend(q, past, kv, self.sinks)
-        cache.full.append(kv)
+            attended = blocked.attend(q, tuple(past), kv, self.sinks)
         if cache.queries.needs.any:
             self.observe(q, step, cache)
         return attended
@@ -95,9 +95,9 @@ class FullAttention(Attention[FullCache]):
     def observe(self, q: Tensor, step: Step, cache: FullCache) -> None:
         """Collect what presses need of the queries [1, S, H, C]."""
         held = len(cache.full)
-        keys = cache.full.segments[-1]  # enough to tell the number of heads
+        keys = q[:, :0, 0]  # enough to tell the number of heads
         if cache.queries.needs.attention:
-            keys = visible_prefix(cache.full.segments, held)
+            keys = cache.full.read(held)
         frequencies = step.compressed_frequencies
         cache.queries.rotary = Rotary(frequencies, True, q.shape[-1] - 2 * len(frequencies))
         cache.queries.add(Call(q[0].transpose(0, 1), keys, held - q.shape[1], self.sinks))

@@ -2,7 +2,7 @@
 
 Report section 2.3.1, equations 13 to 17. Shapes: B batch, S queries, n entries, H indexer
 heads, C index width, k selected. The Hadamard rotation that the report applies before FP4 is
-orthogonal, hence without effect here, where nothing is quantised.
+orthogonal: it is left out where keys are not stored in FP4 (`models.number_formats`).
 """
 
 from __future__ import annotations

@@ -16,12 +16,14 @@ from safetensors import SafetensorError
 
 from models.deepseek_v4 import session_files, weights
 from models.deepseek_v4.checkpoint_files import Card, read_card, read_config
-from models.deepseek_v4.config import DeepseekV4Config, is_uncompressed
+from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config, is_uncompressed
+from models.deepseek_v4.config import FULL as FULL_ATTENTION
 from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import DeepseekV4Session
 from models.devices import find_device, find_dtype
 from models.errors import ModelError
+from models.number_formats import FULL, CacheFormat, cache_format
 from models.presses.options import Pressing, pressing
 from models.protocols import Forks, Session, TokenizerRef
 
@@ -36,6 +38,9 @@ CACHE_KINDS = {
 }
 PLACEMENT = ("device", "dtype")
 PRESS = "press"
+CACHE = "cache"
+STORED_LAYERS = (SLIDING, CSA, HCA, FULL_ATTENTION)
+"""Kinds of layers whose caches store their rows in a format."""
 
 
 @dataclass
@@ -66,6 +71,10 @@ class LoadedModel:
         if self.pressing:
             self.fingerprint = self._pressed_fingerprint(self.pressing)
         self.place()
+        cache_format = chosen_format(self.network.config, self.options)
+        self.network.store_in(cache_format)
+        if cache_format.name != FULL:
+            self.fingerprint = f"{self.fingerprint}-{cache_format.name}"
 
     def _pressed_fingerprint(self, asked: Pressing) -> str:
         """Raises: ModelError where the model keeps compressed entries instead of tokens."""
@@ -139,6 +148,24 @@ def load_folder(name: str, folder: Path, options: Mapping[str, object]) -> Loade
     return LoadedModel(name, network, card, trained, options)
 
 
+def chosen_format(config: DeepseekV4Config, options: Mapping[str, object]) -> CacheFormat:
+    """How the option `cache` has rows stored. Raises: ModelError."""
+    word, others = options.get(CACHE, FULL), set(config.layer_types) - set(STORED_LAYERS)
+    if word != FULL and others:
+        raise ModelError(
+            f"options.cache: got {word!r}, but layers of the kind {min(others)} are held in full "
+            f"precision alone; expected {FULL}"
+        )
+    rotary, dense = config.qk_rope_head_dim, is_uncompressed(config)
+    return cache_format(
+        word,
+        config.head_dim - rotary,
+        rotary,
+        None if dense else config.index_head_dim,
+        published=not dense,
+    )
+
+
 def override(
     config: DeepseekV4Config, options: Mapping[str, object], others: Collection[str] = ()
 ) -> DeepseekV4Config:
@@ -149,7 +176,7 @@ def override(
     Raises:
         ModelError: an option that is unknown, has no effect on this model, or is no count.
     """
-    others = (*others, *PLACEMENT)
+    others = (*others, *PLACEMENT, CACHE)
     choices = ["sliding_window", "max_position_embeddings", *others]
     if is_uncompressed(config):
         choices.append(PRESS)

@@ -24,6 +24,7 @@ from models.layers import (
     rope_frequencies,
     yarn_frequencies,
 )
+from models.number_formats import CacheFormat
 
 
 class DecoderLayer(nn.Module):
@@ -135,8 +136,16 @@ class DeepseekV4(KeepsFloat32):
 
     def new_caches(self) -> list[LayerCache]:
         """An empty cache per layer, as `hidden` takes them."""
+        return [attention.new_cache() for attention in self._attentions()]
+
+    def store_in(self, cache_format: CacheFormat) -> None:
+        """Have caches made from now on store their rows in a format."""
+        for attention in self._attentions():
+            attention.cache_format = cache_format
+
+    def _attentions(self) -> list[Attention[Any]]:
         layers = (layer for layer in self.model.layers if isinstance(layer, DecoderLayer))
-        return [layer.self_attn.new_cache() for layer in layers]
+        return [layer.self_attn for layer in layers]
 
     def _step(self, indices: Tensor, positions: Tensor, training: IndexerTraining | None) -> Step:
         return Step(

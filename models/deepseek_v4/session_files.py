@@ -66,5 +66,5 @@ def layer_tensors(caches: list[LayerCache]) -> Tensors:
 
 
 def layer_caches(tensors: Tensors, empty: list[LayerCache]) -> list[LayerCache]:
-    """Caches of the same kinds as `empty`, with what `layer_tensors` gave."""
-    return [type(cache).of(below(tensors, str(i))) for i, cache in enumerate(empty)]
+    """Caches of the kinds and formats of `empty`, with what `layer_tensors` gave."""
+    return [cache.of(below(tensors, str(i))) for i, cache in enumerate(empty)]

@@ -52,11 +52,14 @@ def test_random_models_keep_the_protocols(name: str) -> None:
 
 def test_fingerprints_tell_weights_and_options_apart() -> None:
     options: list[dict[str, object]] = [{}, {"seed": 1}, {"index_topk": 8}, {"sliding_window": 64}]
+    options += [{"cache": word} for word in ("bf16", "int4", "published")]
     prints = [load_model("random-v4", choice).fingerprint for choice in options]
     assert len(set(prints)) == len(prints)
     assert load_model("random-v4", {"seed": 0}).fingerprint == prints[0]
     assert load_model("random-dense").fingerprint not in prints
-    assert all(len(text) == 16 and int(text, 16) >= 0 for text in prints)
+    assert load_model("random-v4", {"cache": "full"}).fingerprint == prints[0]
+    assert all(len(text) == 16 and int(text, 16) >= 0 for text in prints[:4])
+    assert prints[4] == f"{prints[0]}-bf16"
 
 
 def test_a_fingerprint_of_the_weights_leaves_out_options() -> None:
@@ -64,6 +67,7 @@ def test_a_fingerprint_of_the_weights_leaves_out_options() -> None:
         return load_model("random-v4", options).describe()["weights_fingerprint"]
 
     assert described() == described(index_topk=8) == described(sliding_window=64)
+    assert described() == described(cache="int4")
     assert described() != described(seed=1)
 
 
@@ -103,13 +107,19 @@ def test_options_change_what_is_selected() -> None:
         (
             "random-v4",
             {"topk": 4},
-            r"^options: got 'topk', expected one of index_topk, .*dtype$",
+            r"^options: got 'topk', expected one of index_topk, .*dtype, cache$",
         ),
         ("random-v4", {"hidden_size": 4}, r"^options: got 'hidden_size', expected one of"),
         ("random-dense", {"index_topk": 4}, r"^options: got 'index_topk', expected one of slid"),
         ("random-v4", {"index_topk": 0}, r"^options.index_topk: got 0, expected a whole number"),
         ("random-v4", {"index_topk": "8"}, r"^options.index_topk: got '8', expected a whole"),
         ("random-v4", {"index_topk": True}, r"^options.index_topk: got True, expected a whole"),
+        ("random-v4", {"cache": "fp4"}, r"^options.cache: got 'fp4', expected one of full, bf16"),
+        (
+            "random-dense",
+            {"cache": "published"},
+            r"^options.cache: got 'published', expected one of full, .*nvfp4$",
+        ),
         ("random-v4", {"seed": -1}, r"^options.seed: got -1, expected a whole number from 0$"),
         ("path:/nowhere", {}, r"^model: /nowhere holds no config.json: no checkpoint there$"),
     ],
