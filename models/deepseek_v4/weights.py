@@ -77,20 +77,38 @@ def _identity_gates(k: int, device: torch.device) -> Tensor:
 def _start_copying(attention: Attention[Any]) -> None:
     """Orthonormal K = V and grouped output, the last projection their transpose.
 
-    Compressors read with the same K = V, so an entry begins as a mean of its tokens.
+    Heads wider than the model hold an image of the input: each group then reads directions of its
+    own of that image, and the norm's gain is taken back. Compressors read with the same K = V, so
+    an entry begins as a mean of its tokens.
     """
     kv = _orthonormal(attention.kv_proj.weight)
     attention.kv_proj.weight.copy_(kv)
     grouped = attention.o_a_proj
     blocks = grouped.weight.unflatten(0, (grouped.groups, -1))  # [G, R, heads * C]
+    wide = len(kv) > kv.shape[1]
+    if wide:
+        blocks = _reading_the_image(blocks, kv)
     blocks = torch.stack([_orthonormal(block) for block in blocks])
     grouped.weight.copy_(blocks.flatten(0, 1))
     per_head = blocks.unflatten(-1, (-1, len(kv))).sum(2)  # [G, R, C]
     back = torch.einsum("cd,grc->dgr", kv, per_head).flatten(1)
-    attention.o_b_proj.weight.copy_(COPY_GAIN * back)
+    gain = COPY_GAIN * (kv.shape[1] / len(kv)) ** 0.5 if wide else COPY_GAIN
+    attention.o_b_proj.weight.copy_(gain * back)
     if isinstance(attention, CompressedAttention):
         weight = attention.compressor.kv_proj.weight
         weight.copy_(kv.repeat(len(weight) // len(kv), 1))
+
+
+def _reading_the_image(blocks: Tensor, kv: Tensor) -> Tensor:
+    """Output blocks [G, R, heads * C] that read only what kv [C, D] writes.
+
+    The groups share out an orthonormal basis of the D channels; where G * R exceeds D their
+    directions overlap. All heads of a group read alike.
+    """
+    groups, rank, width = blocks.shape
+    basis = _orthonormal(blocks.flatten(0, 1)[:, : kv.shape[1]])  # [G * R, D], rows or columns
+    heads = width // len(kv)
+    return (basis @ kv.T).repeat(1, heads).view(groups, rank, width)
 
 
 def _orthonormal(matrix: Tensor) -> Tensor:
