@@ -86,6 +86,11 @@ def configuration(name: str) -> DeepseekV4Config:
     return _find(name).config(name)
 
 
+def needs_torch(name: str) -> bool:
+    """Whether the model is computed by the process that loads it. Raises: UnknownModelError."""
+    return _find(name).needs_torch
+
+
 def available_models() -> dict[str, str]:
     """What each name is, in one line."""
     return {name: entry.description for name, entry in _entries().items()}

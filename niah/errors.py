@@ -10,6 +10,8 @@ ValueError
         └── ChangedError the configuration lacks or changes what was asked there
 """
 
+import errno
+
 
 class NiahError(ValueError):
     """Something the user can mend; the message is one line and says how."""
@@ -37,3 +39,26 @@ class BusyError(StoreError):
 
 class ChangedError(StoreError):
     """A run's folder that was asked what the new configuration lacks or changes."""
+
+
+def can_be_mended(error: Exception) -> bool:
+    """Whether a user caused `error`: by what was asked, or by a file or a full disk."""
+    if isinstance(error, NiahError):
+        return True
+    from haystacks.chat_template import TokenizerError
+    from haystacks.corpora.texts import CorpusError
+    from haystacks.corpora.token_cache import CacheError
+    from haystacks.needles.base import FamilyError
+    from models.errors import ModelError
+
+    ours = ModelError, CorpusError, FamilyError, TokenizerError, CacheError
+    if isinstance(error, OSError):
+        return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, ours)
+
+
+def told(error: Exception) -> str:
+    """What a user reads of an error that can be mended."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

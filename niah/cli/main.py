@@ -3,7 +3,6 @@
 Every command imports what it needs when it is called, so that `--help` costs nothing.
 """
 
-import errno
 import importlib
 import io
 import logging
@@ -23,7 +22,9 @@ except ImportError:  # older releases raise click's own exceptions
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
+    from niah.execution.jobs import Tally
     from niah.execution.loading import Bench
+    from niah.execution.places import Place
     from niah.sweep.config import Arm, Sweep
     from niah.sweep.trials import Plan
 
@@ -133,6 +134,17 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="The run's folder. Default: runs/NAME of the sweep.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Let the workers of a Ray cluster ask (docs/scale.md): HOST:PORT of its head; "
+            "auto, the cluster of this machine; local, a new one on this machine.",
+        ),
+    ] = None,
+    ray_gpus: Annotated[
+        float | None, typer.Option(help="GPUs of a worker, with --ray. Default: 1.")
+    ] = None,
 ) -> None:
     """Run a sweep; the same command again resumes an interrupted one.
 
@@ -142,19 +154,27 @@ def run(
     Exit code 1: some questions ended in an error (they are asked again on resume); 130: Ctrl-C.
     """
     from niah.execution.loading import load_bench
+    from niah.execution.places import find_place
     from niah.runs.history import earlier_sweeps
     from niah.runs.store import is_finished
     from niah.sweep.config import load_sweep
 
+    if ray_gpus is not None and (ray is None or ray_gpus <= 0):
+        raise typer.BadParameter(
+            f"{ray_gpus:g}: should be above 0, and be given with --ray", param_hint="--ray-gpus"
+        )
     sweep = load_sweep(config)
     folder = out or Path("runs") / sweep.name
     before = earlier_sweeps(folder, sweep)  # refuses a changed sweep before any model is loaded
-    bench = load_bench(sweep)
-    if is_finished(folder, sweep.model_dump(mode="json"), bench.identity()):
+    with find_place(ray, sweep, before, ray_gpus or 1) as place:
+        bench = load_bench(sweep, place.load)
+        finished = is_finished(folder, sweep.model_dump(mode="json"), bench.identity())
+        tally = None if finished else ask(folder, sweep, bench, before, place)
+    if tally is None:
         typer.echo(f"nothing is left to ask: {folder} holds an answer to every question")
-        show_run(folder, sweep)
-    else:
-        ask(folder, sweep, bench, before)
+    show_run(folder, sweep)
+    if tally is not None:
+        summarize(folder, tally)
 
 
 def print_residues(plan: "Plan", bench: "Bench") -> None:
@@ -165,20 +185,19 @@ def print_residues(plan: "Plan", bench: "Bench") -> None:
         typer.echo(f"note: {note}")
 
 
-def ask(folder: Path, sweep: "Sweep", bench: "Bench", before: "Sequence[Sweep]") -> None:
-    """Ask what is left and say what came of it. Raises: typer.Exit, as `run` tells."""
+def ask(
+    folder: Path, sweep: "Sweep", bench: "Bench", before: "Sequence[Sweep]", place: "Place"
+) -> "Tally":
+    """Ask what is left. Raises: typer.Exit at Ctrl-C."""
     from rich.console import Console
 
-    from niah.cli.printing import Bar, print_plan, print_summary
-    from niah.execution.executors.local import LocalExecutor
+    from niah.cli.printing import Bar, print_plan
     from niah.execution.interrupts import Interrupts
     from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
     from niah.execution.prepare import lay_out
-    from niah.runs.store import latest_rows
 
-    console = Console()
     _, planned, estimates = lay_out(sweep, bench, before)
-    print_plan(console, planned, estimates)
+    print_plan(Console(), planned, estimates)
     print_residues(planned, bench)
     bar, tally, interrupts = Bar(), Tally(), Interrupts()
 
@@ -186,24 +205,32 @@ def ask(folder: Path, sweep: "Sweep", bench: "Bench", before: "Sequence[Sweep]")
         interrupts.check()
         bar.advance(arm, tokens)
 
-    with open_store(folder, planned, bench) as store, interrupts:
+    with open_store(folder, planned, bench, place.environment()) as store, interrupts:
         jobs = jobs_left(planned, bench, store)
         try:
             bar.start(jobs)
-            run_jobs(jobs, LocalExecutor(planned, bench, folder, progress), store, tally)
+            run_jobs(jobs, place.executor(planned, bench, folder, progress), store, tally)
         except KeyboardInterrupt:
             raise typer.Exit(interrupted(folder, tally.rows)) from None
         finally:
             bar.close()
-        rows = list(latest_rows(store.rows).values())
-    show_run(folder, sweep)
-    print_summary(console, tally, rows)
-    console.print(f"rows: {folder / 'rows.jsonl'}", soft_wrap=True)
-    failures = [row for row in rows if row.error is not None]
-    if failures:
+    return tally
+
+
+def summarize(folder: Path, tally: "Tally") -> None:
+    """Say what came of a run. Raises: typer.Exit where a question ended in an error."""
+    from rich.console import Console
+
+    from niah.cli.printing import count_answers, print_summary
+    from niah.runs.store import ROWS, parsed_rows
+
+    console, answers = Console(), count_answers(parsed_rows(folder / ROWS))
+    print_summary(console, tally, answers)
+    console.print(f"rows: {folder / ROWS}", soft_wrap=True)
+    if answers.errors:
         typer.echo(
-            f"{len(failures)} questions ended in an error, the first with "
-            f"{failures[0].error!r}; the same command asks them again",
+            f"{len(answers.errors)} questions ended in an error, the first with "
+            f"{answers.first_error!r}; the same command asks them again",
             err=True,
         )
         raise typer.Exit(1)
@@ -528,6 +555,8 @@ def main() -> None:
         typer.echo("niah: stopped", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
+        from niah.errors import can_be_mended, told
+
         if not can_be_mended(error):
             traceback.print_exc()
             sys.exit(DEFECT)
@@ -548,30 +577,6 @@ def refuse_shadows() -> None:
                 f"{name}: Python finds {found or f'a folder {name}'} before the package of niah; "
                 "run niah in another folder, or take that one off PYTHONPATH"
             )
-
-
-def can_be_mended(error: Exception) -> bool:
-    """Whether a user caused `error`: by what was asked, or by a file or a full disk."""
-    from niah.errors import NiahError
-
-    if isinstance(error, NiahError):
-        return True
-    from haystacks.chat_template import TokenizerError
-    from haystacks.corpora.texts import CorpusError
-    from haystacks.corpora.token_cache import CacheError
-    from haystacks.needles.base import FamilyError
-    from models.errors import ModelError
-
-    ours = ModelError, CorpusError, FamilyError, TokenizerError, CacheError
-    if isinstance(error, OSError):
-        return error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, ours)
-
-
-def told(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
 
 
 def refuse(reason: str) -> NoReturn:

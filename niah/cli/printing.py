@@ -1,7 +1,8 @@
 """What a person sees in the terminal: a plan's cost and power, a progress bar, a run's counts."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Never
 
 import numpy as np
@@ -166,14 +167,45 @@ class Bar:
             self._bar.close()
 
 
-def print_summary(console: Console, tally: Tally, rows: Sequence[Row]) -> None:
+@dataclass
+class Answers:
+    """Right answers and questions by length and arm, and the errors by key, counted row by row.
+
+    A retried error gives way to what came after it. Controls are left out of `cells`.
+    """
+
+    cells: dict[tuple[int, str], list[int]] = field(default_factory=dict)  # [right, asked]
+    errors: dict[str, tuple[str, tuple[int, str] | None]] = field(default_factory=dict)
+
+    def add(self, row: Row) -> None:
+        of = (row.requested_length or row.length, row.arm) if row.control is None else None
+        again = self.errors.pop(row.key, None)
+        if of and not again:
+            self.cells.setdefault(of, [0, 0])[1] += 1
+        if row.error is not None:
+            self.errors[row.key] = row.error, of
+        elif of:
+            self.cells[of][0] += row.correct is True
+
+    @property
+    def first_error(self) -> str:
+        return next(iter(self.errors.values()))[0]
+
+
+def count_answers(rows: Iterable[Row]) -> Answers:
+    answers = Answers()
+    for row in rows:
+        answers.add(row)
+    return answers
+
+
+def print_summary(console: Console, tally: Tally, answers: Answers) -> None:
     """Right answers by length, then what this run did."""
-    asked = [row for row in rows if row.control is None]
-    if asked:
-        console.print(recall_table(asked))
+    if answers.cells:
+        console.print(recall_table(answers))
     reused = tally.reused_tokens / max(1, tally.computed_tokens + tally.reused_tokens)
     outside = tally.seconds - tally.model_seconds
-    # Servers that answer several questions at once leave no time outside.
+    # Servers and workers that answer several questions at once leave no time outside.
     told = f"; {outside:.1f} s outside the models" if outside >= 0 else ""
     if tally.untold:
         told += f"; {counted(tally.untold, 'answer')} of servers that do not count computed tokens"
@@ -183,18 +215,15 @@ def print_summary(console: Console, tally: Tally, rows: Sequence[Row]) -> None:
     )
 
 
-def recall_table(rows: Sequence[Row]) -> Table:
+def recall_table(answers: Answers) -> Table:
     """Right answers over questions by length, one column an arm; an error is not a right answer."""
-    arms = list(dict.fromkeys(row.arm for row in rows))
-    cells: dict[tuple[int, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        cells[row.requested_length or row.length, row.arm].append(row)
+    cells = answers.cells
+    arms = list(dict.fromkeys(arm for _, arm in cells))
     table = Table(title="right answers / questions", box=None, header_style="dim")
     table.add_column("length", style="dim", justify="right")
     for arm in arms:
         table.add_column(arm, justify="right")
     for length in sorted({length for length, _ in cells}):
-        found = [cells.get((length, arm), []) for arm in arms]
-        counts = [f"{sum(row.correct is True for row in some)}/{len(some)}" for some in found]
+        counts = ["{}/{}".format(*cells.get((length, arm), (0, 0))) for arm in arms]
         table.add_row(length_text(length), *counts)
     return table

@@ -7,7 +7,7 @@ is not measured; what it will be sent is counted.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +58,27 @@ class Curve(NamedTuple):
         return self.bytes_base + self.bytes_slope * tokens
 
 
+@runtime_checkable
+class MeasuredModel(Protocol):
+    """A model that was measured elsewhere. `free_bytes`: what its device has left there."""
+
+    @property
+    def curve(self) -> Curve | None: ...
+    @property
+    def free_bytes(self) -> int: ...
+
+
 class Estimate(NamedTuple):
-    """What one arm will take on its device."""
+    """What one arm will take on its device.
+
+    `free_bytes` is what the device has left, where it is not one of this machine.
+    """
 
     seconds: float
     cache_bytes: int  # at the most, with those of a fork
     work_bytes: int | None = 0
     device: str = "cpu"
+    free_bytes: int | None = None
 
     @property
     def memory_bytes(self) -> int:
@@ -87,12 +101,20 @@ def estimate_arm(plan: Plan, model: Model) -> Estimate | Sending | None:
     """
     if model.forks == "resend":
         return sending(plan, isinstance(model, RemoteModel) and model.sends_prefixes)
+    if isinstance(model, MeasuredModel):
+        curve, free = model.curve, model.free_bytes
+    else:
+        curve, free = measured_curve(model, plan.longest, plan.sweep.chunk_tokens), None
+    return curve and estimate(plan, curve)._replace(device=model.device, free_bytes=free)
+
+
+def measured_curve(model: Model, longest: int, chunk_tokens: int) -> Curve | None:
+    """As `measure`; None, and a warning, for a model that fails."""
     try:
-        curve = measure(model, plan.longest, plan.sweep.chunk_tokens)
+        return measure(model, longest, chunk_tokens)
     except ModelError as error:
         log.warning("model %s: not estimated: %s", model.name, error)
         return None
-    return estimate(plan, curve)._replace(device=model.device)
 
 
 def sending(plan: Plan, sends_prefixes: bool = False) -> Sending:
@@ -242,7 +264,7 @@ def check_memory(
     for arm, needs in estimates.items():
         if not isinstance(needs, Estimate):
             continue
-        free = free_bytes(needs.device)
+        free = free_bytes(needs.device) if needs.free_bytes is None else needs.free_bytes
         limit = min(free, max_memory_gb * 1e9) if max_memory_gb else free
         if needs.memory_bytes > limit:
             raise PlanError(

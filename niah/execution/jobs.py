@@ -1,11 +1,11 @@
 """The jobs of a sweep, an arm and a stream each, and the way of their rows into the store."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from niah.execution.environment import environment
 from niah.execution.loading import Bench
@@ -74,13 +74,18 @@ class Executor(Protocol):
         """The rows of all jobs; a job's rows come in the order of their forks."""
 
 
-def open_store(folder: Path, plan: Plan, bench: Bench) -> Store:
-    """The run's folder, new or to be resumed. Raises: StoreError."""
+def open_store(
+    folder: Path, plan: Plan, bench: Bench, machine: Mapping[str, Any] | None = None
+) -> Store:
+    """The run's folder, new or to be resumed; `machine` is what models run on, if not this process.
+
+    Raises: StoreError.
+    """
     models = {
         arm: model.describe() | {"cache_kinds": dict(model.cache_kinds)}
         for arm, model in bench.models.items()
     }
-    facts = environment() | {"models": models}
+    facts = {**(environment() if machine is None else machine), "models": models}
     sweep = plan.sweep.model_dump(mode="json")
     before = [earlier.model_dump(mode="json") for earlier in plan.before]
     return Store(folder, sweep, bench.identity(), facts, planned_questions(plan), before)

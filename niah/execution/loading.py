@@ -45,18 +45,24 @@ def load_arm(arm: Arm, sweep: Sweep) -> Model:
     """The arm's model from the registry, imported on use."""
     from models.registry import load_model
 
+    check_threads(sweep.threads)
     return load_model(arm.model, arm.options, threads=sweep.threads)
 
 
 def load_bench(sweep: Sweep, load: LoadModel = load_arm) -> Bench:
     """Load what `sweep` names. Raises: ValueError naming what does not exist or does not match."""
-    check_threads(sweep.threads)
-    families = {name: find_family(name) for name in sweep.families}
+    for name in sweep.families:
+        find_family(name)  # a wrong name is told before models are loaded
     models = {arm.name: load(arm, sweep) for arm in sweep.arms}
-    tokenizer = shared_tokenizer(models)
+    return Bench(models, load_materials(sweep, shared_tokenizer(models)))
+
+
+def load_materials(sweep: Sweep, tokenizer: Tokenizer) -> Materials:
+    """The families and corpora of `sweep`. Raises as `load_bench`."""
+    families = {name: find_family(name) for name in sweep.families}
     longest = longest_prompt(sweep)
     corpora = {name: load_corpus(name, tokenizer, longest_prompt=longest) for name in sweep.corpora}
-    return Bench(models, Materials(tokenizer, corpora, families))
+    return Materials(tokenizer, corpora, families)
 
 
 def shared_tokenizer(models: Mapping[str, Model]) -> Tokenizer:

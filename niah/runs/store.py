@@ -9,11 +9,11 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import yaml
 
@@ -36,6 +36,7 @@ from niah.runs.row import Row, parse_row
 from niah.sweep.trials import key_identity
 
 SYNC_SECONDS = 1.0
+BLOCK = 1 << 16  # bytes read at a time where a line break is looked for
 CHECKPOINTS = "checkpoints"  # sessions of models that can be kept, while they are read
 ROWS, PLANNED, LOCK = "rows.jsonl", "planned.jsonl", ".lock"
 OWN_FILES = (ROWS, PLANNED, SPEC, ENVIRONMENT, LOCK)
@@ -52,6 +53,8 @@ class Store:
     questions put to every arm, as far as a row tells them before it is answered; they are kept in
     planned.jsonl before the first row, so that an interrupted run shows what it lacks. `before`
     are the sweeps on which `planned` is built, where the folder has grown.
+    `answered` holds the keys of the rows that need not be asked again; an error is asked again. Of
+    the rows themselves nothing is kept in memory.
     Raises: BusyError, ChangedError, StoreError, FileError.
     """
 
@@ -75,7 +78,7 @@ class Store:
                 self._lock = lock(folder)
                 undo.callback(os.close, self._lock)
                 kept = refuse_changes(folder, sweep, identity, before)
-                self.rows = cut_torn_line(folder / ROWS)
+                self._count, self.answered = cut_torn_line(folder / ROWS)
                 sweeps = [*map(dict, before), dict(sweep)] if before else []
                 self._history = kept.grown_by(
                     dict(identity), dict(environment.get("models", {})), sweeps
@@ -88,11 +91,6 @@ class Store:
             except OSError as error:
                 raise StoreError(f"{folder}: cannot be written: {error.strerror}") from None
             undo.pop_all()
-
-    @property
-    def answered(self) -> set[str]:
-        """Keys of the rows that need not be asked again; an error is asked again."""
-        return {row.key for row in self.rows if row.error is None}
 
     def append(self, row: Row) -> None:
         """Write one row, all of it or none. Raises: StoreError (a full disk, say)."""
@@ -112,7 +110,9 @@ class Store:
                 f"{self.folder / ROWS}: cannot be written: {error.strerror}; every row before it "
                 "is safe: make room and run the same command again"
             ) from None
-        self.rows.append(row)
+        self._count += 1
+        if row.error is None:
+            self.answered.add(row.key)
 
     def close(self) -> None:
         self._sync()
@@ -124,7 +124,7 @@ class Store:
         if self._facts is not None:
             place = os.path.relpath(Path.cwd(), self.folder.resolve())
             facts = {**self._facts, "working_folder": Path(place).as_posix()}
-            self._history = self._history.with_run(facts, from_row=len(self.rows))
+            self._history = self._history.with_run(facts, from_row=self._count)
             self._history.write(self.folder)
             self._facts = None
 
@@ -205,7 +205,7 @@ def is_finished(folder: Path, sweep: Mapping[str, Any], identity: Mapping[str, A
     refuse(folder, identity_changes(kept.identity, identity))
     if not is_same(asked[-1], sweep) or identity_changes(identity, kept.identity):
         return False
-    answered = {row.key for row in read_rows(folder) if row.error is None}
+    answered = {row.key for row in parsed_rows(folder / ROWS) if row.error is None}
     planned = [row["pair"] for row in read_planned(folder)]
     models = identity["models"]
     return all(
@@ -242,41 +242,54 @@ def read_planned(folder: Path) -> list[Question]:
     return questions
 
 
-def cut_torn_line(path: Path) -> list[Row]:
-    """The rows of a file whose last line, if it was torn, has been cut off.
+def cut_torn_line(path: Path) -> tuple[int, set[str]]:
+    """How many rows a file holds, and the keys of those without an error.
 
-    Raises: StoreError where any other line is not a row.
+    The last line is cut off if it was torn. Raises: StoreError where any other line is not a row.
     """
+    count, answered = 0, set[str]()
     if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    rows = parse_rows(content[:whole], path)
-    if whole < len(content):
-        os.truncate(path, whole)
-    return rows
+        return count, answered
+    for row in parsed_rows(path):
+        count += 1
+        if row.error is None:
+            answered.add(row.key)
+    with path.open("rb+") as file:
+        file.truncate(end_of_lines(file))
+    return count, answered
 
 
-def parse_rows(content: bytes, path: Path) -> list[Row]:
-    """Rows, one a line. Raises: StoreError naming the line."""
-    lines = enumerate(content.splitlines(), start=1)
-    return [parse_row(line, f"{path}: line {number}") for number, line in lines]
+def end_of_lines(file: BinaryIO) -> int:
+    """The index behind the last line break of a file."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - BLOCK)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
-def latest_rows(rows: list[Row]) -> dict[str, Row]:
-    """Rows by key; a retried error gives way to what came after it."""
-    return {row.key: row for row in rows}
+def parsed_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file, one a line, a torn last line left out; one at a time is in memory.
+
+    Raises: StoreError naming the line that is not a row; OSError.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                yield parse_row(line[:-1], f"{path}: line {number}")
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """A run's rows, each key once, a torn last line left out.
+    """A run's rows, each key once: a retried error gives way to what came after it.
 
     Raises: StoreError where there is no run in `folder` or a line is not a row.
     """
-    path = folder / ROWS
     try:
-        content = path.read_bytes()
+        return list({row.key: row for row in parsed_rows(folder / ROWS)}.values())
     except OSError as error:
         why = f"{ROWS}: {error.strerror}" if folder.is_dir() else "there is no such folder"
         raise StoreError(f"{folder}: holds no run ({why})") from None
-    return list(latest_rows(parse_rows(content[: content.rfind(b"\n") + 1], path)).values())

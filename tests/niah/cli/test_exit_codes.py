@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from niah.cli.main import BROKEN_PIPE, DEFECT, can_be_mended
+from niah.cli.main import BROKEN_PIPE, DEFECT
+from niah.errors import can_be_mended
 from niah.gate import verdict
 from niah.runs.store import read_rows
 from niah.runs.tables import load_run

@@ -1,0 +1,520 @@
+"""Carries out jobs on a Ray cluster: workers ask, rows come back to this process, which writes.
+
+A worker is a process that holds one arm's model (see `ray_worker`). Each takes one job at a time. A
+worker that dies is replaced, and what its job lacks is asked again: what was written is not. A
+worker of another arm takes a worker's place once its arm has no job left.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from models.errors import StopRunError
+from models.protocols import RemoteModel
+from models.registry import needs_torch
+from niah.errors import PlanError
+from niah.execution.executors.ray_worker import Message, Worker, code_version
+from niah.execution.jobs import Finished, Job, Progress
+from niah.execution.loading import Bench
+from niah.execution.model_facts import ModelFacts, parse_facts
+from niah.execution.timed_session import Spent
+from niah.runs.row import parse_row
+from niah.sweep.config import Arm, Sweep
+from niah.sweep.trials import Plan
+
+log = logging.getLogger(__name__)
+
+MAX_DEATHS = 3  # of workers, one after the other, without a row of the job
+BATCHES_AHEAD = 8  # of a worker that wait for this process, before the worker waits, too
+CONNECT_SECONDS = 5.0
+WAIT_SECONDS = 1.0  # between looks for Ctrl-C
+LOOK_SECONDS = 5.0  # between looks for machines that came or went
+PATIENCE_SECONDS = 60.0  # of waiting for a worker, until a warning says so
+OBJECT_STORE_BYTES = 100 << 20  # of a cluster of our own: rows are small
+EXIT_TYPE = re.compile(r"Worker exit type: (\w+)")
+
+
+class Order(NamedTuple):
+    """What all workers are told. `gpus`: of each, where the cluster has any."""
+
+    sweep: Sweep
+    before: tuple[Sweep, ...] = ()
+    gpus: float = 1
+    worker: type[Worker] = Worker
+
+    def message(self, arm: str) -> Message:
+        return {
+            "sweep": self.sweep.model_dump(mode="json"),
+            "before": [earlier.model_dump(mode="json") for earlier in self.before],
+            "arm": arm,
+            "home": str(Path.cwd()),
+        }
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Belong to the cluster at `address`, or to a new one of this machine if it is `local`.
+
+    A cluster that this process belongs to already is used and left as it is.
+    Raises: PlanError where ray is not installed, or no cluster answers.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise PlanError("--ray: needs ray: pip install 'niah-harness[ray]'") from None
+    if ray.is_initialized():
+        yield
+        return
+    join(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def join(address: str) -> None:
+    """Raises: PlanError in one line, after a few seconds: Ray itself would wait for minutes."""
+    import ray
+
+    quiet: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "include_dashboard": False if address == "local" else None,
+    }
+    if address == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        quiet["object_store_memory"] = OBJECT_STORE_BYTES
+    else:
+        check_answers(address)
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise PlanError(f"--ray = {address}: no cluster can be joined: {reason}") from None
+
+
+def check_answers(address: str) -> None:
+    """Raises: PlanError unless something listens at HOST:PORT; for `auto` where RAY_ADDRESS says.
+
+    A cluster's head is found by Ray itself if neither tells it.
+    """
+    place = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    if not place or place == "auto":
+        return
+    host, _, port = place.rpartition(":")
+    if "://" in place or not host or not port.isdecimal():
+        raise PlanError(
+            f"--ray = {place}: should be local, auto, or HOST:PORT of the cluster's head "
+            "(as `ray start` says), given on a machine of the cluster"
+        )
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PlanError(
+            f"--ray = {place}: no cluster answers there ({reason}); start one with "
+            "`ray start --head`, or take --ray local"
+        ) from None
+
+
+class Needs(NamedTuple):
+    """What a worker takes of a machine."""
+
+    cpus: float
+    gpus: float
+
+    def fit(self, resources: Mapping[str, float]) -> int:
+        """How many workers fit into a machine's `resources`."""
+        shares = [
+            resources.get(name, 0) / needed
+            for name, needed in (("CPU", self.cpus), ("GPU", self.gpus))
+            if needed
+        ]
+        return int(min(shares))
+
+
+@dataclass
+class Task:
+    """Jobs that one worker carries out together, and the questions whose rows are missing.
+
+    `deaths`: of workers, since the last row.
+    """
+
+    jobs: tuple[Job, ...]
+    missing: set[str]
+    deaths: int = 0
+
+    @property
+    def arm(self) -> str:
+        return self.jobs[0].arm
+
+    @property
+    def tokens(self) -> int:
+        return sum(job.tokens for job in self.jobs)
+
+    def left(self) -> tuple[Job, ...]:
+        """The jobs, without the questions that have rows."""
+        return tuple(
+            Job(job.arm, job.stream, pairs, job.tokens)
+            for job in self.jobs
+            if (pairs := tuple(pair for pair in job.pairs if pair in self.missing))
+        )
+
+
+def as_task(jobs: Sequence[Job]) -> Task:
+    return Task(tuple(jobs), {pair for job in jobs for pair in job.pairs})
+
+
+@dataclass(eq=False)
+class Hand:
+    """A worker as this process sees it: idle, or with a task and the stream of its batches."""
+
+    arm: str
+    actor: Any
+    task: Task | None = None
+    stream: Any = None
+
+
+@dataclass
+class Tasks:
+    """Those that no worker has, by arm."""
+
+    waiting: dict[str, deque[Task]] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+
+    def add(self, task: Task) -> None:
+        self.waiting.setdefault(task.arm, deque()).append(task)
+        self.tokens[task.arm] = self.tokens.get(task.arm, 0) + task.tokens
+
+    def take(self, arm: str) -> Task | None:
+        queue = self.waiting.get(arm)
+        if not queue:
+            return None
+        task = queue.popleft()
+        self.tokens[arm] -= task.tokens
+        return task
+
+    def arms(self) -> list[str]:
+        return [arm for arm, queue in self.waiting.items() if queue]
+
+
+class Crew:
+    """The workers of a run. Implements `Place`."""
+
+    def __init__(self, order: Order) -> None:
+        import ray
+
+        self.order = order
+        self.hands: list[Hand] = []
+        self._ray = ray
+        self._class = ray.remote(order.worker)
+        self._facts: dict[str, ModelFacts] = {}
+        self._machine: dict[str, Any] = {}
+        self._looked = -LOOK_SECONDS
+        self._slots = 0
+        self._needs = self._device_needs()
+        if not self.slots():
+            raise PlanError(
+                f"--ray: no machine of the cluster has {self._needs.cpus:g} cores (threads) and "
+                f"{self._needs.gpus:g} GPUs for a worker; it has {self._resources() or 'none'}"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for hand in list(self.hands):
+            self.dismiss(hand)
+
+    def load(self, arm: Arm, sweep: Sweep) -> ModelFacts:
+        """What a worker says of the arm's model. Raises: PlanError, StopRunError."""
+        if not self._facts:
+            self._introduce([arm.name for arm in sweep.arms])
+        return self._facts[arm.name]
+
+    def environment(self) -> dict[str, Any]:
+        """Of the machine where the first arm was loaded, and how many workers there are."""
+        cluster = {"workers": self.slots(), "machines": len(self._machines())}
+        return {**self._machine, "ray": cluster}
+
+    def executor(self, plan: Plan, bench: Bench, folder: Path, progress: Progress) -> RayExecutor:
+        return RayExecutor(self, plan, bench, folder.absolute(), progress)
+
+    def slots(self) -> int:
+        """How many workers with a model of their own fit into the cluster's machines."""
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._slots = sum(map(self._needs.fit, self._machines()))
+            self._looked = time.monotonic()
+        return self._slots
+
+    def hire(self, arm: str) -> Hand:
+        """A new worker; it begins once the cluster has room for it."""
+        needs = self._needs if self.counts(arm) else Needs(0, 0)
+        actor = self._class.options(num_cpus=needs.cpus, num_gpus=needs.gpus, max_restarts=0)
+        hand = Hand(arm, actor.remote(self.order.message(arm)))
+        self.hands.append(hand)
+        return hand
+
+    def dismiss(self, hand: Hand) -> None:
+        self.hands.remove(hand)
+        self._ray.kill(hand.actor)
+
+    def counts(self, arm: str) -> bool:
+        """Whether the arm's workers take a place; one that asks a server does not."""
+        return needs_torch(next(a.model for a in self.order.sweep.arms if a.name == arm))
+
+    def _machines(self) -> list[Mapping[str, float]]:
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+
+    def _resources(self) -> str:
+        machines = self._machines()
+        return "; ".join(
+            f"{of.get('CPU', 0):g} cores, {of.get('GPU', 0):g} GPUs" for of in machines
+        )
+
+    def _device_needs(self) -> Needs:
+        has_gpus = any(machine.get("GPU") for machine in self._machines())
+        return Needs(self.order.sweep.threads or 1, self.order.gpus if has_gpus else 0)
+
+    def _introduce(self, arms: Sequence[str]) -> None:
+        """One worker of each arm loads its model; they stay, where all have room at once."""
+        room = self.slots()
+        for group in (arms[first : first + room] for first in range(0, len(arms), room)):
+            for hand in list(self.hands):
+                self.dismiss(hand)
+            asked = {arm: self._asked(arm) for arm in group}
+            for arm, (hand, answer) in asked.items():
+                self._facts[arm] = self._introduced(hand, answer)
+
+    def _asked(self, arm: str) -> tuple[Hand, Any]:
+        hand = self.hire(arm)
+        return hand, hand.actor.introduce.remote()
+
+    def _introduced(self, hand: Hand, answer: Any) -> ModelFacts:
+        for death in range(1, MAX_DEATHS + 1):
+            try:
+                told: Message = self._answer(hand, answer)
+            except self._ray.exceptions.RayTaskError:
+                raise
+            except self._ray.exceptions.RayError as error:
+                self.dismiss(hand)
+                if death == MAX_DEATHS:
+                    raise StopRunError(
+                        f"arm {hand.arm}: {MAX_DEATHS} workers died while they loaded its model "
+                        f"({reason_of(error)})"
+                    ) from None
+                hand, answer = self._asked(hand.arm)
+            else:
+                break
+        if "refused" in told:
+            raise PlanError(told["refused"])
+        self._machine = self._machine or told["environment"]
+        facts = parse_facts(told["facts"])
+        if facts.device == "cpu":  # the workers of a machine share its memory
+            beside = max(map(self._needs.fit, self._machines()))
+            facts = replace(facts, free_bytes=facts.free_bytes // max(1, beside))
+        return facts
+
+    def _answer(self, hand: Hand, answer: Any) -> Message:
+        warn = Patience(f"arm {hand.arm}: still waiting for a worker with its model")
+        while True:
+            ready, _ = self._ray.wait([answer], timeout=WAIT_SECONDS)
+            if ready:
+                told: Message = self._ray.get(answer)
+                return told
+            warn.look()
+
+
+@dataclass
+class Patience:
+    """Warns once, when nothing has happened for long."""
+
+    text: str
+    since: float = field(default_factory=time.monotonic)
+    warned: bool = False
+
+    def look(self) -> None:
+        if not self.warned and time.monotonic() - self.since > PATIENCE_SECONDS:
+            log.warning("%s", self.text)
+            self.warned = True
+
+
+@dataclass
+class RayExecutor:
+    """Gives the jobs of a plan to a crew. `folder` is the run's, for machines that share it."""
+
+    crew: Crew
+    plan: Plan
+    bench: Bench
+    folder: Path
+    progress: Progress
+    tasks: Tasks = field(default_factory=Tasks)
+    barren: int = 0  # deaths since the last row of all
+    _arms: dict[str, Arm] = field(init=False)
+    _code: dict[str, str | None] = field(default_factory=code_version)
+
+    def __post_init__(self) -> None:
+        self._arms = {arm.name: arm for arm in self.plan.sweep.arms}
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Finished]:
+        """The rows of all jobs, in the order in which they come; a job's own keep theirs.
+
+        Raises: StopRunError where a server stops the run, or workers die again and again;
+            PlanError where a machine differs from this one, or lacks files.
+        """
+        for task in self._tasks(jobs):
+            self.tasks.add(task)
+        self._assign()
+        while any(hand.task for hand in self.crew.hands):
+            for hand in self._ready():
+                yield from self._take(hand)
+            self._assign()
+            for arm in self.plan.sweep.arms[:1]:
+                self.progress(arm, 0)  # looks for Ctrl-C
+
+    def _tasks(self, jobs: Iterable[Job]) -> Iterator[Task]:
+        """A job each; all jobs of a server together, since one worker asks it ahead."""
+        together: dict[str, list[Job]] = {}
+        for job in jobs:
+            if isinstance(self.bench.models[job.arm], RemoteModel):
+                together.setdefault(job.arm, []).append(job)
+            else:
+                yield as_task([job])
+        yield from map(as_task, together.values())
+
+    def _assign(self) -> None:
+        """Give idle workers jobs of their arms; hire for what is left, as far as there is room."""
+        for hand in [hand for hand in self.crew.hands if hand.task is None]:
+            task = self.tasks.take(hand.arm)
+            if task:
+                self._begin(hand, task)
+            else:
+                self.crew.dismiss(hand)
+        while arm := self._most_wanted():
+            task = self.tasks.take(arm)
+            assert task is not None
+            self._begin(self.crew.hire(arm), task)
+
+    def _most_wanted(self) -> str | None:
+        """The arm that a further worker should load: with the most tokens a worker."""
+        hands = [hand.arm for hand in self.crew.hands]
+        room = sum(map(self.crew.counts, hands)) < self.crew.slots()
+        arms = [arm for arm in self.tasks.arms() if room or not self.crew.counts(arm)]
+        if not arms:
+            return None
+        return max(arms, key=lambda arm: self.tasks.tokens[arm] / (1 + hands.count(arm)))
+
+    def _begin(self, hand: Hand, task: Task) -> None:
+        hand.task = task
+        hand.stream = hand.actor.work.options(
+            num_returns="streaming", _generator_backpressure_num_objects=BATCHES_AHEAD
+        ).remote(self._message(task))
+
+    def _message(self, task: Task) -> Message:
+        identity = self.bench.identity()
+        identity["models"] = {task.arm: identity["models"][task.arm]}
+        return {
+            "expected": {"identity": identity, "code": self._code},
+            "folder": str(self.folder),
+            "jobs": [self._wire(job) for job in task.left()],
+        }
+
+    def _wire(self, job: Job) -> Message:
+        stream = self.plan.streams[job.stream]
+        place = {"corpus": stream.corpus, "repeat": stream.repeat, "index": stream.index}
+        return place | {"pairs": list(job.pairs), "tokens": job.tokens}
+
+    def _ready(self) -> list[Hand]:
+        """Workers that have something to tell; none after WAIT_SECONDS of silence."""
+        wait = self.crew._ray.wait
+        busy = {hand.stream: hand for hand in self.crew.hands if hand.task}
+        streams = list(busy)
+        ready, _ = wait(streams, num_returns=1, timeout=WAIT_SECONDS, fetch_local=False)
+        if ready and len(streams) > 1:
+            ready, _ = wait(streams, num_returns=len(streams), timeout=0, fetch_local=False)
+        return [busy[stream] for stream in ready]
+
+    def _take(self, hand: Hand) -> Iterator[Finished]:
+        """The rows of a worker's next batch."""
+        errors = self.crew._ray.exceptions
+        try:
+            message: Message = self.crew._ray.get(next(hand.stream))
+        except StopIteration:
+            self._end(hand)
+            return
+        except errors.RayTaskError:
+            raise
+        except errors.RayError as error:
+            self._lose(hand, reason_of(error))
+            return
+        if "refused" in message:
+            raise StopRunError(message["refused"])
+        for warning in message["warnings"]:
+            log.warning("arm %s: %s", hand.arm, warning)
+        yield from self._new(hand, message["rows"])
+        self.progress(self._arms[hand.arm], message["tokens"])
+
+    def _new(self, hand: Hand, rows: Sequence[tuple[str, tuple[int, float]]]) -> Iterator[Finished]:
+        """The rows that were missing."""
+        task = hand.task
+        assert task is not None
+        for line, before in rows:
+            row = parse_row(line.encode(), f"a row of arm {hand.arm}")
+            if row.pair in task.missing:
+                task.missing.remove(row.pair)
+                task.deaths = self.barren = 0
+                yield Finished(row, Spent(*before))
+
+    def _end(self, hand: Hand) -> None:
+        """The task is done; where rows are missing all the same, as if the worker had died."""
+        assert hand.task is not None
+        if hand.task.missing:
+            self._lose(hand, "it ended without an answer to every question")
+        else:
+            hand.task = hand.stream = None
+
+    def _lose(self, hand: Hand, reason: str) -> None:
+        """A worker is gone. Raises: StopRunError where this happens again and again."""
+        task = hand.task
+        assert task is not None
+        self.crew.dismiss(hand)
+        task.deaths += 1
+        self.barren += 1
+        where = self._where(task)
+        log.warning("%s: a worker was lost (%s); what is missing is asked again", where, reason)
+        if task.deaths >= MAX_DEATHS or self.barren > MAX_DEATHS * max(2, self.crew.slots()):
+            raise StopRunError(
+                f"{where}: {task.deaths} workers died one after the other without an answer "
+                f"({reason}); every row before it is safe: the same command goes on from there"
+            )
+        self.tasks.add(Task(task.left(), task.missing, task.deaths))
+
+    def _where(self, task: Task) -> str:
+        stream = self.plan.streams[task.jobs[0].stream]
+        return f"arm {task.arm}, {stream.corpus}, repeat {stream.repeat}, stream {stream.index}"
+
+
+def reason_of(error: Exception) -> str:
+    """What Ray says of a worker's end, in a few words."""
+    text = str(error)
+    found = EXIT_TYPE.search(text)
+    if found:
+        return f"{type(error).__name__}: {found[1]}"
+    last = [line.strip() for line in text.splitlines() if line.strip()][-1:]
+    return f"{type(error).__name__}: {''.join(last)[:200]}"
