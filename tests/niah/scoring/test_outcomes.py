@@ -205,6 +205,7 @@ def test_numbers(answer: str) -> None:
         ("harbor; lantern", "malformed"),
         ('"harbor", "lantern"', "malformed"),
         ("harbor that the lantern lights", "malformed"),
+        ("harbor and lantern, I do not know", "malformed"),  # what follows the right word is prose
         ("harbor, jointly and severally.", "exact"),
         ("harbor, who", "exact"),
         ("harbor, and he went", "exact"),

@@ -15,6 +15,7 @@ from niah.statistics.clusters import (
     CORRELATIONS,
     cr2_variance,
     design_effect,
+    growth,
     likeliest_correlation,
     log_likelihoods,
     satterthwaite_freedom,
@@ -114,3 +115,9 @@ def test_no_assignment_is_likelier_with_a_larger_correlation(
     for counts in product(*(range(a, b + 1) for a, b in zip(low, high, strict=True))):
         found = np.array(counts)
         assert likeliest_correlation(sizes, found, found, np.array([share]))[0] <= bound
+
+
+@pytest.mark.parametrize(("sizes", "more"), [([1, 1, 1], 0.0), ([3, 3], 2.0), ([1, 3], 1.5)])
+def test_what_correlation_adds_to_the_variance_of_a_mean(sizes: list[int], more: float) -> None:
+    """var(mean) = v / N (1 + correlation * growth), from the sum over pairs of one stream."""
+    assert growth(np.array(sizes)) == pytest.approx(more)
