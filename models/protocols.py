@@ -207,6 +207,22 @@ class RemoteModel(Model, Protocol):
 
 
 @runtime_checkable
+class SharingModel(Model, Protocol):
+    """A model whose sessions can serve other models until the context ends, such as those of the
+    same weights with other presses."""
+
+    @property
+    def trunk(self) -> str:
+        """Fingerprint of all that decides a session until then: equal for models that share."""
+
+    def share(self, session: Session, models: Sequence[Model]) -> None:
+        """The session's forks are to serve `models`, all of this model's trunk."""
+
+    def adopt(self, session: Session) -> None:
+        """Make a fork, of a session that is shared, one of this model's."""
+
+
+@runtime_checkable
 class KeepingModel(Model, Protocol):
     """A model whose sessions can be put into a file, to be taken up by another process."""
 

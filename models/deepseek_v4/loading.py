@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,8 +24,9 @@ from models.deepseek_v4.session import DeepseekV4Session
 from models.devices import find_device, find_dtype
 from models.errors import ModelError
 from models.number_formats import FULL, CacheFormat, cache_format
+from models.presses.observed import union
 from models.presses.options import Pressing, pressing
-from models.protocols import Forks, Session, TokenizerRef
+from models.protocols import Forks, Model, Session, TokenizerRef
 
 CACHE_KINDS = {
     "window": "exact keys of the newest tokens",
@@ -45,7 +46,9 @@ STORED_LAYERS = (SLIDING, CSA, HCA, FULL_ATTENTION)
 
 @dataclass
 class LoadedModel:
-    """Implements `KeepingModel`. `trained` is the network's configuration before options.
+    """Implements `KeepingModel` and `SharingModel`.
+
+    `trained` is the network's configuration before options.
 
     The fingerprint covers weights, configuration and every option that decides answers;
     `weights_fingerprint` of `describe()` leaves out the options, so that it tells other weights
@@ -68,13 +71,14 @@ class LoadedModel:
         self.max_position = self.network.config.max_position_embeddings
         self.cache_kinds = CACHE_KINDS
         self.pressing = pressing(self.options.get(PRESS))
-        if self.pressing:
-            self.fingerprint = self._pressed_fingerprint(self.pressing)
         self.place()
         cache_format = chosen_format(self.network.config, self.options)
         self.network.store_in(cache_format)
         if cache_format.name != FULL:
             self.fingerprint = f"{self.fingerprint}-{cache_format.name}"
+        self.unpressed_fingerprint = self.fingerprint
+        if self.pressing:
+            self.fingerprint = self._pressed_fingerprint(self.pressing)
 
     def _pressed_fingerprint(self, asked: Pressing) -> str:
         """Raises: ModelError where the model keeps compressed entries instead of tokens."""
@@ -100,6 +104,22 @@ class LoadedModel:
         if self.pressing:
             session.observe(self.pressing, self.pressing.needs)
         return session
+
+    @property
+    def trunk(self) -> str:
+        """Implements `SharingModel`."""
+        return f"{self.unpressed_fingerprint}@{self.device}"
+
+    def share(self, session: Session, models: Sequence[Model]) -> None:
+        """Implements `SharingModel`."""
+        assert isinstance(session, DeepseekV4Session)
+        asked = [model.pressing for model in models if isinstance(model, LoadedModel)]
+        session.observe(None, union(each.needs for each in asked if each))
+
+    def adopt(self, session: Session) -> None:
+        """Implements `SharingModel`."""
+        assert isinstance(session, DeepseekV4Session)
+        session.press_with(self.pressing)
 
     def save(self, session: Session, path: Path, notes: Mapping[str, str]) -> None:
         """Implements `KeepingModel`."""

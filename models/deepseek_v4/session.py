@@ -58,6 +58,10 @@ class DeepseekV4Session:
         for cache in self._full_caches().values():
             cache.queries.needs = needs
 
+    def press_with(self, pressing: Pressing | None) -> None:
+        """The press to use of those that the session has read for."""
+        self._pressing = pressing
+
     def context_ends(self) -> None:
         if self._pressing is None or not self._pressing.sees_question:
             self._press()

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from transformers.utils.hub import cached_file
 
 from models.devices import DTYPES, find_device
 from models.errors import ModelError
+from models.presses.observed import union
 from models.presses.options import Pressing, pressing
-from models.protocols import Forks, TokenizerRef
+from models.protocols import Forks, Model, Session, TokenizerRef
 from models.transformers_models.caches import CacheKind, cache_kind
 from models.transformers_models.checks import split_fault
 from models.transformers_models.growing import forks_of
@@ -77,7 +78,7 @@ class Weights:
 
 
 class HuggingFaceModel:
-    """Implements `Model` over a transformers model in memory."""
+    """Implements `SharingModel` over a transformers model in memory."""
 
     def __init__(
         self,
@@ -117,6 +118,25 @@ class HuggingFaceModel:
         if self._pressing:
             session.observe(Presser(self._pressing, self._pressing.needs, self._layout))
         return session
+
+    @property
+    def trunk(self) -> str:
+        """Implements `SharingModel`."""
+        return f"{_fingerprint(self._weights, self._options, self._cache)}@{self.device}"
+
+    def share(self, session: Session, models: Sequence[Model]) -> None:
+        """Implements `SharingModel`."""
+        assert isinstance(session, HuggingFaceSession)
+        others = [model for model in models if isinstance(model, HuggingFaceModel)]
+        found = [(m._pressing.needs, m._layout) for m in others if m._pressing]
+        if found:
+            layout = max(found, key=lambda pair: pair[0].statistics)[1]  # the one with rotations
+            session.observe(Presser(None, union(needs for needs, _ in found), layout))
+
+    def adopt(self, session: Session) -> None:
+        """Implements `SharingModel`."""
+        assert isinstance(session, HuggingFaceSession)
+        session.press_with(self._pressing)
 
     def _plain_session(self) -> HuggingFaceSession:
         return HuggingFaceSession(self._weights.network, self._chunk_tokens, self._cache.make())

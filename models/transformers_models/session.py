@@ -15,6 +15,7 @@ from torch import Tensor
 from models.decoding import answer, checked_ids
 from models.devices import Stopwatch
 from models.errors import ModelError
+from models.presses.options import Pressing
 from models.protocols import Decoding, Piece, Reply, TokenIds, Usage
 from models.transformers_models import growing
 from models.transformers_models.attention_calls import interfaces_of
@@ -167,6 +168,11 @@ class HuggingFaceSession:
     def observe(self, presser: Presser | None) -> None:
         """Read for a press from now on. None: for none."""
         self._presser = presser
+
+    def press_with(self, pressing: Pressing | None) -> None:
+        """The press to use of those that the session has read for."""
+        if self._presser is not None:
+            self._presser.pressing = pressing
 
     def context_ends(self) -> None:
         if self._presser and not self._presser.waits_for_question:

@@ -1,47 +1,43 @@
-"""Asks one arm the questions of a stream: a session is read once and forked for each question.
+"""Asks one arm a question: a fork of the session that has read the context reads it and answers.
 
-Haystack, model and scorer meet here only.
+Haystack, model and scorer meet here only. `streams` reads the contexts.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from haystacks.compressibility import context_ratio
-from haystacks.corpora.registry import Corpus
 from haystacks.tokenizer import Tokenizer
 from models.errors import StopRunError
 from models.protocols import (
     Decoding,
-    KeepingModel,
     Model,
     PressedSession,
     Reply,
     Session,
+    SharingModel,
     StartingSession,
     Trace,
     TracedSession,
     Usage,
 )
 from niah.execution.needle_loss import find_deviation, lost_by, ranked
-from niah.execution.session_files import Keeper
-from niah.execution.timed_session import NOTHING, Spent, Timeline, TokensRead
+from niah.execution.timed_session import NOTHING, Share, Spent, Timeline, TokensRead
 from niah.runs.row import Row
-from niah.runs.store import CHECKPOINTS
 from niah.scoring.answer_channel import opens_thought
 from niah.scoring.answer_values import Case
 from niah.scoring.outcomes import contains, judge
 from niah.sweep.config import Arm, Sweep
 from niah.sweep.prompt_format import gold_text, question_text, stop_texts
-from niah.sweep.prompts import Context, build_context
-from niah.sweep.trials import Stream, Trial, digest, key_identity
+from niah.sweep.prompts import Context
+from niah.sweep.trials import Trial, key_identity
 
 log = logging.getLogger(__name__)
 
@@ -50,33 +46,35 @@ EXCERPT_TOKENS = 24  # of the prompt, kept in a row on either side of its needle
 
 
 class Reading(NamedTuple):
-    """What a model did with one question. None: not measured."""
+    """What a model did with one question. None: not measured. `before` as in `Share`."""
 
     reply: Reply
     computed_tokens: int | None
     prefill_seconds: float | None
     cold_prefill_seconds: float | None
     usage: Usage
+    before: Spent = NOTHING
 
 
 class Question(NamedTuple):
-    """A question that a fork of the trunk has read. `started`: a server's reply to come."""
+    """A question that a fork has read. `started`: a server's reply to come.
+
+    `shared` are the trunk and, where the context goes on behind it, a fork of it that has read the
+    rest; `fork` is a fork of the last.
+    """
 
     trial: Trial
     fork: Timeline
     decoding: Decoding
-    trunk: Timeline
+    shared: tuple[Timeline, ...]
     started: Future[Reply] | None
 
 
-class Pending(NamedTuple):
-    """A row, or a row to be waited for until the server has answered.
+class Finished(NamedTuple):
+    """A row, and what it tells that is no work of this process, or counted by another arm's."""
 
-    `row` raises StopRunError where the run has to end.
-    """
-
-    row: Callable[[], Row]
-    started: Future[Reply] | None = None
+    row: Row
+    before: Spent = NOTHING
 
 
 @dataclass
@@ -88,59 +86,11 @@ class Asker:
     model: Model
     tokenizer: Tokenizer
     progress: TokensRead
-    folder: Path | None = None  # the run's, for sessions to be kept in
-    restored: Spent = NOTHING  # what the last stream's first row owes to an interrupted run
 
     def key(self, trial: Trial) -> str:
         return key_identity(trial.pair, self.arm.name, self.model.fingerprint)
 
-    def rows(self, stream: Stream, corpus: Corpus, trials: list[Trial]) -> Iterator[Row]:
-        """One row for each of `trials`, in the order of their forks."""
-        for pending in self.pending(stream, corpus, trials):
-            yield pending.row()
-
-    def pending(self, stream: Stream, corpus: Corpus, trials: list[Trial]) -> Iterator[Pending]:
-        """The rows of `trials` in the order of their forks, each begun and to be waited for.
-
-        Those of a model in this process have to be waited for one by one: its trunk reads on when
-        the next one is asked for.
-        """
-        trials = sorted(trials, key=lambda trial: trial.fork_at)
-        context = build_context(stream, corpus, self.sweep.layout)
-        ratios = self.compression_ratios(context, trials)
-        keeper = self.keeper(stream)
-        first = trials[0].fork_at
-        trunk = (
-            keeper.begin(
-                self.tokenizer.decode, self.sweep.chunk_tokens, self.progress, at_most=first
-            )
-            if keeper
-            else self.timeline(self.model.session())
-        )
-        self.restored = trunk.untaken
-        for number, trial in enumerate(trials):
-            # A model may fail in any way; the row says how, and a resumed run asks again.
-            try:
-                self.read(trunk, context, trial.fork_at)
-            except Exception as error:
-                log.debug("stream %s cannot go on", stream.index, exc_info=True)
-                for lost in trials[number:]:
-                    row = Row(**self.describe(lost, context, ratios), **failed(error))
-                    yield Pending(partial(as_it_is, row))
-                return
-            asked = self.describe(trial, context, ratios)
-            try:
-                question = self.begin(trial, context, trunk)
-            except Exception as error:
-                log.debug("question %s failed", trial.pair, exc_info=True)
-                yield Pending(partial(as_it_is, Row(**asked, **failed(error))))
-            else:
-                finish = partial(self.finish, question, context, asked)
-                yield Pending(finish, question.started)
-        if keeper:
-            keeper.forget()
-
-    def finish(self, question: Question, context: Context, asked: Fields) -> Row:
+    def finish(self, question: Question, context: Context, asked: Fields) -> Finished:
         """The row of a question. Raises: StopRunError."""
         trial = question.trial
         try:
@@ -150,30 +100,11 @@ class Asker:
             raise
         except Exception as error:
             log.debug("question %s failed", trial.pair, exc_info=True)
-            return Row(**asked, **failed(error))
+            return Finished(Row(**asked, **failed(error)))
         if not answered["correct"]:
-            answered |= self.traced(trial, context, question.trunk.session, reading.reply.ids)
-        return Row(**asked, **answered)
-
-    def keeper(self, stream: Stream) -> Keeper | None:
-        """Where the stream's session is kept; None if it is not to be, or cannot."""
-        minutes = self.sweep.checkpoint_minutes
-        if self.folder is None or not minutes or not isinstance(self.model, KeepingModel):
-            return None
-        asked = [trial.pair for trial in stream.trials]
-        name = digest([self.arm.name, self.model.fingerprint, self.sweep.chunk_tokens, asked])
-        return Keeper(self.folder / CHECKPOINTS / f"{name}.safetensors", self.model, minutes)
-
-    @staticmethod
-    def read(trunk: Timeline, context: Context, until: int) -> None:
-        """Read the trunk up to a fork, pausing at every fork of the stream on the way.
-
-        So chunks begin at the same tokens whatever has been answered before, and a resumed run
-        computes bit for bit what an uninterrupted one does.
-        """
-        for stop in sorted({trial.fork_at for trial in context.stream.trials}):
-            if trunk.session.position < stop <= until:
-                trunk.advance(context.trunk[trunk.session.position : stop])
+            trunk = question.shared[0].session
+            answered |= self.traced(trial, context, trunk, reading.reply.ids)
+        return Finished(Row(**asked, **answered), reading.before)
 
     def decoding(self, trial: Trial) -> Decoding:
         """How the question is answered."""
@@ -233,20 +164,36 @@ class Asker:
             "rivals": len(context.rivals(trial)),
         }
 
-    def begin(self, trial: Trial, context: Context, trunk: Timeline) -> Question:
+    def begin(self, trial: Trial, context: Context, shared: tuple[Timeline, ...]) -> Question:
         """Fork, read what no other question shares, and ask a server."""
-        assert trunk.session.position == trial.fork_at
-        fork = self.timeline(trunk.session.fork())
-        read_own(fork, context, trial)
+        fork = self.timeline(shared[-1].session.fork())
+        self.read_own(fork, context, trial)
         decoding = self.decoding(trial)
         started = (
             fork.session.start(decoding) if isinstance(fork.session, StartingSession) else None
         )
-        return Question(trial, fork, decoding, trunk, started)
+        return Question(trial, fork, decoding, shared, started)
+
+    def read_own(self, fork: Timeline, context: Context, trial: Trial) -> None:
+        """Read what is left of the prompt; say where the context and the question end."""
+        session = fork.session
+        if not isinstance(session, PressedSession):
+            fork.advance(context.own_ids(trial))
+            return
+        assert session.position == trial.cut
+        self.end_context(session)
+        fork.advance(context.question_ids(trial))
+        session.question_ends()
+
+    def end_context(self, session: PressedSession) -> None:
+        """This arm's press may work now."""
+        if isinstance(self.model, SharingModel):
+            self.model.adopt(session)
+        session.context_ends()
 
     def read_answer(self, question: Question) -> Reading:
         """Decode, or wait for the server."""
-        fork, trunk = question.fork, question.trunk
+        fork = question.fork
         if question.started is not None:
             reply, usage = question.started.result(), fork.session.usage()
             return served(reply, usage)
@@ -255,13 +202,16 @@ class Asker:
         usage = fork.session.usage()
         if before.cache_bytes is not None:  # held when the question had been read
             usage = usage._replace(cache_bytes=before.cache_bytes)
-        own_seconds, shared = usage.prefill_seconds or 0.0, trunk.take()
+        share = reduce(Share.plus, [each.take(self.arm.name) for each in question.shared])
+        cold = sum(each.total.seconds for each in question.shared)
+        own_seconds = usage.prefill_seconds or 0.0
         return Reading(
             reply=reply,
-            computed_tokens=shared.tokens + fork.tokens,
-            prefill_seconds=shared.seconds + own_seconds,
-            cold_prefill_seconds=trunk.total.seconds + own_seconds,
+            computed_tokens=share.spent.tokens + fork.tokens,
+            prefill_seconds=share.spent.seconds + own_seconds,
+            cold_prefill_seconds=cold + own_seconds,
             usage=usage,
+            before=share.before,
         )
 
     def judged(self, trial: Trial, context: Context, reading: Reading) -> Fields:
@@ -341,26 +291,14 @@ class Asker:
         session = trunk.fork()
         if deviation is None or not isinstance(session, TracedSession):
             return None
-        ids = np.concatenate([context.own_ids(trial), np.asarray(deviation.written, np.int64)])
+        written = np.asarray(deviation.written, np.int64)
+        ids = np.concatenate([context.question_ids(trial), written])
         reader = Timeline(session, self.tokenizer.decode, self.sweep.chunk_tokens, lambda _: None)
+        reader.advance(context.rest_ids(trial))
+        if isinstance(session, PressedSession):
+            self.end_context(session)
         reader.advance(ids[:-1])
         return session.extend_traced(int(ids[-1]), deviation.wanted)
-
-
-def read_own(fork: Timeline, context: Context, trial: Trial) -> None:
-    """Read what no other question shares, and tell the session what has been read."""
-    session = fork.session
-    if not isinstance(session, PressedSession):
-        fork.advance(context.own_ids(trial))
-        return
-    fork.advance(context.rest_ids(trial))
-    session.context_ends()
-    fork.advance(context.question_ids(trial))
-    session.question_ends()
-
-
-def as_it_is(row: Row) -> Row:
-    return row
 
 
 def served(reply: Reply, usage: Usage) -> Reading:

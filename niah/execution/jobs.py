@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
+from niah.execution.ask import Finished
 from niah.execution.environment import environment
 from niah.execution.loading import Bench
 from niah.execution.timed_session import NOTHING, Spent
@@ -34,7 +35,7 @@ class Tally:
     seconds: float = 0.0
 
     def add(self, row: Row, before: Spent = NOTHING) -> None:
-        """Count a row, without what was spent on it `before` this process took over."""
+        """Count a row, without what this process did not do `before` it, or has counted."""
         self.rows += 1
         self.errors += row.error is not None
         self.computed_tokens += (row.computed_tokens or 0) - before.tokens
@@ -58,13 +59,6 @@ class Job:
     stream: int
     pairs: tuple[str, ...]
     tokens: int
-
-
-class Finished(NamedTuple):
-    """A row, and what a process that was interrupted had spent on it."""
-
-    row: Row
-    before: Spent = NOTHING
 
 
 class Executor(Protocol):

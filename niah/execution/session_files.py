@@ -4,6 +4,7 @@ A prefill of a million tokens takes longer than a machine may stay up. The file 
 file that does not fit is ignored with a warning, and a full disk is only a warning, too.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Keeper:
-    """One stream's file for one arm; `minutes` between savings."""
+    """One stream's file for the arms that share its reading; `minutes` between savings."""
 
     path: Path
     model: KeepingModel
@@ -42,9 +43,9 @@ class Keeper:
             return new
         try:
             session, notes = self.model.restore(self.path)
-            total = Spent(int(notes["total_tokens"]), float(notes["total_seconds"]))
-            taken = Spent(int(notes["taken_tokens"]), float(notes["taken_seconds"]))
-        except (ValueError, KeyError) as error:
+            total = Spent(*json.loads(notes["total"]))
+            taken = {arm: Spent(*spent) for arm, spent in json.loads(notes["taken"]).items()}
+        except (ValueError, KeyError, TypeError) as error:
             log.warning("%s: saved session ignored, starting at token 0: %s", self.path, error)
             return new
         if session.position > at_most:
@@ -53,20 +54,14 @@ class Keeper:
             )
             return new
         progress(session.position)
-        new.session, new.earlier, new.taken = session, total, taken
+        new.session, new.earlier, new.taken, new.counted = session, total, taken, total
         return new
 
     def after_chunk(self, timeline: Timeline) -> None:
         """Save if it is time to."""
         if self.clock() - self.saved < 60 * self.minutes:
             return
-        total, taken = timeline.total, timeline.taken
-        notes = {
-            "total_tokens": str(total.tokens),
-            "total_seconds": repr(total.seconds),
-            "taken_tokens": str(taken.tokens),
-            "taken_seconds": repr(taken.seconds),
-        }
+        notes = {"total": json.dumps(timeline.total), "taken": json.dumps(timeline.taken)}
         try:
             self.path.parent.mkdir(exist_ok=True)
             self.model.save(timeline.session, self.path, notes)

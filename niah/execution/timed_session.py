@@ -1,7 +1,7 @@
 """Feeds a session in chunks, and tells what it has spent since that was last asked."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from models.protocols import Decode, Piece, Session
@@ -16,17 +16,37 @@ class Spent(NamedTuple):
     tokens: int
     seconds: float
 
+    def plus(self, other: "Spent") -> "Spent":
+        return Spent(self.tokens + other.tokens, self.seconds + other.seconds)
+
+    def less(self, other: "Spent") -> "Spent":
+        return Spent(self.tokens - other.tokens, self.seconds - other.seconds)
+
 
 NOTHING = Spent(0, 0.0)
+
+
+class Share(NamedTuple):
+    """What a row owes to a session that several questions share.
+
+    `spent`: since the arm's last question. `before`: the part of it that this process did not do,
+    or that another arm's row has counted.
+    """
+
+    spent: Spent
+    before: Spent
+
+    def plus(self, other: "Share") -> "Share":
+        return Share(self.spent.plus(other.spent), self.before.plus(other.before))
 
 
 @dataclass
 class Timeline:
     """A session, and what was read with it: in all, and since `take` was last called.
 
-    `earlier` was spent by a process that was interrupted, `taken` is what `take` has told of the
-    total. `after_chunk` is called with the
-    timeline between chunks.
+    `earlier` was spent by a process that was interrupted, `taken` is what `take` has told each arm
+    of the total, `counted` what it has told any arm. `after_chunk` is called with the timeline
+    between chunks.
     """
 
     session: Session
@@ -35,7 +55,8 @@ class Timeline:
     progress: TokensRead
     after_chunk: "Callable[[Timeline], None] | None" = None
     earlier: Spent = NOTHING
-    taken: Spent = NOTHING
+    taken: dict[str, Spent] = field(default_factory=dict)
+    counted: Spent = NOTHING
     tokens: int = 0
 
     def advance(self, ids: Ids) -> None:
@@ -54,14 +75,10 @@ class Timeline:
         seconds = self.session.usage().prefill_seconds or 0.0
         return Spent(self.earlier.tokens + self.tokens, self.earlier.seconds + seconds)
 
-    @property
-    def untaken(self) -> Spent:
-        """What was spent since the last `take`."""
-        total, taken = self.total, self.taken
-        return Spent(total.tokens - taken.tokens, total.seconds - taken.seconds)
-
-    def take(self) -> Spent:
-        """What was spent since the last call."""
-        spent = self.untaken
-        self.taken = self.total
-        return spent
+    def take(self, arm: str) -> Share:
+        """What was spent since the last call for this arm."""
+        total = self.total
+        spent = total.less(self.taken.get(arm, NOTHING))
+        share = Share(spent, spent.less(total.less(self.counted)))
+        self.taken[arm] = self.counted = total
+        return share

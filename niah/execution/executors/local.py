@@ -2,37 +2,18 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 from models.protocols import RemoteModel
-from niah.execution.ask import Asker, Pending, as_it_is
-from niah.execution.jobs import Finished, Job, Progress
+from niah.execution.ask import Asker, Finished
+from niah.execution.jobs import Job, Progress
 from niah.execution.loading import Bench
-from niah.execution.timed_session import NOTHING, Spent
+from niah.execution.streams import Pending, StreamReader, trunk_of
 from niah.sweep.config import Arm
 from niah.sweep.trials import Plan
-
-
-class Begun(NamedTuple):
-    """A row to come, and what an interrupted process had spent on it."""
-
-    pending: Pending
-    before: Spent
-
-    @property
-    def remote(self) -> bool:
-        return self.pending.started is not None
-
-    @property
-    def is_ready(self) -> bool:
-        return self.pending.started is None or self.pending.started.done()
-
-    def cancel(self) -> None:
-        if self.pending.started is not None:
-            self.pending.started.cancel()
 
 
 @dataclass
@@ -43,12 +24,12 @@ class LocalExecutor:
     bench: Bench
     folder: Path | None
     progress: Progress
-    _askers: dict[str, Asker] = field(default_factory=dict)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Finished]:
-        """The rows of all jobs, in their order.
+        """The rows of all jobs, stream by stream.
 
-        Servers are asked ahead, across jobs, as many questions at once as their arms say.
+        Arms whose models have one trunk are asked together. Servers are asked ahead, across jobs,
+        as many questions at once as their arms say.
         Raises: StopRunError.
         """
         ahead = sum(
@@ -56,48 +37,55 @@ class LocalExecutor:
             for model in self.bench.models.values()
             if isinstance(model, RemoteModel)
         )
-        waiting: deque[Begun] = deque()
+        waiting: deque[Pending] = deque()
         unanswered = 0
         try:
-            for begun in self.begun(jobs):
-                waiting.append(begun)
-                unanswered += begun.remote
+            for pending in self.begun(jobs):
+                waiting.append(pending)
+                unanswered += pending.remote
                 while waiting and (unanswered > ahead or waiting[0].is_ready):
                     unanswered -= waiting[0].remote
-                    yield finished(waiting.popleft())
+                    yield waiting.popleft().row()
             while waiting:
-                yield finished(waiting.popleft())
+                yield waiting.popleft().row()
         finally:
-            for begun in waiting:
-                begun.cancel()
+            for pending in waiting:
+                pending.cancel()
 
-    def begun(self, jobs: Iterable[Job]) -> Iterator[Begun]:
-        """The rows of all jobs in their order: of servers to come, of other models finished."""
-        for job in jobs:
-            stream = self.plan.streams[job.stream]
-            wanted = set(job.pairs)
-            trials = [trial for trial in stream.trials if trial.pair in wanted]
-            asker = self.asker(job.arm)
-            remote = isinstance(asker.model, RemoteModel)
-            corpus = self.bench.materials.corpora[stream.corpus]
-            for number, pending in enumerate(asker.pending(stream, corpus, trials)):
-                row = pending if remote else Pending(partial(as_it_is, pending.row()))
-                yield Begun(row, asker.restored if number == 0 else NOTHING)
+    def begun(self, jobs: Iterable[Job]) -> Iterator[Pending]:
+        """The rows of all jobs: of servers to come, of other models finished."""
+        for index, stream_jobs in groupby(jobs, key=lambda job: job.stream):
+            groups: dict[tuple[str, str], list[Job]] = {}
+            for job in stream_jobs:
+                groups.setdefault(trunk_of(self.askers[job.arm]), []).append(job)
+            for trunk, group in groups.items():
+                yield from self.read(index, trunk, group)
 
-    def asker(self, name: str) -> Asker:
-        if name not in self._askers:
-            arm: Arm = next(arm for arm in self.plan.sweep.arms if arm.name == name)
-            advance: Callable[[int], None] = partial(self.progress, arm)
-            self._askers[name] = Asker(
-                self.plan.sweep,
-                arm,
-                self.bench.models[name],
-                self.bench.materials.tokenizer,
-                advance,
-                self.folder,
-            )
-        return self._askers[name]
+    def read(self, index: int, trunk: tuple[str, str], jobs: list[Job]) -> Iterator[Pending]:
+        """The rows of jobs of one stream whose arms share its reading."""
+        stream = self.plan.streams[index]
+        corpus = self.bench.materials.corpora[stream.corpus]
+        # All arms of the trunk, also those that lack nothing: what is read depends on no progress.
+        askers = [asker for asker in self.askers.values() if trunk_of(asker) == trunk]
+        wanted = {
+            job.arm: [trial for trial in stream.trials if trial.pair in set(job.pairs)]
+            for job in jobs
+        }
+        remote = isinstance(askers[0].model, RemoteModel)
+        for pending in StreamReader(askers, stream, corpus, self.folder).pending(wanted):
+            yield pending if remote else Pending(partial(as_it_is, pending.row()))
+
+    @cached_property
+    def askers(self) -> dict[str, Asker]:
+        """By arm, of those whose models are here."""
+        arms = [arm for arm in self.plan.sweep.arms if arm.name in self.bench.models]
+        return {arm.name: self.asker(arm) for arm in arms}
+
+    def asker(self, arm: Arm) -> Asker:
+        advance: Callable[[int], None] = partial(self.progress, arm)
+        model, tokenizer = self.bench.models[arm.name], self.bench.materials.tokenizer
+        return Asker(self.plan.sweep, arm, model, tokenizer, advance)
 
 
-def finished(begun: Begun) -> Finished:
-    return Finished(begun.pending.row(), begun.before)
+def as_it_is(row: Finished) -> Finished:
+    return row

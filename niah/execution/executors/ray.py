@@ -25,7 +25,8 @@ from models.protocols import RemoteModel
 from models.registry import needs_torch
 from niah.errors import PlanError
 from niah.execution.executors.ray_worker import Message, Worker, code_version
-from niah.execution.jobs import Finished, Job, Progress
+from niah.execution.ask import Finished
+from niah.execution.jobs import Job, Progress
 from niah.execution.loading import Bench
 from niah.execution.model_facts import ModelFacts, parse_facts
 from niah.execution.timed_session import Spent

@@ -22,9 +22,10 @@ from typing import Any
 from haystacks.tokenizer import load_tokenizer
 from models.protocols import Model
 from niah.errors import PlanError, can_be_mended, told
+from niah.execution.ask import Finished
 from niah.execution.environment import ROOT, environment, installed, revision
 from niah.execution.executors.local import LocalExecutor
-from niah.execution.jobs import Finished, Job
+from niah.execution.jobs import Job
 from niah.execution.loading import Bench, load_arm, load_materials
 from niah.execution.model_facts import facts_of
 from niah.runs.history import differences

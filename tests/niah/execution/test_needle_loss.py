@@ -8,6 +8,7 @@ from haystacks.tokenizer import BUNDLED_NAME, load_tokenizer
 from models.protocols import Decoding, Reply, Selection, Session, Trace
 from niah.execution.ask import Asker
 from niah.execution.needle_loss import find_deviation, lost_by, value_start
+from niah.execution.streams import StreamReader
 from niah.runs.row import RankedLayer, Row
 from niah.sweep.planner import make_plan
 from niah.sweep.trials import Trial
@@ -103,7 +104,9 @@ def test_rows_of_wrong_answers_say_where_the_needle_was_lost(layout: str) -> Non
     rows: list[tuple[Trial, Row]] = []
     for stream in plan.streams:
         left = sorted(stream.trials, key=lambda trial: trial.fork_at)
-        rows += zip(left, runner.rows(stream, materials.corpora["tiny"], left), strict=True)
+        reader = StreamReader([runner], stream, materials.corpora["tiny"])
+        found = [pending.row().row for pending in reader.pending({runner.arm.name: left})]
+        rows += zip(left, found, strict=True)
     assert rows
     for (trial, row), (position, wanted) in zip(rows, asked, strict=True):
         assert row.error is None

@@ -22,7 +22,7 @@ from niah.execution.jobs import Tally, open_store
 from niah.execution.loading import Bench
 from niah.execution.session_files import Keeper
 from niah.execution.sweeps import ask_what_is_left
-from niah.execution.timed_session import NOTHING, Spent
+from niah.execution.timed_session import NOTHING, Share, Spent
 from niah.runs.store import CHECKPOINTS
 from niah.sweep.config import Arm, Sweep
 from niah.sweep.planner import make_plan
@@ -231,9 +231,9 @@ def test_time_spent_before_the_kill_counts(tmp_path: Path) -> None:
     now = [0.0]
     keeper = Keeper(tmp_path / "kept" / "x.safetensors", model, 3.0, clock=lambda: now[0])
     before = keeper.begin(spelled, 64, lambda _: None, at_most=3)
-    before.earlier, before.taken = Spent(4, 7.5), Spent(2, 6.25)
+    before.earlier, before.taken = Spent(4, 7.5), {"v4": Spent(2, 6.25), "other": Spent(4, 7.5)}
     before.advance(np.array([1, 2, 3]))
-    spent = before.untaken
+    spent = before.total.less(before.taken["v4"])
     assert (spent.tokens, before.total.tokens) == (5, 7)
     assert spent.seconds > 1.25
     now[0] = 179.0
@@ -245,8 +245,9 @@ def test_time_spent_before_the_kill_counts(tmp_path: Path) -> None:
     after = Keeper(keeper.path, model, 3.0).begin(spelled, 64, read.append, at_most=3)
     assert after.session.position == 3
     assert after.total == before.total
-    assert after.take() == spent
-    assert after.untaken == NOTHING
+    assert after.take("v4") == Share(spent, before=spent)  # all of it was the killed process's
+    assert after.take("v4") == Share(NOTHING, NOTHING)
+    assert after.take("other").spent.tokens == 3
     assert read == [3]
     keeper.forget()
     assert list(tmp_path.iterdir()) == []

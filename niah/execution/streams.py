@@ -1,0 +1,197 @@
+"""Reads a stream once for the arms whose sessions are the same until the question.
+
+At each fork every arm that lacks the question is asked. A row tells what its arm would have spent
+alone: what several arms share is counted once by the run (`Finished.before`).
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from haystacks.corpora.registry import Corpus
+from models.protocols import KeepingModel, PressedSession, Reply, SharingModel
+from niah.execution.ask import Asker, Fields, Finished, failed
+from niah.execution.session_files import Keeper
+from niah.execution.timed_session import Timeline, TokensRead
+from niah.runs.row import Row
+from niah.runs.store import CHECKPOINTS
+from niah.sweep.prompts import Context, build_context
+from niah.sweep.trials import Stream, Trial, digest
+
+log = logging.getLogger(__name__)
+
+
+class Pending(NamedTuple):
+    """A row, or a row to be waited for until the server has answered.
+
+    `row` raises StopRunError where the run has to end.
+    """
+
+    row: Callable[[], Finished]
+    started: Future[Reply] | None = None
+
+    @property
+    def remote(self) -> bool:
+        return self.started is not None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.started is None or self.started.done()
+
+    def cancel(self) -> None:
+        if self.started is not None:
+            self.started.cancel()
+
+
+def finished(row: Row) -> Finished:
+    return Finished(row)
+
+
+@dataclass
+class StreamReader:
+    """Reads a stream for `askers`, whose models have one trunk; the first one's model reads.
+
+    `folder` is the run's, for the session to be kept in.
+    """
+
+    askers: Sequence[Asker]
+    stream: Stream
+    corpus: Corpus
+    folder: Path | None = None
+    context: Context = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.context = build_context(self.stream, self.corpus, self.leader.sweep.layout)
+
+    @property
+    def leader(self) -> Asker:
+        return self.askers[0]
+
+    def pending(self, wanted: Mapping[str, Sequence[Trial]]) -> Iterator[Pending]:
+        """The rows of `wanted`, trials by arm, in the order of their forks, then of the arms.
+
+        Each is begun and to be waited for. Those of a model in this process have to be waited for
+        one by one: the trunk reads on when the next one is asked for.
+        """
+        missing = {arm: {trial.pair for trial in trials} for arm, trials in wanted.items()}
+        asked = {trial.pair: trial for trials in wanted.values() for trial in trials}
+        trials = sorted(asked.values(), key=lambda trial: trial.fork_at)
+        ratios = self.leader.compression_ratios(self.context, trials)
+        keeper = self.keeper()
+        waiting = [asker for asker in self.askers if missing.get(asker.arm.name)]
+        trunk = self.begin(keeper, trials[0].fork_at, partial(self.advanced, waiting))
+        for number, trial in enumerate(trials):
+            left = [
+                (asker, later)
+                for later in trials[number:]
+                for asker in waiting
+                if later.pair in missing[asker.arm.name]
+            ]
+            reading = {asker.arm.name: asker for asker, _ in left}
+            trunk.progress = partial(self.advanced, list(reading.values()))
+            # A model may fail in any way; the row says how, and a resumed run asks again.
+            try:
+                self.read(trunk, trial.fork_at)
+            except Exception as error:
+                log.debug("stream %s cannot go on", self.stream.index, exc_info=True)
+                for asker, lost in left:
+                    row = Row(**asker.describe(lost, self.context, ratios), **failed(error))
+                    yield Pending(partial(finished, row))
+                return
+            now = [asker for asker, later in left if later is trial]
+            yield from self.ask(trial, trunk, now, ratios)
+        if keeper:
+            keeper.forget()
+
+    def ask(
+        self, trial: Trial, trunk: Timeline, askers: Sequence[Asker], ratios: Mapping[int, float]
+    ) -> Iterator[Pending]:
+        """One question of all these arms."""
+        told = [(asker, asker.describe(trial, self.context, ratios)) for asker in askers]
+        try:
+            shared = self.context_read(trial, trunk, askers)
+        except Exception as error:
+            log.debug("question %s failed", trial.pair, exc_info=True)
+            for _, asked in told:
+                yield Pending(partial(finished, Row(**asked, **failed(error))))
+            return
+        for asker, asked in told:
+            yield self.begun(asker, trial, shared, asked)
+
+    def begun(
+        self, asker: Asker, trial: Trial, shared: tuple[Timeline, ...], asked: Fields
+    ) -> Pending:
+        try:
+            question = asker.begin(trial, self.context, shared)
+        except Exception as error:
+            log.debug("question %s failed", trial.pair, exc_info=True)
+            return Pending(partial(finished, Row(**asked, **failed(error))))
+        return Pending(partial(asker.finish, question, self.context, asked), question.started)
+
+    def context_read(
+        self, trial: Trial, trunk: Timeline, askers: Sequence[Asker]
+    ) -> tuple[Timeline, ...]:
+        """The trunk, and where the context goes on behind it a fork that has read the rest."""
+        rest = self.context.rest_ids(trial)
+        if not len(rest) or not isinstance(trunk.session, PressedSession):
+            return (trunk,)
+        base = self.leader.timeline(trunk.session.fork())
+        base.progress = partial(self.advanced, askers)
+        base.advance(rest)
+        return trunk, base
+
+    def begin(self, keeper: Keeper | None, at_most: int, progress: TokensRead) -> Timeline:
+        """The trunk, new or kept, for all arms."""
+        decode, size = self.leader.tokenizer.decode, self.leader.sweep.chunk_tokens
+        model = self.leader.model
+        if keeper:
+            timeline = keeper.begin(decode, size, progress, at_most)
+        else:
+            timeline = Timeline(model.session(), decode, size, progress)
+        if isinstance(model, SharingModel):
+            model.share(timeline.session, [asker.model for asker in self.askers])
+        return timeline
+
+    @staticmethod
+    def advanced(askers: Sequence[Asker], tokens: int) -> None:
+        """Each arm has read so many tokens."""
+        for asker in askers:
+            asker.progress(tokens)
+
+    def read(self, trunk: Timeline, until: int) -> None:
+        """Read the trunk up to a fork, pausing at every fork of the stream on the way.
+
+        So chunks begin at the same tokens whatever has been answered before, and a resumed run
+        computes bit for bit what an uninterrupted one does.
+        """
+        for stop in sorted({trial.fork_at for trial in self.stream.trials}):
+            if trunk.session.position < stop <= until:
+                trunk.advance(self.context.trunk[trunk.session.position : stop])
+
+    def keeper(self) -> Keeper | None:
+        """Where the stream's session is kept; None if it is not to be, or cannot."""
+        sweep, model = self.leader.sweep, self.leader.model
+        minutes = sweep.checkpoint_minutes
+        if self.folder is None or not minutes or not isinstance(model, KeepingModel):
+            return None
+        arms = [[asker.arm.name, asker.model.fingerprint] for asker in self.askers]
+        asked = [trial.pair for trial in self.stream.trials]
+        name = digest([arms, sweep.chunk_tokens, asked])
+        return Keeper(self.folder / CHECKPOINTS / f"{name}.safetensors", model, minutes)
+
+
+def trunk_of(asker: Asker) -> tuple[str, str]:
+    """What arms must have in common to be read to together; the arm's own name if nothing.
+
+    An arm that repeats the baseline measures noise, which sharing would hide, and a sweep without
+    reuse asks for every prompt to be read anew.
+    """
+    model = asker.model
+    alone = asker.arm.role == "repeat" or not asker.sweep.reuse
+    if alone or not isinstance(model, SharingModel):
+        return "arm", asker.arm.name
+    return "trunk", model.trunk
