@@ -24,8 +24,8 @@ from models.errors import StopRunError
 from models.protocols import RemoteModel
 from models.registry import needs_torch
 from niah.errors import PlanError
-from niah.execution.executors.ray_worker import Message, Worker, code_version
 from niah.execution.ask import Finished
+from niah.execution.executors.ray_worker import Message, Worker, code_version
 from niah.execution.jobs import Job, Progress
 from niah.execution.loading import Bench
 from niah.execution.model_facts import ModelFacts, parse_facts

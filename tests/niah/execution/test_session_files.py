@@ -74,10 +74,10 @@ class Killed(BaseException):
     """Not an Exception: nothing on the way may catch it."""
 
 
-# Isolated questions at depth 0 share nothing: the trunk is first read after 19 chunks of theirs.
+# Isolated questions at depth 0 share nothing: the trunk is first read after 21 chunks of theirs.
 @pytest.mark.parametrize(
     ("layout", "after"),
-    [*(("stream", n) for n in (3, 9, 14, 40)), *(("isolated", n) for n in (21, 25, 40))],
+    [*(("stream", n) for n in (3, 9, 14, 40)), *(("isolated", n) for n in (23, 27, 40))],
 )
 def test_a_killed_prefill_goes_on(tmp_path: Path, layout: str, after: int) -> None:
     whole = answers(carry_out(tmp_path / "whole", sweep(layout, minutes=0)))

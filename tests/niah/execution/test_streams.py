@@ -1,0 +1,252 @@
+"""Arms whose sessions are the same until the question share one reading; rows are those of each
+arm read to alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.protocols import Model, Piece, Session
+from models.registry import load_model
+from niah.execution.jobs import Tally, jobs_left, open_store
+from niah.execution.loading import Bench
+from niah.execution.sweeps import ask_what_is_left
+from niah.runs.store import CHECKPOINTS
+from niah.sweep.config import Arm, Sweep
+from niah.sweep.planner import make_plan
+from tests.niah.fakes import RecallModel, RecallSession, sweep_of, tiny_materials
+from tests.niah.rows import row_dicts
+
+PRESSES: dict[str, dict[str, Any]] = {
+    "full": {},
+    "snapkv": {"press": {"name": "snapkv", "keep": 0.25, "window": 8}},
+    "expected": {"press": {"name": "expected_attention", "keep": 0.5}},
+    "quest": {"press": {"name": "quest", "keep": 0.25}},
+    "seen": {"press": {"name": "tova", "keep": 0.25, "sees_question": True}},
+}
+LAYOUTS = pytest.mark.parametrize("layout", ["stream", "isolated"])
+
+
+def arms_of(names: Sequence[str], model: str = "random-dense") -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "role": "baseline" if name == "full" else "compressed",
+            "model": model,
+            "options": PRESSES[name],
+        }
+        for name in names
+    ]
+
+
+def pressed_sweep(names: Sequence[str] = tuple(PRESSES), **fields: Any) -> Sweep:
+    settings: dict[str, Any] = {
+        "lengths": [200, 280],
+        "depths": 2,
+        "repeats": 1,
+        "max_needle_share": 0.3,
+        "chunk_tokens": 64,
+        "decoding": {"max_new_tokens": 2},
+        "checkpoint_minutes": 0,
+    }
+    return sweep_of(arms=arms_of(names), **(settings | fields))
+
+
+@cache
+def model_of(name: str) -> Model:
+    return load_model("random-dense", PRESSES[name], threads=1)
+
+
+def bench_of(sweep: Sweep) -> Bench:
+    return Bench({arm.name: model_of(arm.name) for arm in sweep.arms}, tiny_materials(20_000))
+
+
+def carry_out(
+    folder: Path,
+    sweep: Sweep,
+    bench: Bench,
+    progress: Callable[[Arm, int], None] = lambda arm, tokens: None,
+) -> tuple[dict[str, dict[str, Any]], Tally]:
+    plan, tally = make_plan(sweep, bench.materials), Tally()
+    with open_store(folder, plan, bench) as store:
+        ask_what_is_left(plan, bench, store, progress, tally)
+    return told(row_dicts(folder)), tally
+
+
+def told(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By key, all that is no time."""
+    return {
+        row["key"]: {name: value for name, value in row.items() if not name.endswith("_seconds")}
+        for row in rows
+    }
+
+
+@LAYOUTS
+def test_rows_are_those_of_each_arm_alone(tmp_path: Path, layout: str) -> None:
+    """Also bytes, and what each arm computed."""
+    sweep = pressed_sweep(layout=layout)
+    shared, _ = carry_out(tmp_path / "shared", sweep, bench_of(sweep))
+    alone: dict[str, dict[str, Any]] = {}
+    for name in PRESSES:
+        single = pressed_sweep([name], layout=layout)
+        rows, _ = carry_out(tmp_path / name, single, bench_of(single))
+        alone |= rows
+    assert shared == alone
+    assert len({row["gold_logprob"] for row in shared.values()}) > 12  # of 20
+    assert not any(row["error"] for row in shared.values())
+
+
+@pytest.mark.parametrize("missing", [1, 5])
+def test_a_resumed_run_asks_what_is_missing(tmp_path: Path, missing: int) -> None:
+    """Arms that got further than others, as after a kill in the middle of a question."""
+    sweep = pressed_sweep(["full", "snapkv", "quest"])
+    bench = bench_of(sweep)
+    whole, _ = carry_out(tmp_path, sweep, bench)
+    path = tmp_path / "rows.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines[:-missing]), encoding="utf-8")
+    plan = make_plan(sweep, bench.materials)
+    with open_store(tmp_path, plan, bench) as store:
+        assert sum(len(job.pairs) for job in jobs_left(plan, bench, store)) == missing
+    again, tally = carry_out(tmp_path, sweep, bench)
+    assert tally.rows == missing
+    for key, row in whole.items():
+        costs = ("computed_tokens", "reused_tokens")  # a resumed run reads the text once more
+        for cost in costs:
+            again[key].pop(cost), row.pop(cost)
+    assert again == whole
+
+
+@LAYOUTS
+def test_a_killed_reading_goes_on(tmp_path: Path, layout: str) -> None:
+    """The file of the session holds what the presses have seen of queries."""
+    fields: dict[str, Any] = {"layout": layout, "depths": [1.0]}
+    plain = pressed_sweep(["snapkv", "expected"], **fields)
+    whole, _ = carry_out(tmp_path / "whole", plain, bench_of(plain))
+    sweep = pressed_sweep(["snapkv", "expected"], checkpoint_minutes=1e-9, **fields)
+    chunks = 0
+
+    class Killed(BaseException):
+        pass
+
+    def kill(arm: Arm, tokens: int) -> None:
+        nonlocal chunks
+        chunks += 1
+        if chunks == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        carry_out(tmp_path / "run", sweep, bench_of(sweep), kill)
+    assert len(list((tmp_path / "run" / CHECKPOINTS).iterdir())) == 1
+    seen: list[int] = []
+    rows, _ = carry_out(
+        tmp_path / "run", sweep, bench_of(sweep), lambda arm, tokens: seen.append(tokens)
+    )
+    assert rows == whole
+    assert seen[0] >= 64
+    assert not (tmp_path / "run" / CHECKPOINTS).exists()
+
+
+@dataclass
+class CountedSession(RecallSession):
+    """Counts what its model reads, and is told where the context ends."""
+
+    model: CountedModel  # type: ignore[assignment]
+    owner: str = ""
+
+    def fork(self) -> Session:
+        return CountedSession(self.model, self.chunks, self.position)
+
+    def extend(self, piece: Piece) -> None:
+        super().extend(piece)
+        self.model.read.append(len(piece.ids))
+
+    def context_ends(self) -> None:
+        if self.owner == self.model.breaks:
+            raise RuntimeError("the press broke")
+
+    def question_ends(self) -> None:
+        assert self.owner
+
+
+@dataclass
+class CountedModel(RecallModel):
+    read: list[int] = field(default_factory=list)
+    breaks: str = "nobody"
+    trunk: str = "one"
+
+    def session(self) -> Session:
+        return CountedSession(self)
+
+    def share(self, session: Session, models: Sequence[Model]) -> None:
+        assert isinstance(session, CountedSession)
+
+    def adopt(self, session: Session) -> None:
+        assert isinstance(session, CountedSession)
+        session.owner = self.fingerprint
+
+
+def counted(
+    sweep: Sweep, read: list[int], trunks: Sequence[str] = (), breaks: str = "nobody"
+) -> Bench:
+    names = [*trunks, *["one"] * len(sweep.arms)]
+    models: dict[str, Model] = {
+        arm.name: CountedModel(fingerprint=f"{i:016}", read=read, trunk=names[i], breaks=breaks)
+        for i, arm in enumerate(sweep.arms)
+    }
+    return Bench(models, tiny_materials(20_000))
+
+
+@LAYOUTS
+def test_the_text_is_read_once(tmp_path: Path, layout: str) -> None:
+    sweep = pressed_sweep(["full", "snapkv", "quest"], layout=layout)
+    read: list[int] = []
+    progress: dict[str, int] = {}
+
+    def advance(arm: Arm, tokens: int) -> None:
+        progress[arm.name] = progress.get(arm.name, 0) + tokens
+
+    bench = counted(sweep, read)
+    rows, tally = carry_out(tmp_path, sweep, bench, advance)
+    plan = make_plan(sweep, bench.materials)
+    contexts = plan.computed_tokens - sum(t.length - t.cut for _, t in plan.trials())
+    questions = sum(trial.length - trial.cut for _, trial in plan.trials())
+    assert sum(read) == contexts + 3 * questions == tally.computed_tokens
+    assert set(progress.values()) == {plan.computed_tokens}
+    for arm in ("full", "snapkv", "quest"):
+        own = [row for row in rows.values() if row["arm"] == arm]
+        assert sum(row["computed_tokens"] for row in own) == plan.computed_tokens
+    assert tally.model_seconds <= tally.seconds
+
+
+def test_who_does_not_share(tmp_path: Path) -> None:
+    """Other trunks, a repeat of the baseline, and a sweep without reuse."""
+    arms = [
+        *arms_of(["full", "snapkv"]),
+        {"name": "again", "role": "repeat", "model": "random-dense"},
+    ]
+
+    def total(name: str, trunks: Sequence[str] = (), **fields: Any) -> float:
+        sweep = pressed_sweep(**fields).model_copy(
+            update={"arms": tuple(Arm.model_validate(arm) for arm in arms)}
+        )
+        read: list[int] = []
+        bench = counted(sweep, read, trunks)
+        carry_out(tmp_path / name, sweep, bench)
+        return sum(read) / make_plan(sweep, bench.materials).computed_tokens
+
+    assert 2 < total("shared") < 2.7  # the repeat is read to alone
+    assert total("apart", ["one", "two"]) == 3
+    assert total("cold", reuse=False) == 3
+
+
+def test_an_arm_whose_press_fails_harms_no_other(tmp_path: Path) -> None:
+    sweep = pressed_sweep(["full", "snapkv", "quest"])
+    rows, _ = carry_out(tmp_path, sweep, counted(sweep, [], breaks=f"{1:016}"))
+    errors = {row["arm"]: row["error"] for row in rows.values()}
+    assert errors == {"full": None, "snapkv": "RuntimeError: the press broke", "quest": None}
