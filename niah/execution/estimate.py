@@ -12,7 +12,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from models.errors import ModelError
 from models.protocols import Decoding, Model, Piece, RemoteModel, Session, TokenIds
 from niah.errors import PlanError
 from niah.execution.memory import free_bytes, measured_growth
@@ -112,7 +111,7 @@ def measured_curve(model: Model, longest: int, chunk_tokens: int) -> Curve | Non
     """As `measure`; None, and a warning, for a model that fails."""
     try:
         return measure(model, longest, chunk_tokens)
-    except ModelError as error:
+    except Exception as error:  # a model may fail in any way
         log.warning("model %s: not estimated: %s", model.name, error)
         return None
 

@@ -67,14 +67,18 @@ class Order(NamedTuple):
 def connected(address: str) -> Iterator[None]:
     """Belong to the cluster at `address`, or to a new one of this machine if it is `local`.
 
-    A cluster that this process belongs to already is used and left as it is.
+    A cluster that this process belongs to already is left as it is (`auto`).
     Raises: PlanError where ray is not installed, or no cluster answers.
     """
     try:
         import ray
     except ImportError:
         raise PlanError("--ray: needs ray: pip install 'niah-harness[ray]'") from None
+    check_address(address)
     if ray.is_initialized():
+        own = ray.get_runtime_context().gcs_address
+        if address not in ("auto", own):
+            raise PlanError(f"--ray = {address}: this process belongs to {own}; give auto")
         yield
         return
     join(address)
@@ -85,7 +89,7 @@ def connected(address: str) -> Iterator[None]:
 
 
 def join(address: str) -> None:
-    """Raises: PlanError in one line, after a few seconds: Ray itself would wait for minutes."""
+    """Raises: PlanError with the first line of what Ray says."""
     import ray
 
     quiet: dict[str, Any] = {
@@ -96,8 +100,6 @@ def join(address: str) -> None:
     if address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         quiet["object_store_memory"] = OBJECT_STORE_BYTES
-    else:
-        check_answers(address)
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
@@ -105,13 +107,13 @@ def join(address: str) -> None:
         raise PlanError(f"--ray = {address}: no cluster can be joined: {reason}") from None
 
 
-def check_answers(address: str) -> None:
+def check_address(address: str) -> None:
     """Raises: PlanError unless something listens at HOST:PORT; for `auto` where RAY_ADDRESS says.
 
-    A cluster's head is found by Ray itself if neither tells it.
+    Ray itself would wait for minutes.
     """
     place = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
-    if not place or place == "auto":
+    if place in ("", "auto", "local"):
         return
     host, _, port = place.rpartition(":")
     if "://" in place or not host or not port.isdecimal():
@@ -367,6 +369,7 @@ class RayExecutor:
     progress: Progress
     tasks: Tasks = field(default_factory=Tasks)
     barren: int = 0  # deaths since the last row of all
+    given_up: str = ""  # on the first job that was
     _arms: dict[str, Arm] = field(init=False)
     _code: dict[str, str | None] = field(default_factory=code_version)
 
@@ -376,8 +379,9 @@ class RayExecutor:
     def run(self, jobs: Iterable[Job]) -> Iterator[Finished]:
         """The rows of all jobs, in the order in which they come; a job's own keep theirs.
 
-        Raises: StopRunError where a server stops the run, or workers die again and again;
-            PlanError where a machine differs from this one, or lacks files.
+        A job whose workers die again and again is given up; the others are carried out first.
+        Raises: StopRunError for such a job, where no worker stays alive, where a server stops the
+            run, and where a machine differs from this one or lacks files.
         """
         for task in self._tasks(jobs):
             self.tasks.add(task)
@@ -386,8 +390,9 @@ class RayExecutor:
             for hand in self._ready():
                 yield from self._take(hand)
             self._assign()
-            for arm in self.plan.sweep.arms[:1]:
-                self.progress(arm, 0)  # looks for Ctrl-C
+            self.progress(self.plan.sweep.arms[0], 0)  # looks for Ctrl-C
+        if self.given_up:
+            raise StopRunError(self.given_up)
 
     def _tasks(self, jobs: Iterable[Job]) -> Iterator[Task]:
         """A job each; all jobs of a server together, since one worker asks it ahead."""
@@ -491,20 +496,26 @@ class RayExecutor:
             hand.task = hand.stream = None
 
     def _lose(self, hand: Hand, reason: str) -> None:
-        """A worker is gone. Raises: StopRunError where this happens again and again."""
+        """A worker is gone: its task waits for another. Raises: StopRunError if all die."""
         task = hand.task
         assert task is not None
         self.crew.dismiss(hand)
         task.deaths += 1
         self.barren += 1
         where = self._where(task)
-        log.warning("%s: a worker was lost (%s); what is missing is asked again", where, reason)
-        if task.deaths >= MAX_DEATHS or self.barren > MAX_DEATHS * max(2, self.crew.slots()):
-            raise StopRunError(
+        if task.deaths < MAX_DEATHS:
+            log.warning("%s: a worker was lost (%s); what is missing is asked again", where, reason)
+            self.tasks.add(Task(task.left(), task.missing, task.deaths))
+        elif not self.given_up:
+            self.given_up = (
                 f"{where}: {task.deaths} workers died one after the other without an answer "
-                f"({reason}); every row before it is safe: the same command goes on from there"
+                f"({reason}); all rows that were written are safe: the same command asks the rest"
             )
-        self.tasks.add(Task(task.left(), task.missing, task.deaths))
+        if self.barren > MAX_DEATHS * max(2, self.crew.slots()):
+            raise StopRunError(
+                f"--ray: {self.barren} workers died one after the other without an answer "
+                f"({reason}); all rows that were written are safe: the same command asks the rest"
+            )
 
     def _where(self, task: Task) -> str:
         stream = self.plan.streams[task.jobs[0].stream]

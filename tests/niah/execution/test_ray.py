@@ -1,0 +1,352 @@
+"""Workers of a Ray cluster: rows as without it, whatever dies; and what each refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from haystacks.tokenizer import BUNDLED_NAME
+from models.errors import StopRunError
+from niah.errors import PlanError
+from niah.execution.executors import ray as driver
+from niah.execution.executors.ray import Crew, Needs, Order, RayExecutor, as_task
+from niah.execution.executors.ray_worker import Message, Outbox, Worker, code_version
+from niah.execution.jobs import Job, Tally, open_store
+from niah.execution.loading import Bench, load_bench
+from niah.execution.prepare import lay_out
+from niah.execution.sweeps import ask_what_is_left
+from niah.runs.row import MEASURED
+from niah.sweep.config import Sweep
+from niah.sweep.planner import make_plan
+from tests.niah.cli.conftest import Call, call  # noqa: F401
+from tests.niah.fakes import sweep_of
+from tests.niah.ray_workers import FakeWorker, KilledOnce, Poisoned, fake_model
+from tests.niah.rows import row_dicts
+
+ROOT = Path(__file__).parents[3]
+ARMS = [
+    {"name": "dense", "role": "baseline", "model": "random-dense"},
+    {"name": "sparse", "role": "compressed", "model": "random-v4"},
+]
+SWEEP = sweep_of(
+    arms=ARMS, corpora="kjv", repeats=3, depths=5, controls=["no_needle"], max_needle_share=1
+)
+TIMES = {name for name in MEASURED if name.endswith("seconds")} | {"gold_seconds"}
+PAIR = {
+    "name": "dry",
+    "arms": ARMS,
+    "corpora": "kjv",
+    "families": "single_number",
+    "lengths": [128, 256],
+    "depths": [0, 1],
+    "repeats": 4,
+    "decoding": {"max_new_tokens": 2},
+}
+
+
+def by_key(folder: Path) -> dict[str, dict[str, Any]]:
+    """A run's rows without times, every key in one line only."""
+    lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = {row["key"]: row for row in row_dicts(folder)}
+    assert len(rows) == len(lines)
+    return {
+        key: {name: row[name] for name in row if name not in TIMES} for key, row in rows.items()
+    }
+
+
+def answers(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What must not depend on how a run was cut up: tokens that were computed do."""
+    counts = {"computed_tokens", "reused_tokens"}
+    return {key: {name: row[name] for name in row.keys() - counts} for key, row in rows.items()}
+
+
+def here(folder: Path) -> dict[str, dict[str, Any]]:
+    """The rows of SWEEP, asked in this process."""
+    bench = load_bench(SWEEP, lambda arm, _: fake_model(arm))
+    plan = make_plan(SWEEP, bench.materials)
+    with open_store(folder, plan, bench) as store:
+        ask_what_is_left(plan, bench, store, lambda arm, tokens: None, Tally())
+    return by_key(folder)
+
+
+def there(folder: Path, worker: type[Worker]) -> Tally:
+    """SWEEP, asked by workers of the cluster."""
+    tally = Tally()
+    with Crew(Order(SWEEP, worker=worker)) as crew:
+        bench = load_bench(SWEEP, crew.load)
+        plan = lay_out(SWEEP, bench).plan
+        with open_store(folder, plan, bench, crew.environment()) as store:
+            ask_what_is_left(plan, bench, store, lambda arm, tokens: None, tally, crew)
+    return tally
+
+
+def order_of(sweep: Sweep, arm: str) -> Message:
+    return Order(sweep).message(arm)
+
+
+def task_of(bench: Bench, sweep: Sweep, **changes: object) -> Message:
+    """All questions of the first stream, for arm `dense`."""
+    stream = make_plan(sweep, bench.materials).streams[0]
+    identity = bench.identity()
+    identity["models"] = {"dense": identity["models"]["dense"]}
+    job = {"corpus": "kjv", "repeat": 0, "index": 0, "tokens": 1}
+    return {
+        "expected": {"identity": identity, "code": code_version()},
+        "folder": "nowhere",
+        "jobs": [job | {"pairs": [trial.pair for trial in stream.trials]} | changes],
+    }
+
+
+def fake_bench() -> Bench:
+    return load_bench(SWEEP, lambda arm, _: fake_model(arm))
+
+
+def test_a_worker_says_what_it_knows_in_plain_values() -> None:
+    told = FakeWorker(order_of(SWEEP, "sparse")).introduce()
+    assert json.loads(json.dumps(told)) == told
+    facts = driver.parse_facts(told["facts"])
+    assert (facts.fingerprint, facts.tokenizer) == (
+        fake_bench().models["sparse"].fingerprint,
+        (BUNDLED_NAME, None),
+    )
+    assert facts.curve is None  # the fake fails while it is measured
+
+
+def test_a_worker_sends_each_row_once_and_every_token() -> None:
+    bench = fake_bench()
+    task = task_of(bench, SWEEP)
+    batches = list(FakeWorker(order_of(SWEEP, "dense")).work(task))
+    rows = [json.loads(line) for batch in batches for line, _ in batch["rows"]]
+    assert {row["pair"] for row in rows} == set(task["jobs"][0]["pairs"])
+    assert len(rows) == len(task["jobs"][0]["pairs"])
+    told = sum(batch["tokens"] for batch in batches)
+    assert told == sum(row["computed_tokens"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "refused"),
+    [
+        ("code", "version", "0.0.1", 'code.version = "0.0.1", now'),
+        ("identity", "models", {"dense": "0" * 16}, 'identity.models.dense = "0000'),
+        ("identity", "corpora", {"kjv": "feed"}, 'identity.corpora.kjv = "feed", now'),
+    ],
+)
+def test_a_worker_of_another_kind_is_refused(
+    part: str, field: str, value: object, refused: str
+) -> None:
+    task = task_of(fake_bench(), SWEEP)
+    task["expected"][part][field] = value
+    *_, last = FakeWorker(order_of(SWEEP, "dense")).work(task)
+    assert refused in last["refused"]
+    assert last["refused"].startswith("arm dense, worker on ")
+    assert "\n" not in last["refused"]
+
+
+def test_a_worker_that_plans_other_questions_is_refused() -> None:
+    task = task_of(fake_bench(), SWEEP, pairs=["0" * 16])
+    *_, last = FakeWorker(order_of(SWEEP, "dense")).work(task)
+    assert "plans other questions for kjv, repeat 0" in last["refused"]
+
+
+def test_files_that_a_machine_lacks_are_named(tmp_path: Path) -> None:
+    absent = tmp_path / "own.txt"
+    sweep = sweep_of(corpora=f"file:{absent}")
+    expected = {"expected": {"identity": {"tokenizer_name": BUNDLED_NAME}, "code": {}}}
+    *_, last = FakeWorker(order_of(sweep, "dense")).work(expected | {"jobs": [], "folder": ""})
+    assert str(absent) in last["refused"]
+    model = sweep_of(
+        arms=[{"name": "own", "role": "baseline", "model": f"path:{tmp_path / 'weights'}"}]
+    )
+    told = Worker(order_of(model, "own")).introduce()
+    assert str(tmp_path / "weights") in told["refused"]
+
+
+def test_a_defect_of_the_program_is_no_line_for_the_user() -> None:
+    class Broken(FakeWorker):
+        def rows(self, task: Message, outbox: Outbox) -> Any:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(Broken(order_of(SWEEP, "dense")).work({}))
+
+
+def test_a_slow_driver_holds_the_worker_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows beyond ROWS_AHEAD are not computed before those at hand are taken."""
+    monkeypatch.setattr("niah.execution.executors.ray_worker.ROWS_AHEAD", 2)
+    batches = FakeWorker(order_of(SWEEP, "dense")).work(task_of(fake_bench(), SWEEP))
+    outbox_rows = [len(batch["rows"]) for batch in batches]
+    assert sum(outbox_rows) == len(task_of(fake_bench(), SWEEP)["jobs"][0]["pairs"])
+
+
+def test_a_late_row_is_not_written_twice() -> None:
+    bench = fake_bench()
+    executor = RayExecutor(None, make_plan(SWEEP, bench.materials), bench, Path(), print)  # type: ignore[arg-type]
+    task = task_of(bench, SWEEP)
+    pairs = tuple(task["jobs"][0]["pairs"])
+    (batch, *_) = FakeWorker(order_of(SWEEP, "dense")).work(task)
+    hand = driver.Hand("dense", None, as_task([Job("dense", 0, pairs, 1)]))
+    first = list(executor._new(hand, batch["rows"]))
+    assert len(first) == len(batch["rows"])
+    assert not list(executor._new(hand, batch["rows"]))
+    assert hand.task is not None
+    assert {job.pairs for job in hand.task.left()} <= {pairs}
+    assert hand.task.missing == set(pairs) - {found.row.pair for found in first}
+
+
+@pytest.mark.parametrize(
+    ("needs", "fit"),
+    [(Needs(1, 0), 8), (Needs(3, 0), 2), (Needs(2, 1), 2), (Needs(1, 0.5), 4), (Needs(16, 0), 0)],
+)
+def test_workers_fit_into_a_machine_by_cores_and_gpus(needs: Needs, fit: int) -> None:
+    assert needs.fit({"CPU": 8.0, "GPU": 2.0}) == fit
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("127.0.0.1:1", "--ray = 127.0.0.1:1: no cluster answers there (Connection refused)"),
+        ("ray://127.0.0.1:10001", "should be local, auto, or HOST:PORT of the cluster's head"),
+        ("somewhere", "should be local, auto, or HOST:PORT"),
+    ],
+)
+def test_a_cluster_that_cannot_be_reached_is_one_line(
+    call: Call,  # noqa: F811
+    tmp_path: Path,
+    address: str,
+    told: str,
+) -> None:
+    pytest.importorskip("ray")
+    config = tmp_path / "sweep.yaml"
+    config.write_text(yaml.safe_dump(PAIR), encoding="utf-8")
+    with pytest.raises(PlanError):
+        driver.check_address(address)
+    done = call("run", config, "--out", tmp_path / "run", "--ray", address)
+    assert done.code == 2
+    assert told in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_ray_installed_the_extra_is_named(
+    call: Call,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    config = tmp_path / "sweep.yaml"
+    config.write_text(yaml.safe_dump(PAIR), encoding="utf-8")
+    done = call("run", config, "--out", tmp_path / "run", "--ray", "local")
+    assert (done.code, done.err) == (2, "niah: --ray: needs ray: pip install 'niah-harness[ray]'\n")
+
+
+def test_gpus_without_a_cluster_are_refused(call: Call, tmp_path: Path) -> None:  # noqa: F811
+    for options in (["--ray-gpus", "2"], ["--ray", "local", "--ray-gpus", "0"]):
+        done = call("run", tmp_path / "none.yaml", *options)
+        assert done.code == 2
+        assert "should be above 0, and be given with --ray" in done.err
+
+
+def test_warnings_of_a_worker_are_told() -> None:
+    class Warns(FakeWorker):
+        def rows(self, task: Message, outbox: Outbox) -> Any:
+            import logging
+
+            logging.getLogger("niah.execution").warning("session not saved: %s", "disk full")
+            return iter(())
+
+    (batch,) = Warns(order_of(SWEEP, "dense")).work({})
+    assert batch["warnings"] == ["session not saved: disk full"]
+    assert isinstance(Outbox().warnings, deque)
+
+
+# What follows takes a cluster.
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a cluster with three cores, of which this process is a member."""
+    ray = pytest.importorskip("ray")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(
+        num_cpus=3,
+        include_dashboard=False,
+        object_store_memory=driver.OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_rows_are_those_of_a_run_without_ray_though_a_worker_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that fails leaves a row with its error, as it does without Ray."""
+    monkeypatch.chdir(tmp_path)
+    tally = there(tmp_path / "there", KilledOnce)
+    rows = by_key(tmp_path / "there")
+    of_one = [row for row in rows.values() if (row["arm"], row["repeat"]) == ("dense", 1)]
+    asked = (tmp_path / "asked").read_text(encoding="utf-8").split()
+    assert list(map(int, asked)) == [len(of_one), len(of_one) - 2]
+    whole = here(tmp_path / "here")
+    assert answers(rows) == answers(whole)
+    again = [row for key, row in rows.items() if row != whole[key]]
+    assert len(again) == 1, "the first question of a job that is taken up computes its trunk again"
+    assert again[0] in of_one
+    assert tally.rows == len(rows)
+    errors = [row for row in rows.values() if row["error"]]
+    assert tally.errors == len(errors) > 0
+    assert {row["error"] for row in errors} == {"MemoryError: the fake is full"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_a_job_that_kills_its_workers_ends_in_one_line_after_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StopRunError, match=r"repeat 1, stream 0: 3 workers died") as raised:
+        there(tmp_path / "there", Poisoned)
+    assert "\n" not in str(raised.value)
+    rows, whole = by_key(tmp_path / "there"), here(tmp_path / "here")
+    assert answers(rows).items() <= answers(whole).items()
+    missing = [row for key, row in whole.items() if key not in rows]
+    assert {(row["repeat"], row["stream"]) for row in missing} == {(1, 0)}
+
+
+@pytest.mark.slow
+def test_a_killed_driver_goes_on_with_the_nano_pair(tmp_path: Path, cluster: str) -> None:
+    config = tmp_path / "sweep.yaml"
+    config.write_text(yaml.safe_dump(PAIR), encoding="utf-8")
+
+    def started(out: str, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "niah", "run", str(config), "--out", str(tmp_path / out)]
+        streams: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([*command, *options], cwd=ROOT, **streams)
+
+    killed = started("there", "--ray", cluster)
+    rows = tmp_path / "there" / "rows.jsonl"
+    while killed.poll() is None and (not rows.exists() or not rows.stat().st_size):
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    before = rows.read_bytes()
+    assert 0 < before.count(b"\n") < 2 * 4 * 4, "the kill should have come in mid-run"
+    for process in (started("there", "--ray", cluster), started("here")):
+        _, told = process.communicate()
+        assert process.returncode == 0, told
+    assert rows.read_bytes().startswith(before)
+    assert answers(by_key(tmp_path / "there")) == answers(by_key(tmp_path / "here"))
+    entries = json.loads((tmp_path / "there" / "environment.json").read_text())["runs"]
+    assert [entry["ray"]["workers"] for entry in entries] == [3, 3]
