@@ -12,7 +12,7 @@ import os
 import re
 import socket
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -43,7 +43,12 @@ WAIT_SECONDS = 1.0  # between looks for Ctrl-C
 LOOK_SECONDS = 5.0  # between looks for machines that came or went
 PATIENCE_SECONDS = 60.0  # of waiting for a worker, until a warning says so
 OBJECT_STORE_BYTES = 100 << 20  # of a cluster of our own: rows are small
+SAFE = "all rows that were written are safe: the same command asks the rest"
 EXIT_TYPE = re.compile(r"Worker exit type: (\w+)")
+
+
+class WorkerLostError(Exception):
+    """A worker's process or machine is gone, or what it told is."""
 
 
 class Order(NamedTuple):
@@ -181,12 +186,17 @@ def as_task(jobs: Sequence[Job]) -> Task:
 
 @dataclass(eq=False)
 class Hand:
-    """A worker as this process sees it: idle, or with a task and the stream of its batches."""
+    """A worker as this process sees it.
+
+    `answer`: what it will say, None while it is idle: without a `task` whether it is ready to ask,
+    with one the stream of its batches.
+    """
 
     arm: str
     actor: Any
     task: Task | None = None
-    stream: Any = None
+    answer: Any = None
+    ready: bool = False
 
 
 @dataclass
@@ -207,6 +217,9 @@ class Tasks:
         task = queue.popleft()
         self.tokens[arm] -= task.tokens
         return task
+
+    def count(self, arm: str) -> int:
+        return len(self.waiting.get(arm, ()))
 
     def arms(self) -> list[str]:
         return [arm for arm, queue in self.waiting.items() if queue]
@@ -278,6 +291,22 @@ class Crew:
         self.hands.remove(hand)
         self._ray.kill(hand.actor)
 
+    def wait(self, answers: list[Any], **options: Any) -> tuple[list[Any], list[Any]]:
+        """As `ray.wait`."""
+        found: tuple[list[Any], list[Any]] = self._ray.wait(answers, **options)
+        return found
+
+    def told(self, answer: Any) -> Message:
+        """What a worker says. Raises: WorkerLostError; what it raised itself."""
+        errors = self._ray.exceptions
+        try:
+            message: Message = self._ray.get(answer)
+        except errors.RayTaskError:
+            raise
+        except errors.RayError as error:
+            raise WorkerLostError(reason_of(error)) from None
+        return message
+
     def counts(self, arm: str) -> bool:
         """Whether the arm's workers take a place; one that asks a server does not."""
         return needs_torch(next(a.model for a in self.order.sweep.arms if a.name == arm))
@@ -310,21 +339,7 @@ class Crew:
         return hand, hand.actor.introduce.remote()
 
     def _introduced(self, hand: Hand, answer: Any) -> ModelFacts:
-        for death in range(1, MAX_DEATHS + 1):
-            try:
-                told: Message = self._answer(hand, answer)
-            except self._ray.exceptions.RayTaskError:
-                raise
-            except self._ray.exceptions.RayError as error:
-                self.dismiss(hand)
-                if death == MAX_DEATHS:
-                    raise StopRunError(
-                        f"arm {hand.arm}: {MAX_DEATHS} workers died while they loaded its model "
-                        f"({reason_of(error)})"
-                    ) from None
-                hand, answer = self._asked(hand.arm)
-            else:
-                break
+        told = self._answered(hand, answer)
         if "refused" in told:
             raise PlanError(told["refused"])
         self._machine = self._machine or told["environment"]
@@ -334,14 +349,23 @@ class Crew:
             facts = replace(facts, free_bytes=facts.free_bytes // max(1, beside))
         return facts
 
-    def _answer(self, hand: Hand, answer: Any) -> Message:
-        warn = Patience(f"arm {hand.arm}: still waiting for a worker with its model")
-        while True:
-            ready, _ = self._ray.wait([answer], timeout=WAIT_SECONDS)
-            if ready:
-                told: Message = self._ray.get(answer)
-                return told
-            warn.look()
+    def _answered(self, hand: Hand, answer: Any) -> Message:
+        """What a worker says, or another in its place. Raises: StopRunError if all die."""
+        patience = Patience(f"arm {hand.arm}: still waiting for a worker to load its model")
+        lost: list[str] = []
+        while len(lost) < MAX_DEATHS:
+            if not self.wait([answer], timeout=WAIT_SECONDS)[0]:
+                patience.look()
+                continue
+            try:
+                return self.told(answer)
+            except WorkerLostError as error:
+                lost.append(str(error))
+                self.dismiss(hand)
+                hand, answer = self._asked(hand.arm)
+        raise StopRunError(
+            f"arm {hand.arm}: {MAX_DEATHS} workers died while they loaded its model ({lost[-1]})"
+        )
 
 
 @dataclass
@@ -352,8 +376,10 @@ class Patience:
     since: float = field(default_factory=time.monotonic)
     warned: bool = False
 
-    def look(self) -> None:
-        if not self.warned and time.monotonic() - self.since > PATIENCE_SECONDS:
+    def look(self, happened: bool = False) -> None:
+        if happened:
+            self.since = time.monotonic()
+        elif not self.warned and time.monotonic() - self.since > PATIENCE_SECONDS:
             log.warning("%s", self.text)
             self.warned = True
 
@@ -370,6 +396,7 @@ class RayExecutor:
     tasks: Tasks = field(default_factory=Tasks)
     barren: int = 0  # deaths since the last row of all
     given_up: str = ""  # on the first job that was
+    unloaded: Counter[str] = field(default_factory=Counter)  # deaths of an arm's while they load
     _arms: dict[str, Arm] = field(init=False)
     _code: dict[str, str | None] = field(default_factory=code_version)
 
@@ -386,11 +413,13 @@ class RayExecutor:
         for task in self._tasks(jobs):
             self.tasks.add(task)
         self._assign()
-        while any(hand.task for hand in self.crew.hands):
+        patience = Patience("--ray: still waiting for a worker: the cluster has no room for one")
+        while self.tasks.arms() or any(hand.task for hand in self.crew.hands):
             for hand in self._ready():
                 yield from self._take(hand)
             self._assign()
             self.progress(self.plan.sweep.arms[0], 0)  # looks for Ctrl-C
+            patience.look(any(hand.task for hand in self.crew.hands))
         if self.given_up:
             raise StopRunError(self.given_up)
 
@@ -405,41 +434,48 @@ class RayExecutor:
         yield from map(as_task, together.values())
 
     def _assign(self) -> None:
-        """Give idle workers jobs of their arms; hire for what is left, as far as there is room."""
+        """Give jobs to ready workers of their arms; hire for what is left, as far as there is room.
+
+        A worker that is not ready yet holds no job: it may load its model for long, or find no
+        room in the cluster. Where its arm has no job left, it is not needed.
+        """
         for hand in [hand for hand in self.crew.hands if hand.task is None]:
-            task = self.tasks.take(hand.arm)
-            if task:
-                self._begin(hand, task)
-            else:
+            if not self.tasks.count(hand.arm):
                 self.crew.dismiss(hand)
+            elif hand.ready:
+                self._begin(hand)
+            elif hand.answer is None:  # introduced, before there was a plan
+                hand.answer = hand.actor.prepare.remote(self._expected(hand.arm))
         while arm := self._most_wanted():
-            task = self.tasks.take(arm)
-            assert task is not None
-            self._begin(self.crew.hire(arm), task)
+            hand = self.crew.hire(arm)
+            hand.answer = hand.actor.prepare.remote(self._expected(arm))
 
     def _most_wanted(self) -> str | None:
         """The arm that a further worker should load: with the most tokens a worker."""
         hands = [hand.arm for hand in self.crew.hands]
+        loading = [hand.arm for hand in self.crew.hands if not hand.ready]
         room = sum(map(self.crew.counts, hands)) < self.crew.slots()
-        arms = [arm for arm in self.tasks.arms() if room or not self.crew.counts(arm)]
+        arms = [arm for arm in self.tasks.arms() if loading.count(arm) < self.tasks.count(arm)]
+        arms = [arm for arm in arms if room or not self.crew.counts(arm)]
+        # Where a model has no room beside others, those that have loaded it go on alone.
+        arms = [arm for arm in arms if self.unloaded[arm] < MAX_DEATHS or arm not in hands]
         if not arms:
             return None
         return max(arms, key=lambda arm: self.tasks.tokens[arm] / (1 + hands.count(arm)))
 
-    def _begin(self, hand: Hand, task: Task) -> None:
+    def _begin(self, hand: Hand) -> None:
+        task = self.tasks.take(hand.arm)
+        assert task is not None
+        jobs = [self._wire(job) for job in task.left()]
         hand.task = task
-        hand.stream = hand.actor.work.options(
+        hand.answer = hand.actor.work.options(
             num_returns="streaming", _generator_backpressure_num_objects=BATCHES_AHEAD
-        ).remote(self._message(task))
+        ).remote({"folder": str(self.folder), "jobs": jobs})
 
-    def _message(self, task: Task) -> Message:
+    def _expected(self, arm: str) -> Message:
         identity = self.bench.identity()
-        identity["models"] = {task.arm: identity["models"][task.arm]}
-        return {
-            "expected": {"identity": identity, "code": self._code},
-            "folder": str(self.folder),
-            "jobs": [self._wire(job) for job in task.left()],
-        }
+        identity["models"] = {arm: identity["models"][arm]}
+        return {"identity": identity, "code": self._code}
 
     def _wire(self, job: Job) -> Message:
         stream = self.plan.streams[job.stream]
@@ -448,29 +484,33 @@ class RayExecutor:
 
     def _ready(self) -> list[Hand]:
         """Workers that have something to tell; none after WAIT_SECONDS of silence."""
-        wait = self.crew._ray.wait
-        busy = {hand.stream: hand for hand in self.crew.hands if hand.task}
-        streams = list(busy)
-        ready, _ = wait(streams, num_returns=1, timeout=WAIT_SECONDS, fetch_local=False)
-        if ready and len(streams) > 1:
-            ready, _ = wait(streams, num_returns=len(streams), timeout=0, fetch_local=False)
-        return [busy[stream] for stream in ready]
+        wait = self.crew.wait
+        busy = {hand.answer: hand for hand in self.crew.hands if hand.answer is not None}
+        if not busy:
+            time.sleep(WAIT_SECONDS)
+            return []
+        answers = list(busy)
+        ready, _ = wait(answers, num_returns=1, timeout=WAIT_SECONDS, fetch_local=False)
+        if ready and len(answers) > 1:
+            ready, _ = wait(answers, num_returns=len(answers), timeout=0, fetch_local=False)
+        return [busy[answer] for answer in ready]
 
     def _take(self, hand: Hand) -> Iterator[Finished]:
-        """The rows of a worker's next batch."""
-        errors = self.crew._ray.exceptions
+        """What a worker tells: that it is ready, or the rows of its next batch."""
         try:
-            message: Message = self.crew._ray.get(next(hand.stream))
+            message = self.crew.told(hand.answer if hand.task is None else next(hand.answer))
         except StopIteration:
             self._end(hand)
             return
-        except errors.RayTaskError:
-            raise
-        except errors.RayError as error:
-            self._lose(hand, reason_of(error))
+        except WorkerLostError as lost:
+            self._lose(hand, str(lost))
             return
         if "refused" in message:
             raise StopRunError(message["refused"])
+        if hand.task is None:
+            hand.ready, hand.answer = True, None
+            self.unloaded[hand.arm] = 0
+            return
         for warning in message["warnings"]:
             log.warning("arm %s: %s", hand.arm, warning)
         yield from self._new(hand, message["rows"])
@@ -493,28 +533,33 @@ class RayExecutor:
         if hand.task.missing:
             self._lose(hand, "it ended without an answer to every question")
         else:
-            hand.task = hand.stream = None
+            hand.task = hand.answer = None
 
     def _lose(self, hand: Hand, reason: str) -> None:
         """A worker is gone: its task waits for another. Raises: StopRunError if all die."""
-        task = hand.task
-        assert task is not None
         self.crew.dismiss(hand)
-        task.deaths += 1
         self.barren += 1
+        if hand.task is None:
+            self.unloaded[hand.arm] += 1
+            log.warning("arm %s: a worker was lost while it loaded (%s)", hand.arm, reason)
+        else:
+            self._put_back(hand.task, reason)
+        if self.barren >= MAX_DEATHS * max(2, self.crew.slots()):
+            raise StopRunError(
+                f"--ray: {self.barren} workers died one after the other without an answer "
+                f"({reason}); {SAFE}"
+            )
+
+    def _put_back(self, task: Task, reason: str) -> None:
         where = self._where(task)
+        task.deaths += 1
         if task.deaths < MAX_DEATHS:
             log.warning("%s: a worker was lost (%s); what is missing is asked again", where, reason)
             self.tasks.add(Task(task.left(), task.missing, task.deaths))
         elif not self.given_up:
             self.given_up = (
                 f"{where}: {task.deaths} workers died one after the other without an answer "
-                f"({reason}); all rows that were written are safe: the same command asks the rest"
-            )
-        if self.barren > MAX_DEATHS * max(2, self.crew.slots()):
-            raise StopRunError(
-                f"--ray: {self.barren} workers died one after the other without an answer "
-                f"({reason}); all rows that were written are safe: the same command asks the rest"
+                f"({reason}); {SAFE}"
             )
 
     def _where(self, task: Task) -> str:

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -120,13 +120,18 @@ class Worker:
 
     def introduce(self) -> Message:
         """Load the model: `facts` of it, and of the machine it is on."""
-        return self._thread.submit(self._introduced).result()
+        return self._told(self._facts)
+
+    def prepare(self, expected: Message) -> Message:
+        """Load everything; an empty answer. `expected`: the driver's code and what its answers
+        depend on."""
+        return self._told(lambda: self._prepare(expected))
 
     def work(self, task: Message) -> Iterator[Message]:
         """The rows of the task's `jobs` as batches: `rows`, `tokens` computed, `warnings`.
 
-        `expected` in the task is the driver's code and what its answers depend on; `folder` is the
-        run's, where sessions are saved if this machine has it.
+        After `prepare`. `folder` in the task is the run's, where sessions are saved if this
+        machine has it.
         """
         outbox = Outbox()
         with warnings_to(outbox.warnings):
@@ -143,7 +148,8 @@ class Worker:
 
     def rows(self, task: Message, outbox: Outbox) -> Iterator[Finished]:
         """The rows of a task. Raises: StopRunError, and what loading raises."""
-        bench = self._checked_bench(task["expected"])
+        bench = self._bench
+        assert bench is not None
         streams = [self._stream(bench, job) for job in task["jobs"]]
         plan = Plan(self.sweep, tuple(streams), tuple(self.before))
         jobs = [
@@ -154,15 +160,18 @@ class Worker:
         shared = folder if (folder / LOCK).exists() else None
         return LocalExecutor(plan, bench, shared, outbox.progress).run(jobs)
 
-    def _introduced(self) -> Message:
+    def _told(self, work: Callable[[], Message]) -> Message:
         try:
-            facts = facts_of(self._loaded(), longest_prompt(self.sweep), self.sweep.chunk_tokens)
+            return self._thread.submit(work).result()
         except Exception as error:
             if not can_be_mended(error):
                 raise
             return {"refused": self._line(error)}
+
+    def _facts(self) -> Message:
+        facts = facts_of(self._loaded(), longest_prompt(self.sweep), self.sweep.chunk_tokens)
         plain: Message = json.loads(json.dumps({"facts": facts, "environment": environment()}))
-        return plain | {"host": self.host}
+        return plain
 
     def _carry_out(self, task: Message, outbox: Outbox) -> None:
         try:
@@ -178,10 +187,8 @@ class Worker:
             self._model = self.load_model()
         return self._model
 
-    def _checked_bench(self, expected: Message) -> Bench:
+    def _prepare(self, expected: Message) -> Message:
         """Raises: PlanError where this machine has other code, weights or texts than the driver."""
-        if self._bench is not None:
-            return self._bench
         model = self._loaded()
         tokenizer = load_tokenizer(expected["identity"]["tokenizer_name"])
         bench = Bench({self.arm.name: model}, load_materials(self.sweep, tokenizer))
@@ -193,7 +200,7 @@ class Worker:
                 "every machine needs the same niah, models and texts"
             )
         self._bench = bench
-        return bench
+        return {}
 
     def _stream(self, bench: Bench, job: Message) -> Stream:
         place = job["corpus"], job["repeat"]

@@ -9,6 +9,8 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -93,17 +95,25 @@ def order_of(sweep: Sweep, arm: str) -> Message:
     return Order(sweep).message(arm)
 
 
-def task_of(bench: Bench, sweep: Sweep, **changes: object) -> Message:
-    """All questions of the first stream, for arm `dense`."""
-    stream = make_plan(sweep, bench.materials).streams[0]
+def expected_of(bench: Bench) -> Message:
+    """What the driver expects of a worker of arm `dense`."""
     identity = bench.identity()
     identity["models"] = {"dense": identity["models"]["dense"]}
-    job = {"corpus": "kjv", "repeat": 0, "index": 0, "tokens": 1}
-    return {
-        "expected": {"identity": identity, "code": code_version()},
-        "folder": "nowhere",
-        "jobs": [job | {"pairs": [trial.pair for trial in stream.trials]} | changes],
-    }
+    return {"identity": identity, "code": code_version()}
+
+
+def task_of(bench: Bench, **changes: object) -> Message:
+    """All questions of the first stream, for arm `dense`."""
+    stream = make_plan(SWEEP, bench.materials).streams[0]
+    pairs = [trial.pair for trial in stream.trials]
+    job = {"corpus": "kjv", "repeat": 0, "index": 0, "tokens": 1, "pairs": pairs}
+    return {"folder": "nowhere", "jobs": [job | changes]}
+
+
+def prepared(bench: Bench) -> FakeWorker:
+    worker = FakeWorker(order_of(SWEEP, "dense"))
+    assert worker.prepare(expected_of(bench)) == {}
+    return worker
 
 
 def fake_bench() -> Bench:
@@ -123,8 +133,8 @@ def test_a_worker_says_what_it_knows_in_plain_values() -> None:
 
 def test_a_worker_sends_each_row_once_and_every_token() -> None:
     bench = fake_bench()
-    task = task_of(bench, SWEEP)
-    batches = list(FakeWorker(order_of(SWEEP, "dense")).work(task))
+    task = task_of(bench)
+    batches = list(prepared(bench).work(task))
     rows = [json.loads(line) for batch in batches for line, _ in batch["rows"]]
     assert {row["pair"] for row in rows} == set(task["jobs"][0]["pairs"])
     assert len(rows) == len(task["jobs"][0]["pairs"])
@@ -143,26 +153,25 @@ def test_a_worker_sends_each_row_once_and_every_token() -> None:
 def test_a_worker_of_another_kind_is_refused(
     part: str, field: str, value: object, refused: str
 ) -> None:
-    task = task_of(fake_bench(), SWEEP)
-    task["expected"][part][field] = value
-    *_, last = FakeWorker(order_of(SWEEP, "dense")).work(task)
-    assert refused in last["refused"]
-    assert last["refused"].startswith("arm dense, worker on ")
-    assert "\n" not in last["refused"]
+    expected = expected_of(fake_bench())
+    expected[part][field] = value
+    told = FakeWorker(order_of(SWEEP, "dense")).prepare(expected)
+    assert refused in told["refused"]
+    assert told["refused"].startswith("arm dense, worker on ")
+    assert "\n" not in told["refused"]
 
 
 def test_a_worker_that_plans_other_questions_is_refused() -> None:
-    task = task_of(fake_bench(), SWEEP, pairs=["0" * 16])
-    *_, last = FakeWorker(order_of(SWEEP, "dense")).work(task)
+    bench = fake_bench()
+    *_, last = prepared(bench).work(task_of(bench, pairs=["0" * 16]))
     assert "plans other questions for kjv, repeat 0" in last["refused"]
 
 
 def test_files_that_a_machine_lacks_are_named(tmp_path: Path) -> None:
     absent = tmp_path / "own.txt"
-    sweep = sweep_of(corpora=f"file:{absent}")
-    expected = {"expected": {"identity": {"tokenizer_name": BUNDLED_NAME}, "code": {}}}
-    *_, last = FakeWorker(order_of(sweep, "dense")).work(expected | {"jobs": [], "folder": ""})
-    assert str(absent) in last["refused"]
+    sweep = sweep_of(arms=ARMS, corpora=f"file:{absent}")
+    expected = {"identity": {"tokenizer_name": BUNDLED_NAME}, "code": {}}
+    assert str(absent) in FakeWorker(order_of(sweep, "dense")).prepare(expected)["refused"]
     model = sweep_of(
         arms=[{"name": "own", "role": "baseline", "model": f"path:{tmp_path / 'weights'}"}]
     )
@@ -179,27 +188,33 @@ def test_a_defect_of_the_program_is_no_line_for_the_user() -> None:
         list(Broken(order_of(SWEEP, "dense")).work({}))
 
 
-def test_a_slow_driver_holds_the_worker_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows beyond ROWS_AHEAD are not computed before those at hand are taken."""
-    monkeypatch.setattr("niah.execution.executors.ray_worker.ROWS_AHEAD", 2)
-    batches = FakeWorker(order_of(SWEEP, "dense")).work(task_of(fake_bench(), SWEEP))
-    outbox_rows = [len(batch["rows"]) for batch in batches]
-    assert sum(outbox_rows) == len(task_of(fake_bench(), SWEEP)["jobs"][0]["pairs"])
+def test_a_slow_driver_holds_the_worker_back() -> None:
+    """The model waits while more than so many rows are not taken."""
+    outbox = Outbox(Queue(2))
+    bench = fake_bench()
+    worker, task = prepared(bench), task_of(bench)
+    thread = Thread(target=worker._carry_out, args=(task, outbox))
+    thread.start()
+    thread.join(0.2)
+    assert thread.is_alive()
+    assert outbox.rows.full()
+    rows = [row for batch in outbox.batches() for row in batch["rows"]]
+    thread.join()
+    assert len(rows) == len(task["jobs"][0]["pairs"])
 
 
 def test_a_late_row_is_not_written_twice() -> None:
     bench = fake_bench()
     executor = RayExecutor(None, make_plan(SWEEP, bench.materials), bench, Path(), print)  # type: ignore[arg-type]
-    task = task_of(bench, SWEEP)
+    task = task_of(bench)
     pairs = tuple(task["jobs"][0]["pairs"])
-    (batch, *_) = FakeWorker(order_of(SWEEP, "dense")).work(task)
-    hand = driver.Hand("dense", None, as_task([Job("dense", 0, pairs, 1)]))
+    (batch, *_) = prepared(bench).work(task)
+    hand = driver.Hand("dense", None, as_task([Job("dense", 0, (*pairs, "more"), 1)]))
     first = list(executor._new(hand, batch["rows"]))
-    assert len(first) == len(batch["rows"])
+    assert len(first) == len(batch["rows"]) > 0
     assert not list(executor._new(hand, batch["rows"]))
     assert hand.task is not None
-    assert {job.pairs for job in hand.task.left()} <= {pairs}
-    assert hand.task.missing == set(pairs) - {found.row.pair for found in first}
+    assert [job.pairs for job in hand.task.left()] == [("more",)]
 
 
 @pytest.mark.parametrize(
