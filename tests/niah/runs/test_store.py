@@ -1,6 +1,7 @@
 """A run's folder: whole rows or none, one writer, the same configuration."""
 
 import errno
+import gc
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from niah.errors import BusyError, ChangedError, StoreError
 from niah.runs.row import Row
-from niah.runs.store import Store, read_rows
+from niah.runs.store import Store, parsed_rows, read_rows
 from tests.niah.rows import row_of
 
 SWEEP = {"name": "small", "lengths": [1, 2], "decoding": {"max_new_tokens": None}, "threads": 1}
@@ -201,3 +202,20 @@ def test_a_read_only_output_is_one_line(
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds no run"):
         read_rows(tmp_path)
+
+
+def alive() -> int:
+    """How many rows are in memory."""
+    return sum(isinstance(found, Row) for found in gc.get_objects())
+
+
+def test_a_store_keeps_no_rows_in_memory(tmp_path: Path) -> None:
+    before = alive()
+    with opened(tmp_path) as store:
+        for number in range(10):
+            store.append(row(str(number)))
+        assert alive() == before
+    with opened(tmp_path) as store:
+        assert len(store.answered) == 10
+        assert alive() == before
+    assert [alive() - before for _ in parsed_rows(tmp_path / "rows.jsonl")] == [1] * 10
