@@ -427,7 +427,7 @@ def cost(
         str,
         typer.Option(
             help="How rows are stored: published (each model's own), fp32, bf16, fp8, v4, "
-            "v4-fp8-index, v3.2, v4.1, nvfp4, q8_0, q4_0."
+            "v4-fp8-index, v3.2, v4.1, nvfp4, int8, int4, int2, q8_0, q4_0."
         ),
     ] = "published",
     block: Annotated[int, typer.Option(help="Tokens of a page; caches take whole pages.")] = 1,
