@@ -32,7 +32,7 @@ GROUP = 64  # channels with a scale of their own, at most
 RESIDUAL = 128  # newest tokens that are not quantized yet, at most
 BITS = {"int8": 8, "int4": 4, "int2": 2}
 BACKENDS = {"hqq": (8, 4, 2), "quanto": (4, 2)}
-CHOICES = f"full, {', '.join(BITS)}, fp8 or sliding:N"
+CHOICES = f"full, {', '.join(BITS)}, fp8, offloaded or sliding:N"
 
 
 class _FromTheFirstCall:
@@ -96,14 +96,17 @@ class CacheKind:
         return not self.settings
 
 
-def cache_kind(option: object, config: Any) -> CacheKind:
-    """What the option `cache` asks for, for a model's configuration.
+def cache_kind(option: object, config: Any, device: str = "cpu") -> CacheKind:
+    """What the option `cache` asks for, for a model's configuration on a device.
 
     Raises:
-        ModelError: no such cache, a backend is absent, or the model has no full layer.
+        ModelError: no such cache, a backend is absent, the device cannot, or the model has no full
+            layer.
     """
     if option == "full":
         return CacheKind({}, lambda: new_cache(config))
+    if option == "offloaded":
+        return _offloaded(config, device)
     layer, settings = _layer(option, config)
     if not any(type(found) is DynamicLayer for found in DynamicCache(config=config).layers):
         raise ModelError(f"options.cache: got {option!r}, but no layer of the model is a full one")
@@ -114,6 +117,15 @@ def cache_kind(option: object, config: Any) -> CacheKind:
         return cache
 
     return CacheKind({"cache": option, **settings}, make)
+
+
+def _offloaded(config: Any, device: str) -> CacheKind:
+    """transformers' own: the cache lies in the CPU's memory, but for the layer that works."""
+    if torch.device(device).type != "cuda":
+        raise ModelError(
+            f"options.cache: offloaded needs an accelerator (device: cuda), got device {device}"
+        )
+    return CacheKind({"cache": "offloaded"}, lambda: DynamicCache(config=config, offloading=True))
 
 
 def _layer(option: object, config: Any) -> tuple[Callable[[], Any], dict[str, object]]:

@@ -21,6 +21,7 @@ CACHE_KINDS = {
     "residual": "the newest keys and values of a quantized layer, not quantized yet",
     "queries": "what a press has seen of queries, until the context ends",
     "pages": "bounds of the keys of each page, by which queries choose pages",
+    "offloaded": "keys and values in the CPU's memory, while another layer works",
     "tail": "other state",
     "reserve": "room for the tokens to come in full layers: mostly one row in 32, at most 128",
 }
@@ -37,6 +38,7 @@ def held_bytes(cache: Any) -> dict[str, int] | None:
     """Bytes of distinct storages by kind; None where a layer holds what cannot be looked into."""
     total: dict[str, int] = {}
     seen: set[int] = set()  # K and V, or several layers, may be one storage
+    offloading = getattr(cache, "offloading", False)
     try:
         for layer in cache.layers:
             for name, value in vars(layer).items():
@@ -44,6 +46,8 @@ def held_bytes(cache: Any) -> dict[str, int] | None:
                     continue
                 for kind, tensor, spare in _found(layer, name, value):
                     storage = tensor.untyped_storage()
+                    if offloading and tensor.device.type == "cpu":
+                        kind = "offloaded"
                     if storage.data_ptr() not in seen and storage.nbytes():
                         seen.add(storage.data_ptr())
                         total[kind] = total.get(kind, 0) + storage.nbytes() - spare

@@ -93,7 +93,9 @@ class HuggingFaceModel:
         self.tokenizer = tokenizer
         self.cache_kinds = CACHE_KINDS
         self.vocab_size, self.max_position = network.vocab_size, network.max_position
-        self._cache = cache_kind(options.get("cache", "full"), network.module.config)
+        self.device = str(network.input_device)
+        kind = options.get("cache", "full")
+        self._cache = cache_kind(kind, network.module.config, self.device)
         self._chunk_tokens = _chunk_tokens(options)
         self._weights = weights
         self._options = options
@@ -102,7 +104,6 @@ class HuggingFaceModel:
         if self._pressing:
             self._layout = layout_of(network, self._plain_session, self._pressing)
         self.forks: Forks = forks_of(self._cache.make())
-        self.device = str(network.input_device)
         self.fingerprint = _fingerprint(weights, options, self._cache, self._pressing)
 
     def _find_press(self) -> Pressing | None:

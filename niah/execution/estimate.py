@@ -12,7 +12,15 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from models.protocols import Decoding, Model, Piece, RemoteModel, Session, TokenIds
+from models.protocols import (
+    Decoding,
+    Model,
+    Piece,
+    PressedSession,
+    RemoteModel,
+    Session,
+    TokenIds,
+)
 from niah.errors import PlanError
 from niah.execution.memory import free_bytes, measured_growth
 from niah.sweep.trials import Plan, Stream, Trial
@@ -47,7 +55,7 @@ class Curve(NamedTuple):
     bytes_slope: float
     decode_seconds: float  # a token
     work_bytes: int | None = 0
-    fork_copies: bool = False  # the cache, rather than share it
+    fork_share: float = 0.0  # of the past's bytes, that a fork holds for itself
 
     def seconds(self, start: int, end: int) -> float:
         """Seconds to read tokens [start, end)."""
@@ -147,14 +155,24 @@ def measure(model: Model, longest: int, chunk_tokens: int) -> Curve:
     _, again = read_doubling(model, ids[: points[-1].tokens], chunk_tokens, 2 * PROBE_SECONDS)
     best = [min(pair, key=lambda point: point.seconds) for pair in zip(points, again, strict=False)]
     fork = session.fork()
+    share = 1.0 if model.forks == "copy" else pressed_share(session, fork)
     fork.generate(Decoding(GENERATED, no_text))
     work_bytes = growth.bytes
     if work_bytes is not None:
         work_bytes = max(0, work_bytes - points[-1].cache_bytes)
     decode_seconds = fork.usage().decode_seconds or 0.0
-    return fit(best, decode_seconds / GENERATED)._replace(
-        work_bytes=work_bytes, fork_copies=model.forks == "copy"
-    )
+    return fit(best, decode_seconds / GENERATED)._replace(work_bytes=work_bytes, fork_share=share)
+
+
+def pressed_share(session: Session, fork: Session) -> float:
+    """What a fork holds once its context has ended, beyond what it shares, as a share."""
+    before = held_bytes(session)
+    if not before or not isinstance(fork, PressedSession):
+        return 0.0
+    fork.context_ends()
+    after = held_bytes(fork)
+    own = after if after < before else after - before  # less than before: a copy of what is kept
+    return own / before
 
 
 def as_piece(ids: TokenIds) -> Piece:
@@ -230,9 +248,9 @@ def stream_bytes(stream: Stream, curve: Curve) -> float:
 
 
 def fork_bytes(trial: Trial, curve: Curve) -> float:
-    """What a fork adds to its trunk's cache: its own tokens, and the past if it copies that."""
+    """What a fork adds to its trunk's cache: its own tokens, and what it copies of the past."""
     own = trial.own_tokens + trial.max_new_tokens
-    return curve.cache_bytes(own + trial.fork_at if curve.fork_copies else own)
+    return curve.cache_bytes(own) + curve.fork_share * curve.bytes_slope * trial.fork_at
 
 
 def check_models(plan: Plan, models: Mapping[str, Model]) -> None:

@@ -153,6 +153,20 @@ def test_a_saved_session_presses_like_the_one_that_goes_on(tmp_path: Path, name:
     assert torch.equal(answer_to(session), answer_to(restored))
 
 
+def test_a_press_keeps_rows_as_they_are_stored() -> None:
+    """Beside a cache in few bits: the rows that are kept are not rounded again."""
+    model: Any = load_model("random-dense", {"press": OPTIONS["knorm"], "cache": "int4"})
+    trunk = model.session()
+    trunk.read(CONTEXT.numpy())
+    fork = trunk.fork()
+    fork.context_ends()
+    assert held(fork)["full"] == pytest.approx(held(trunk)["full"] / 4, rel=0.1)
+    for layer, cache in full_caches(fork).items():
+        before = full_caches(trunk)[layer].full.read(300)[0]
+        after = cache.full.read(75)[0]
+        assert all(bool((before == row).all(-1).any()) for row in after)
+
+
 def test_the_fingerprint_knows_the_press() -> None:
     presses = [None, *(OPTIONS[name] for name in OPTIONS), OPTIONS["random"] | {"seed": 1}]
     options = [{} if press is None else {"press": press} for press in presses]

@@ -159,13 +159,15 @@ def test_the_fingerprint_knows_the_cache_and_its_calls(tmp_path: Path) -> None:
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_llama().config
     for wrong in ("int3", "sliding:1", "sliding:x", "sliding", 4, None):
-        with pytest.raises(ModelError, match=r"expected full, int8, int4, int2, fp8 or sliding:N$"):
+        with pytest.raises(ModelError, match=r"int4, int2, fp8, offloaded or sliding:N$"):
             cache_kind(wrong, config)
     monkeypatch.setattr(caches, "_is_installed", lambda name: False)
     with pytest.raises(ModelError, match=r"^options.cache: int4 needs the package hqq or optimum"):
         cache_kind("int4", config)
     with pytest.raises(ModelError, match=r"^options.cache: int8 needs the package hqq$"):
         cache_kind("int8", config)
+    with pytest.raises(ModelError, match=r"^options.cache: offloaded needs an accelerator"):
+        cache_kind("offloaded", config, "cpu")
     mistral = build(next(a for a in SERVED if a.model_type == "mistral"))
     with pytest.raises(ModelError, match=r"got 'fp8', but no layer of the model is a full one$"):
         cache_kind("fp8", mistral.config)

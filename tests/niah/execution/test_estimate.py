@@ -6,18 +6,21 @@ import numpy as np
 import pytest
 
 from models.protocols import Decoding, Forks, Piece, Reply, Session, Usage
+from models.registry import load_model
 from niah.errors import PlanError
 from niah.execution.estimate import (
     Curve,
     Estimate,
     Point,
     Sending,
+    as_piece,
     check_memory,
     check_models,
     estimate,
     estimate_arm,
     fit,
     measure,
+    pressed_share,
 )
 from niah.sweep.planner import make_plan
 from tests.niah.fakes import RecallModel, sweep_of, tiny_materials
@@ -105,11 +108,26 @@ class HoldingModel(RecallModel):
 @pytest.mark.parametrize(("forks", "copies"), [("share", 0), ("copy", 1)])
 def test_a_fork_that_copies_costs_its_past(forks: Forks, copies: int, width: int) -> None:
     curve = measure(HoldingModel(forks, width), 2048, 256)
-    assert curve.fork_copies == bool(copies)
+    assert curve.fork_share == copies
     plan = make_plan(sweep_of(lengths=[1024], depths=[0.5]), tiny_materials(20_000))
     trunk = curve.cache_bytes(max(stream.trunk_tokens for stream in plan.streams))
     share = estimate(plan, curve).cache_bytes / trunk
     assert 1 + copies < share < 1.5 + copies  # half for the question and the tokens' ids
+
+
+@pytest.mark.parametrize(
+    ("press", "share"),
+    [
+        (None, 0.0),
+        ({"name": "knorm", "keep": 0.5}, 0.5),
+        ({"name": "quest", "keep": 0.5, "dense_layers": 0}, 2 / 16),  # bounds of pages of 16
+    ],
+)
+def test_a_fork_costs_what_its_press_keeps(press: dict[str, object] | None, share: float) -> None:
+    model = load_model("random-dense", {"press": press} if press else {}, threads=1)
+    session = model.session()
+    session.extend(as_piece(range(1600)))
+    assert pressed_share(session, session.fork()) == pytest.approx(share, abs=0.03)
 
 
 def test_a_server_is_not_measured() -> None:
