@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.deepseek_v4.checkpoint_files import Card, read_config
-from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config, uncompressed
+from models.deepseek_v4.config import (
+    CSA,
+    DSA,
+    HCA,
+    MLA,
+    SLIDING,
+    DeepseekV4Config,
+    LatentShape,
+    uncompressed,
+    with_latents,
+)
 from models.errors import ModelError, UnknownModelError
 from models.protocols import Model
 
@@ -43,6 +53,13 @@ RANDOM = DeepseekV4Config(
     num_hash_layers=1,
 )
 """DeepSeek-V4's proportions (window 128, m 4, m' 128) in a model of no knowledge."""
+RANDOM_LATENTS = LatentShape(kv_lora_rank=32, qk_nope_head_dim=16, v_head_dim=32)
+RANDOM_CONFIGS = {
+    "random-v4": RANDOM,
+    "random-dense": uncompressed(RANDOM),
+    "random-mla": with_latents(RANDOM, MLA, RANDOM_LATENTS),
+    "random-dsa": with_latents(RANDOM, DSA, RANDOM_LATENTS),
+}
 
 
 def no_config(name: str) -> DeepseekV4Config:
@@ -174,7 +191,7 @@ def _random(name: str, options: Mapping[str, object]) -> Model:
 
 
 def _random_config(name: str) -> DeepseekV4Config:
-    return uncompressed(RANDOM) if name == "random-dense" else RANDOM
+    return RANDOM_CONFIGS[name]
 
 
 def _hugging_face(name: str, options: Mapping[str, object]) -> Model:
@@ -208,6 +225,10 @@ REGISTRY = {
         "tiny, weights random from option seed: for dry runs and tests", _random, _random_config
     ),
     "random-dense": Entry("the same, uncompressed", _random, _random_config),
+    "random-mla": Entry("the same with latent attention (MLA)", _random, _random_config),
+    "random-dsa": Entry(
+        "the same with sparse latent attention (DSA): top tokens", _random, _random_config
+    ),
     "path:FOLDER": Entry(
         "a checkpoint of your own (config.json, model.safetensors, model.json)",
         _checkpoint,

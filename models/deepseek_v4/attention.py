@@ -81,19 +81,43 @@ C = TypeVar("C", bound=LayerCache)
 H = TypeVar("H", bound=HcaCache)
 
 
-class Attention(KeepsFloat32, Generic[C]):
-    """The query, K = V and output paths; subclasses decide which past a query reaches.
+class AttentionLayer(KeepsFloat32, Generic[C]):
+    """What the trunk asks of a layer's attention; C is the class of its caches.
 
-    C is the class of their caches. Queries, logits and mixes are float32; keys are held in the
-    model's type, or in `cache_format` where a cache has one.
+    Rows are held in the model's type, or in `cache_format` where a cache has one.
     """
 
     cache_format = CacheFormat()
 
     def __init__(self, config: DeepseekV4Config) -> None:
         super().__init__()
-        d, h, c = config.hidden_size, config.num_attention_heads, config.head_dim
         self.config = config
+
+    def new_cache(self) -> C:
+        """A cache of no tokens."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, step: Step, cache: C | None) -> Tensor:
+        """x [B, S, D] -> [B, S, D]; with a cache, B is 1 and the chunk is appended to it."""
+        raise NotImplementedError
+
+    def tempered(self, q: Tensor, step: Step) -> Tensor:
+        """Logits that grow with log length, where the configuration asks for it."""
+        if self.config.log_length_base is None:
+            return q
+        growth = (step.positions + 1).float().log() / math.log(self.config.log_length_base)
+        return q * growth.clamp(min=1.0)[:, None, None]
+
+
+class Attention(AttentionLayer[C]):
+    """The query, K = V and output paths; subclasses decide which past a query reaches.
+
+    Queries, logits and mixes are float32; keys are held in the model's type.
+    """
+
+    def __init__(self, config: DeepseekV4Config) -> None:
+        super().__init__(config)
+        d, h, c = config.hidden_size, config.num_attention_heads, config.head_dim
         self.q_a_proj = Linear(d, config.q_lora_rank)
         self.q_a_norm = RMSNorm(config.q_lora_rank, config.rms_norm_eps)
         self.q_b_proj = Linear(config.q_lora_rank, h * c)
@@ -104,12 +128,7 @@ class Attention(KeepsFloat32, Generic[C]):
         self.sinks = nn.Parameter(torch.zeros(h))
         self.scale = c**-0.5
 
-    def new_cache(self) -> C:
-        """A cache of no tokens."""
-        raise NotImplementedError
-
     def forward(self, x: Tensor, step: Step, cache: C | None) -> Tensor:
-        """x [B, S, D] -> [B, S, D]; with a cache, B is 1 and the chunk is appended to it."""
         rotation = self.rotation(step)
         latent = self.q_a_norm(self.q_a_proj(x))
         q = self.q_b_proj(latent).unflatten(-1, (-1, self.config.head_dim))
@@ -126,13 +145,6 @@ class Attention(KeepsFloat32, Generic[C]):
 
     def rotation(self, step: Step) -> Rotation:
         return step.compressed
-
-    def tempered(self, q: Tensor, step: Step) -> Tensor:
-        """Logits that grow with log length, where the configuration asks for it."""
-        if self.config.log_length_base is None:
-            return q
-        growth = (step.positions + 1).float().log() / math.log(self.config.log_length_base)
-        return q * growth.clamp(min=1.0)[:, None, None]
 
     def attend(
         self,
@@ -414,7 +426,9 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         return distant.sparse(self, q, keys, step.training.entries, mixed, step)
 
     def _record(self, q: Tensor, weights: Tensor, index: Rows, count: int, watch: Watch) -> None:
-        watch.record(self.indexer.score(q, weights, index.read(count)), self.compressor.ratio)
+        own = watch.token // self.compressor.ratio
+        scores = self.indexer.score(q, weights, index.read(count))
+        watch.record(scores, own, own + 1)  # entries overlap
 
     def _index_queries(
         self, x: Tensor, latent: Tensor, step: Step, cache: CsaCache | None
@@ -445,7 +459,7 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         return part
 
 
-ATTENTION: dict[str, type[Attention[Any]]] = {
+ATTENTION: dict[str, type[AttentionLayer[Any]]] = {
     SLIDING: SlidingAttention,
     CSA: CompressedSparseAttention,
     HCA: HeavilyCompressedAttention,

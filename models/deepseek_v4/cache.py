@@ -259,12 +259,18 @@ class HcaCache(SlidingCache):
 
 
 @dataclass
-class CsaCache(HcaCache):
-    """Of compressed sparse attention."""
+class SelectingCache(LayerCache):
+    """Of attention that selects by the scores of an indexer."""
 
     index: Rows = field(default_factory=Rows, metadata={KIND: "index"})  # the indexer's keys
-    index_tail: Pending = field(default_factory=Pending, metadata={KIND: "tail"})
     watch: Watch | None = None  # asks the indexer for ranks
+
+
+@dataclass
+class CsaCache(SelectingCache, HcaCache):
+    """Of compressed sparse attention."""
+
+    index_tail: Pending = field(default_factory=Pending, metadata={KIND: "tail"})
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:

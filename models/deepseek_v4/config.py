@@ -5,19 +5,46 @@ Field names follow transformers' `DeepseekV4Config` where it has them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 SLIDING = "sliding_attention"
 CSA = "compressed_sparse_attention"
 HCA = "heavily_compressed_attention"
 FULL = "full_attention"  # the uncompressed twin's global layers; not part of DeepSeek-V4
-LAYER_TYPES = (SLIDING, CSA, HCA, FULL)
+MLA = "latent_attention"  # DeepSeek-V3's, in this trunk: see models/deepseek_v3
+DSA = "indexed_attention"  # DeepSeek-V3.2's, as transformers names it
+LATENT_TYPES = (MLA, DSA)
+LAYER_TYPES = (SLIDING, CSA, HCA, FULL, *LATENT_TYPES)
 
 
 class ConfigError(ValueError):
     """A configuration that no model can have; the message names field, value and rule."""
+
+
+@dataclass(frozen=True)
+class LatentShape:
+    """Widths of multi-head latent attention, by DeepSeek-V3's names.
+
+    The rank of queries and the rotary channels are the trunk's `q_lora_rank`, `qk_rope_head_dim`.
+    """
+
+    kv_lora_rank: int
+    qk_nope_head_dim: int
+    v_head_dim: int
+    mscale_all_dim: float = 0.0
+    """V3.2 has 1: logits are scaled by (1 + 0.1 x this x ln(yarn_factor)) squared."""
+
+    def __post_init__(self) -> None:
+        for name in ("kv_lora_rank", "qk_nope_head_dim", "v_head_dim"):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            _require(whole and value >= 1, f"latent.{name}", value, "a whole number from 1")
+        m = self.mscale_all_dim
+        _require(
+            isinstance(m, int | float) and m >= 0, "latent.mscale_all_dim", m, "a number from 0"
+        )
 
 
 @dataclass(frozen=True)
@@ -61,6 +88,8 @@ class DeepseekV4Config:
     """Not in DeepSeek-V4: if set, global layers scale their logits by
     max(1, log(p + 1) / log(base)) at position p, so that one match can outweigh a
     growing context although normalised queries and keys bound the logits."""
+    latent: LatentShape | None = None
+    """Not in DeepSeek-V4: widths of the layers of types MLA and DSA."""
 
     def __post_init__(self) -> None:
         wrong = [t for t in self.layer_types if t not in LAYER_TYPES]
@@ -85,30 +114,79 @@ class DeepseekV4Config:
         )
         for name in ("csa_ratio", "hca_ratio", "index_topk", "sliding_window"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        latent = [t for t in self.layer_types if t in LATENT_TYPES]
+        _require(
+            (self.latent is not None) == bool(latent),
+            "latent",
+            self.latent,
+            f"widths if and only if a layer is one of {', '.join(LATENT_TYPES)}",
+        )
+        _require(
+            DSA not in latent or self.index_head_dim >= self.qk_rope_head_dim,
+            "index_head_dim",
+            self.index_head_dim,
+            f"at least qk_rope_head_dim ({self.qk_rope_head_dim}) for {DSA}",
+        )
 
     @property
     def num_hidden_layers(self) -> int:
         return len(self.layer_types)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The fields; parts that DeepSeek-V4 lacks are left out where they are off.
+
+        Fingerprints are made of this: those of models without such parts stay what they were.
+        """
+        return {k: v for k, v in asdict(self).items() if k not in PARTS or v is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DeepseekV4Config:
         """Raises ConfigError for unknown or missing fields."""
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
-        _require(not unknown, "config", unknown, f"fields among {', '.join(sorted(known))}")
-        try:
-            return cls(**{**values, "layer_types": tuple(values.get("layer_types", ()))})
-        except TypeError as error:
-            raise ConfigError(f"config: {error}") from error
+        parts = {
+            name: _read(part, name, values[name])
+            for name, part in PARTS.items()
+            if values.get(name) is not None
+        }
+        kinds = tuple(values.get("layer_types", ()))
+        return _read(cls, "config", {**values, **parts, "layer_types": kinds})
+
+
+PARTS = {"latent": LatentShape}
+"""Fields of fields, by name."""
+R = TypeVar("R")
+
+
+def _read(kind: Callable[..., R], field: str, values: object) -> R:
+    """A dataclass from a mapping. Raises ConfigError for unknown or missing fields."""
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    expected = f"fields among {', '.join(sorted(known))}"
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{field}: got {values!r}, expected {expected}")
+    unknown = sorted(set(values) - known)
+    _require(not unknown, field, unknown, expected)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{field}: {error}") from error
 
 
 def uncompressed(config: DeepseekV4Config) -> DeepseekV4Config:
     """The twin's configuration: global layers keep everything."""
-    kinds = tuple(FULL if kind in (CSA, HCA) else kind for kind in config.layer_types)
-    return replace(config, layer_types=kinds)
+    return replace(config, layer_types=_global_layers(config, FULL))
+
+
+def with_latents(config: DeepseekV4Config, kind: str, shape: LatentShape) -> DeepseekV4Config:
+    """The same trunk with global layers of type MLA or DSA."""
+    return replace(config, layer_types=_global_layers(config, kind), latent=shape)
+
+
+def _global_layers(config: DeepseekV4Config, kind: str) -> tuple[str, ...]:
+    return tuple(kind if each in (CSA, HCA) else each for each in config.layer_types)
+
+
+def selects(config: DeepseekV4Config) -> bool:
+    """Whether any layer selects what it attends to."""
+    return CSA in config.layer_types or DSA in config.layer_types
 
 
 def is_uncompressed(config: DeepseekV4Config) -> bool:

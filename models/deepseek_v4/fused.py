@@ -32,6 +32,17 @@ def attend(q: Tensor, keys: Tensor, *, causal: bool = False, mask: Tensor | None
     return Mixed(output, log_total)
 
 
+def attend_heads(q: Tensor, keys: Tensor, values: Tensor, *, causal: bool = False) -> Mixed:
+    """Scaled q [B, S, H, C] over keys [B, n, H, C] and values [B, n, H, E] of its own heads."""
+    width = values.shape[-1]
+    wide = max(width, q.shape[-1])  # the kernel wants one width
+    operands = (F.pad(t, (0, wide - t.shape[-1])).transpose(1, 2) for t in (q, keys, values))
+    output, log_total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        *operands, 0.0, causal, scale=1.0
+    )
+    return Mixed(output[..., :width], log_total)
+
+
 def attend_window(q: Tensor, keys: Tensor, window: int) -> Mixed:
     """Causal band of `window` keys: queries [B, S, H, C] are the last S of keys [B, P + S, C].
 

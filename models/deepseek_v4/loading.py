@@ -14,9 +14,19 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from models.deepseek_v3.model import LatentTwin
 from models.deepseek_v4 import session_files, weights
 from models.deepseek_v4.checkpoint_files import Card, read_card, read_config
-from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config, is_uncompressed
+from models.deepseek_v4.config import (
+    CSA,
+    DSA,
+    HCA,
+    MLA,
+    SLIDING,
+    DeepseekV4Config,
+    is_uncompressed,
+    selects,
+)
 from models.deepseek_v4.config import FULL as FULL_ATTENTION
 from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.model import DeepseekV4
@@ -33,7 +43,7 @@ CACHE_KINDS = {
     "compressed": "entries of several tokens each",
     "index": "the indexer's keys, which choose entries",
     "tail": "tokens that do not fill an entry yet",
-    "full": "every token's own key",
+    "full": "every token's own key, or its latent",
     "queries": "what a press has seen of queries, until the context ends",
     "pages": "bounds of the keys of each page, by which queries choose pages",
 }
@@ -138,7 +148,7 @@ class LoadedModel:
         config = self.network.config
         return {
             "description": self.card.description,
-            "architecture": "DeepSeek-V4" + ", uncompressed" * is_uncompressed(config),
+            "architecture": _architecture(config),
             "parameters": weights.parameter_count(self.network),
             "layers": {kind: config.layer_types.count(kind) for kind in config.layer_types},
             "options": dict(self.options),
@@ -149,7 +159,18 @@ class LoadedModel:
 
 def build(config: DeepseekV4Config) -> DeepseekV4:
     """The class that the layer types ask for, weights not yet set."""
+    if config.latent is not None:
+        return LatentTwin(config)
     return DenseTwin(config) if is_uncompressed(config) else DeepseekV4(config)
+
+
+def _architecture(config: DeepseekV4Config) -> str:
+    """For the page."""
+    names = {MLA: "latent attention (MLA)", DSA: "sparse latent attention (DSA)"}
+    parts = [name for kind, name in names.items() if kind in config.layer_types]
+    if is_uncompressed(config):
+        parts.append("uncompressed")
+    return ", ".join(("DeepSeek-V4", *parts))
 
 
 def load_folder(name: str, folder: Path, options: Mapping[str, object]) -> LoadedModel:
@@ -200,7 +221,7 @@ def override(
     choices = ["sliding_window", "max_position_embeddings", *others]
     if is_uncompressed(config):
         choices.append(PRESS)
-    else:
+    if selects(config):
         choices.insert(0, "index_topk")
     fields = {name: value for name, value in options.items() if name not in (*others, PRESS)}
     for name, value in fields.items():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.deepseek_v4.attention import ATTENTION, Attention, IndexerTraining, Step
+from models.deepseek_v4.attention import ATTENTION, AttentionLayer, IndexerTraining, Step
 from models.deepseek_v4.cache import LayerCache
 from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
@@ -30,7 +30,9 @@ from models.number_formats import CacheFormat
 class DecoderLayer(nn.Module):
     """Attention, then experts; each reads from and writes to the streams through mHC."""
 
-    def __init__(self, config: DeepseekV4Config, layer: int, attention: Attention[Any]) -> None:
+    def __init__(
+        self, config: DeepseekV4Config, layer: int, attention: AttentionLayer[Any]
+    ) -> None:
         super().__init__()
         self.self_attn = attention
         self.mlp = MoE(config, layer)
@@ -53,7 +55,9 @@ class Trunk(nn.Module):
     """Embedding, layers, last collapse and norm: the published `model.` weights."""
 
     def __init__(
-        self, config: DeepseekV4Config, attention: Mapping[str, type[Attention[Any]]] = ATTENTION
+        self,
+        config: DeepseekV4Config,
+        attention: Mapping[str, type[AttentionLayer[Any]]] = ATTENTION,
     ) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
@@ -78,7 +82,9 @@ class DeepseekV4(KeepsFloat32):
     compressed_frequencies: Tensor  # [P] rotary, of all others
 
     def __init__(
-        self, config: DeepseekV4Config, attention: Mapping[str, type[Attention[Any]]] = ATTENTION
+        self,
+        config: DeepseekV4Config,
+        attention: Mapping[str, type[AttentionLayer[Any]]] = ATTENTION,
     ) -> None:
         super().__init__()
         self.config = config
@@ -143,7 +149,7 @@ class DeepseekV4(KeepsFloat32):
         for attention in self._attentions():
             attention.cache_format = cache_format
 
-    def _attentions(self) -> list[Attention[Any]]:
+    def _attentions(self) -> list[AttentionLayer[Any]]:
         layers = (layer for layer in self.model.layers if isinstance(layer, DecoderLayer))
         return [layer.self_attn for layer in layers]
 

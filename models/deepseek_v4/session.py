@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from models.decoding import answer, checked_ids
-from models.deepseek_v4.cache import CsaCache, total_bytes
+from models.deepseek_v4.cache import SelectingCache, total_bytes
+from models.deepseek_v4.config import DSA
 from models.deepseek_v4.dense import FullCache
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session_files import State, layer_caches, layer_tensors
@@ -119,12 +120,12 @@ class DeepseekV4Session:
         return logits[0]
 
     def extend_traced(self, token_id: int, wanted: int) -> Trace:
-        """Extend by one token, and say how each CSA layer ranked the entries with token `wanted`.
+        """Extend by one token, and say how each layer that selects ranked what holds `wanted`.
 
-        A layer that has closed no entry with it yet is left out.
+        A layer that has closed no entry with it yet is left out. DSA has no exact window.
         """
         config = self._model.config
-        selecting = [(i, c) for i, c in enumerate(self._caches) if isinstance(c, CsaCache)]
+        selecting = [(i, c) for i, c in enumerate(self._caches) if isinstance(c, SelectingCache)]
         watches = [Watch(i, wanted, config.index_topk) for i, _ in selecting]
         for (_, cache), watch in zip(selecting, watches, strict=True):
             cache.watch = watch
@@ -132,7 +133,8 @@ class DeepseekV4Session:
         for _, cache in selecting:
             cache.watch = None
         seen = tuple(watch.seen for watch in watches if watch.seen)
-        return Trace(self.position - wanted <= config.sliding_window, seen)
+        near = self.position - wanted <= config.sliding_window
+        return Trace(near and DSA not in config.layer_types, seen)
 
     def state(self, notes: Mapping[str, str]) -> State:
         """What `session_files.save` writes; shares the session's memory."""

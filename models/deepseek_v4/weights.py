@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models.deepseek_v3.latent import LatentLayer
 from models.deepseek_v4.attention import Attention, CompressedAttention
 from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
@@ -61,6 +62,8 @@ def initialize(model: DeepseekV4, seed: int) -> None:
             module.hc_base.fill_(-math.log(len(module.hc_base) - 1))
         elif isinstance(module, Attention):
             _start_copying(module)
+        elif isinstance(module, LatentLayer):
+            _start_copying_latents(module)
         elif isinstance(module, Router) and module.hashed:
             shape = len(module.tid2eid), model.config.n_routed_experts
             experts = torch.rand(shape, generator=generator, device="cpu")
@@ -109,6 +112,20 @@ def _reading_the_image(blocks: Tensor, kv: Tensor) -> Tensor:
     basis = _orthonormal(blocks.flatten(0, 1)[:, : kv.shape[1]])  # [G * R, D], rows or columns
     heads = width // len(kv)
     return (basis @ kv.T).repeat(1, heads).view(groups, rank, width)
+
+
+def _start_copying_latents(attention: LatentLayer[Any]) -> None:
+    """As `_start_copying`: orthonormal latents and orthonormal values of each head, and the output
+    the transpose of both."""
+    down = _orthonormal(attention.kv_a_proj_with_mqa.weight[: attention.rank])  # [R, D]
+    attention.kv_a_proj_with_mqa.weight[: attention.rank] = down
+    heads = attention.kv_b_proj.weight.unflatten(0, (-1, attention.nope + attention.value_dim))
+    keys, values = heads.split((attention.nope, attention.value_dim), dim=1)
+    keys = torch.stack([_orthonormal(head) for head in keys])
+    values = torch.stack([_orthonormal(head) for head in values])  # [H, E, R]
+    attention.kv_b_proj.weight.copy_(torch.cat((keys, values), dim=1).flatten(0, 1))
+    back = torch.einsum("rd,her->dhe", down, values).flatten(1)
+    attention.o_proj.weight.copy_(COPY_GAIN * back)
 
 
 def _orthonormal(matrix: Tensor) -> Tensor:

@@ -490,7 +490,9 @@ def cost(
 @app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="The training's YAML file (configs/train*.yaml).")],
-    arm: Annotated[Literal["compressed", "dense"], typer.Option(help="Which of the twins.")],
+    arm: Annotated[
+        Literal["compressed", "dense", "mla", "dsa"], typer.Option(help="Which of the twins.")
+    ],
     out: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path("runs/train"),
 ) -> None:
     """Train one of the nano twins from scratch; the same command again goes on."""

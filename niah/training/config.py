@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -113,6 +113,10 @@ class ArmSettings(_Strict):
     model: dict[str, Any] = Field(default_factory=dict, description="over the shared fields")
 
 
+Twin = Literal["compressed", "dense", "mla", "dsa"]
+"""The arms of a training: DeepSeek-V4, the trunk uncompressed, with MLA, with DSA."""
+
+
 class TrainConfig(_Strict):
     """A training run; one YAML in configs/."""
 
@@ -136,6 +140,13 @@ class TrainConfig(_Strict):
     distant: DistantSettings | None = None
     compressed: ArmSettings = ArmSettings()
     dense: ArmSettings = ArmSettings()
+    mla: ArmSettings = ArmSettings()
+    dsa: ArmSettings = ArmSettings()
+
+    def arm(self, arm: Twin) -> ArmSettings:
+        """What is `arm`'s own."""
+        settings: ArmSettings = getattr(self, arm)
+        return settings
 
     @property
     def num_steps(self) -> int:

@@ -1,4 +1,4 @@
-"""Training the twins from scratch: same data, seed, optimiser and steps for either arm.
+"""Training the twins from scratch: same data, seed, optimiser and steps for every arm.
 
 Resumable: the state is saved every few minutes and batches depend on (seed, step) alone.
 """
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -27,9 +27,17 @@ from haystacks.tokenizer import load_tokenizer
 from models.deepseek_v4 import weights
 from models.deepseek_v4.attention import IndexerTraining
 from models.deepseek_v4.checkpoint_files import Card, write_card
-from models.deepseek_v4.config import DeepseekV4Config
-from models.deepseek_v4.dense import DenseTwin
+from models.deepseek_v4.config import (
+    CSA,
+    DSA,
+    FULL,
+    HCA,
+    LATENT_TYPES,
+    MLA,
+    DeepseekV4Config,
+)
 from models.deepseek_v4.distant import DistantPast
+from models.deepseek_v4.loading import build
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.sharpen import sharpen
@@ -37,10 +45,18 @@ from niah.files import replacing, write_atomically
 from niah.sweep.config import check_threads
 from niah.training.asked import choose_asked
 from niah.training.batches import Batch, Mixture
-from niah.training.config import DistantSettings, TrainConfig, TrainingError, load_train_config
+from niah.training.config import (
+    DistantSettings,
+    TrainConfig,
+    TrainingError,
+    Twin,
+    load_train_config,
+)
 from niah.training.optimizer import build_optimizers
 
-Twin = Literal["compressed", "dense"]
+
+GLOBAL_LAYERS: dict[Twin, str] = {"dense": FULL, "mla": MLA, "dsa": DSA}
+"""What stands in an arm in the place of the layers that compress."""
 
 
 def build_model(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4:
@@ -48,12 +64,10 @@ def build_model(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4:
 
     Raises:
         ConfigError: the configuration's `model` section describes no model.
-        TrainingError: the checkpoint to begin from cannot be read.
+        TrainingError: the checkpoint to begin from cannot be read, or the arm cannot be trained so.
     """
-    own = config.dense if arm == "dense" else config.compressed
-    fields = {**config.model, **own.model, "vocab_size": vocab_size}
-    model_config = DeepseekV4Config.from_dict(fields)
-    model = DenseTwin(model_config) if arm == "dense" else DeepseekV4(model_config)
+    own = config.arm(arm)
+    model = build(model_config(config, arm, vocab_size))
     if own.initial is None:
         weights.initialize(model, config.seed)
     else:
@@ -64,6 +78,23 @@ def build_model(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4:
     if own.sharpen != 1.0:
         sharpen(model, own.sharpen)
     return model
+
+
+def model_config(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4Config:
+    """The arm's model: the shared fields and its own, with its kind of global layers.
+
+    Raises: as `build_model`.
+    """
+    own = config.arm(arm)
+    fields = {**config.model, **own.model, "vocab_size": vocab_size}
+    kind = GLOBAL_LAYERS.get(arm)
+    if kind is None:
+        return DeepseekV4Config.from_dict(fields)
+    if kind in LATENT_TYPES and config.distant is not None:
+        raise TrainingError(f"distant: got settings, expected null: arm {arm} has no distant past")
+    kinds = fields.get("layer_types", ())
+    fields["layer_types"] = [kind if each in (CSA, HCA) else each for each in kinds]
+    return DeepseekV4Config.from_dict(fields)
 
 
 class Losses:

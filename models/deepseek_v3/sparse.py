@@ -1,0 +1,222 @@
+"""DeepSeek sparse attention (DeepSeek-V3.2, arXiv 2512.02556, section 2.1): MLA over the tokens
+that the lightning indexer ranks first.
+
+Attention is absorbed, in prefill, too: each query reads rows of its own, and all heads share them.
+There is no exact window: a query reads itself only if it is selected.
+
+Shapes: as in `latent`; k selected tokens.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from models import kernels
+from models.deepseek_v3.cache import IndexedCache
+from models.deepseek_v3.indexer import TokenIndexer, scores_of_rows
+from models.deepseek_v3.latent import LatentLayer
+from models.deepseek_v4 import blocked, fused
+from models.deepseek_v4.attention import IndexerTraining, Step
+from models.deepseek_v4.cache import Rows, visible_prefix
+from models.deepseek_v4.compressor import visible_mask
+from models.deepseek_v4.config import DeepseekV4Config
+from models.deepseek_v4.indexer import Indexer, indexer_loss, select
+from models.deepseek_v4.parts import gathered_part, softmax_with_sink
+
+TRAINED_AT_ONCE = 1024  # queries whose selected rows are held in training
+
+
+class Index(NamedTuple):
+    """What the indexer makes of a chunk."""
+
+    queries: Tensor  # [B, S, H', C']
+    weights: Tensor  # [B, S, H']
+    keys: Tensor  # [B, S, C']
+
+
+class IndexedAttention(LatentLayer[IndexedCache]):
+    """DSA: the `index_topk` tokens that the indexer ranks first."""
+
+    def __init__(self, config: DeepseekV4Config) -> None:
+        super().__init__(config)
+        self.indexer = TokenIndexer(config)
+
+    def new_cache(self) -> IndexedCache:
+        return IndexedCache()
+
+    def attend(
+        self,
+        x: Tensor,
+        query_latent: Tensor,
+        q: Tensor,
+        rows: Tensor,
+        step: Step,
+        cache: IndexedCache | None,
+    ) -> Tensor:
+        training = step.training
+        if training is not None:
+            x, query_latent = training.indexer_inputs(x, query_latent)
+        index = Index(
+            *self.indexer.queries(x, query_latent, step.compressed),
+            self.indexer.keys(x, step.compressed).to(rows.dtype),
+        )
+        visible = step.indices + 1
+        if training is not None:
+            return self._train(q, rows, index, visible, training)
+        past, index_keys = self._append(rows, index.keys, cache)
+        if cache is not None and cache.watch is not None:
+            keys = visible_prefix(index_keys, int(visible[-1]))
+            token = cache.watch.token
+            cache.watch.record(Indexer.score(index.queries, index.weights, keys), token, token)
+        if int(visible[-1]) <= self.config.index_topk:
+            return self.attend_to_all(q, past, rows)
+        table = (rows,) if cache is None else cache.rows.segments
+        return self.values(
+            self._attend_to_selected(self.absorb(q), table, index, index_keys, visible)
+        )
+
+    def _append(
+        self, rows: Tensor, keys: Tensor, cache: IndexedCache | None
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The rows before the chunk, and the index keys with the chunk's."""
+        if cache is None:
+            return (), (keys,)
+        past = cache.rows.segments
+        cache.rows.append(rows)
+        cache.index.append(keys)
+        return past, cache.index.segments
+
+    def _attend_to_selected(
+        self,
+        q: Tensor,
+        segments: tuple[Tensor, ...],
+        index: Index,
+        index_keys: tuple[Tensor, ...],
+        visible: Tensor,
+    ) -> Tensor:
+        """Absorbed queries over the selected rows of `segments` -> mixed rows [B, S, H, R + P]."""
+        if not kernels.usable(q, *segments):
+            return self._by_blocks(q, segments, index, index_keys, visible)
+        from models.kernels.gathered import attend_rows
+        from models.kernels.selection import best_entries
+
+        k = self.config.index_topk
+        chosen, _ = best_entries(index.queries, index.weights, index_keys, visible, k)
+        counts = visible.clamp(max=chosen.shape[-1])
+        if len(segments) == 1:
+            mixed = fused.Mixed(*attend_rows(q, segments[0], chosen, counts))
+        else:
+            own = torch.arange(chosen.numel(), device=chosen.device).view_as(chosen)
+            rows = take(segments, chosen).flatten(1, 2)
+            mixed = fused.Mixed(*attend_rows(q, rows, own, counts))
+        return mixed.output.transpose(1, 2)
+
+    def _by_blocks(
+        self,
+        q: Tensor,
+        segments: tuple[Tensor, ...],
+        index: Index,
+        index_keys: tuple[Tensor, ...],
+        visible: Tensor,
+    ) -> Tensor:
+        """As `_attend_to_selected`, in plain torch: some queries at a time."""
+        k, count = self.config.index_topk, int(visible[-1])
+        keys = visible_prefix(index_keys, count)
+        size = max(blocked.MIN_ROWS, blocked.limit(q) // max(count, k * q.shape[-1]))
+        outputs = []
+        for start in range(0, q.shape[1], size):
+            block = slice(start, start + size)
+            seen = visible[block]
+            near = keys[:, : int(seen[-1])]
+            scores = Indexer.score(index.queries[:, block], index.weights[:, block], near)
+            chosen, real = select(scores, seen, k)
+            part = gathered_part(q[:, block], take(segments, chosen), real)
+            outputs.append(softmax_with_sink([part], self.no_sinks()))
+        return torch.cat(outputs, dim=1)
+
+    def _train(
+        self, q: Tensor, rows: Tensor, index: Index, visible: Tensor, training: IndexerTraining
+    ) -> Tensor:
+        """Values [B, S, H, E]; the indexer's loss is added to `training`.
+
+        Sparse: over the selected tokens. Otherwise, in the dense warm-up, over all.
+        """
+        if training.sparse and rows.shape[1] > self.config.index_topk:
+            return self._train_sparse(q, rows, index, visible, training)
+        keys, values = self.expand(rows)
+        scores = Indexer.score(*index)
+        mask = visible_mask(visible, rows.shape[1]).expand(scores.shape)
+        logits = torch.einsum("bshc,bnhc->bshn", q, keys)
+        logits = logits.masked_fill(~mask.unsqueeze(2), -torch.inf)
+        training.losses.append(indexer_loss(logits, scores, mask, training.query_weights))
+        return torch.einsum("bshn,bnhe->bshe", logits.softmax(-1), values)
+
+    def _train_sparse(
+        self, q: Tensor, rows: Tensor, index: Index, visible: Tensor, training: IndexerTraining
+    ) -> Tensor:
+        chosen, real = self._choose(index, visible)
+        absorbed = self.absorb(q)
+        size = max(1, TRAINED_AT_ONCE // len(q))
+        outputs, losses = [], []
+        for start in range(0, q.shape[1], size):
+            block = slice(start, start + size)
+            of_queries = (absorbed, *index[:2], chosen, real, training.query_weights)
+            mixed, loss = checkpoint(
+                _selected, *(t[:, block] for t in of_queries), rows, index.keys, use_reentrant=False
+            )
+            outputs.append(mixed)
+            losses.append(loss)
+        training.losses.append(torch.stack(losses).sum())
+        return self.values(torch.cat(outputs, dim=1))
+
+    @torch.no_grad()
+    def _choose(self, index: Index, visible: Tensor) -> tuple[Tensor, Tensor]:
+        """The selected tokens of a whole sequence [B, S, k], and which are real."""
+        k = self.config.index_topk
+        if kernels.usable(index.queries, index.keys):
+            from models.kernels.selection import best_entries
+
+            return best_entries(index.queries, index.weights, (index.keys,), visible, k)
+        size = max(blocked.MIN_ROWS, blocked.limit(index.keys) // index.keys.shape[1])
+        blocks = zip(
+            index.queries.split(size, 1), index.weights.split(size, 1), visible.split(size),
+            strict=True,
+        )
+        picks = [select(Indexer.score(q, w, index.keys), seen, k) for q, w, seen in blocks]
+        chosen, real = (torch.cat(parts, dim=1) for parts in zip(*picks, strict=True))
+        return chosen, real
+
+
+def _selected(
+    q: Tensor,
+    index_queries: Tensor,
+    index_weights: Tensor,
+    chosen: Tensor,
+    real: Tensor,
+    query_weights: Tensor,
+    rows: Tensor,
+    index_keys: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Mixed rows [B, b, H, R + P] of a block of absorbed queries, and the indexer's loss."""
+    picked = rows_at(rows, chosen)
+    logits = (q @ picked.transpose(-1, -2)).masked_fill(~real.unsqueeze(2), -torch.inf)
+    scores = scores_of_rows(index_queries, index_weights, rows_at(index_keys, chosen))
+    loss = indexer_loss(logits, scores, real, query_weights)
+    return logits.softmax(-1) @ picked, loss
+
+
+def rows_at(rows: Tensor, chosen: Tensor) -> Tensor:
+    """Rows [B, n, C] at chosen [B, S, k] -> [B, S, k, C]."""
+    batch, count, width = rows.shape
+    first = torch.arange(batch, device=rows.device).view(-1, 1, 1) * count
+    return F.embedding(chosen + first, rows.reshape(batch * count, width))
+
+
+def take(segments: tuple[Tensor, ...], chosen: Tensor) -> Tensor:
+    """As `rows_at`, of a table in segments [1, n_i, C] whose order is that of the tokens."""
+    return rows_at(segments[0], chosen) if len(segments) == 1 else Rows(segments).take(chosen)
