@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from models.costs import deepseek_v4
 from models.costs.architecture import ActiveParameters, Architecture, Rows, Shape, State
@@ -188,8 +189,9 @@ def compressed(f: Fields) -> Architecture:
         "index_head_dim num_experts_per_tok n_shared_experts hc_mult max_position_embeddings"
     )
     try:
+        counts: dict[str, Any] = {name: f.count(name) for name in names.split()}
         config = DeepseekV4Config(
-            **{name: f.count(name) for name in names.split()},
+            **counts,
             layer_types=tuple(kinds),
             csa_ratio=csa_ratio,
             hca_ratio=hca_ratio,

@@ -1,7 +1,7 @@
-"""The costs of DeepSeek-V4 (arXiv 2606.19348) and of its uncompressed twin, from a configuration.
+"""The costs of DeepSeek-V4 (arXiv 2606.19348) and of its twins, from a configuration.
 
-`published` counts what DeepSeek's inference code keeps, `session` what a session of this
-repository keeps.
+The twins are the uncompressed one and those with latent attention. `published` counts what
+DeepSeek's inference code keeps, `session` what a session of this repository keeps.
 """
 
 from __future__ import annotations
@@ -9,7 +9,16 @@ from __future__ import annotations
 from models.costs.architecture import ActiveParameters, Architecture, Rows, Shape, State
 from models.costs.layouts import LAYOUTS, Layout, plain
 from models.costs.memory import held
-from models.deepseek_v4.config import CSA, FULL, HCA, SLIDING, DeepseekV4Config
+from models.deepseek_v4.config import (
+    CSA,
+    DSA,
+    FULL,
+    HCA,
+    LATENT_TYPES,
+    MLA,
+    SLIDING,
+    DeepseekV4Config,
+)
 
 FP32 = 4
 
@@ -91,14 +100,49 @@ def active_parameters(config: DeepseekV4Config) -> ActiveParameters:
     csa_memory = d * (4 * c.head_dim + 4 * c.index_head_dim + c.index_n_heads)
     connection = (2 + c.hc_mult) * c.hc_mult * c.hc_mult * d
     layers = c.num_hidden_layers
+    latents, dsa = sum(map(c.layer_types.count, LATENT_TYPES)), c.layer_types.count(DSA)
     return ActiveParameters(
-        fp8=layers * (attention + c.n_shared_experts * expert) + csa * index_queries,
+        fp8=(layers - latents) * attention
+        + latents * _latent_projections(c)
+        + layers * c.n_shared_experts * expert
+        + csa * index_queries
+        + dsa * (index_queries + d * c.index_head_dim),
         fp4=layers * c.num_experts_per_tok * expert,
         bf16=csa * csa_memory
+        + dsa * d * c.index_n_heads
         + hca * 2 * d * c.head_dim
         + layers * (c.n_routed_experts * d + 2 * connection)
         + c.hc_mult * c.hc_mult * d,
         head=c.vocab_size * d,
+    )
+
+
+def _latent_projections(config: DeepseekV4Config) -> int:
+    """Weights of one layer's latent attention, the indexer's left out."""
+    c, shape = config, config.latent
+    if shape is None:
+        return 0
+    d, heads, rotary = c.hidden_size, c.num_attention_heads, c.qk_rope_head_dim
+    nope, value, rank = shape.qk_nope_head_dim, shape.v_head_dim, shape.kv_lora_rank
+    queries = c.q_lora_rank * (d + heads * (nope + rotary))
+    return queries + d * (rank + rotary) + heads * (rank * (nope + value) + value * d)
+
+
+def _latent_rows(config: DeepseekV4Config) -> tuple[Rows, ...]:
+    """As `config_files` counts DeepSeek-V3 and V3.2: MLA expands its rows in prefill."""
+    c, shape = config, config.latent
+    if shape is None:
+        return ()
+    rotary, rank, heads = c.qk_rope_head_dim, shape.kv_lora_rank, c.num_attention_heads
+    row = Shape("latent", rank, rotary)
+    absorbed = 2 * heads * (2 * rank + rotary)
+    expanded = 2 * heads * (shape.qk_nope_head_dim + rotary + shape.v_head_dim)
+    mla, dsa = c.layer_types.count(MLA), c.layer_types.count(DSA)
+    index, score = Shape("index", c.index_head_dim), 2 * c.index_n_heads * c.index_head_dim
+    return (
+        Rows("full", "full", mla, row, absorbed, prefill_flops=expanded),
+        Rows("full", "full", dsa, row, absorbed, reads=c.index_topk),
+        Rows("index", "indexer", dsa, index, score, precision="fp8"),
     )
 
 
@@ -127,5 +171,6 @@ def _rows(config: DeepseekV4Config, newest: int) -> tuple[Rows, ...]:
             precision="fp4_index",
         ),
         Rows("full", "full", count(FULL), entry, core),
+        *_latent_rows(c),
     )
     return tuple(rows for rows in tables if rows.layers)

@@ -17,7 +17,7 @@ channels, E value channels, R latent channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,8 +29,6 @@ from models.deepseek_v4 import blocked, fused
 from models.deepseek_v4.attention import AttentionLayer, C, Step
 from models.deepseek_v4.config import DeepseekV4Config
 from models.layers import Linear, RMSNorm, at_least_float32
-
-EXPANDED_AT_ONCE = 4096  # rows of the past
 
 
 class LatentLayer(AttentionLayer[C]):
@@ -44,7 +42,8 @@ class LatentLayer(AttentionLayer[C]):
         shape = config.latent
         assert shape is not None, "the configuration checks it"
         d, h, rotary = config.hidden_size, config.num_attention_heads, config.qk_rope_head_dim
-        self.rank, self.nope, self.value_dim = shape.kv_lora_rank, shape.qk_nope_head_dim, shape.v_head_dim
+        self.rank, self.nope = shape.kv_lora_rank, shape.qk_nope_head_dim
+        self.value_dim = shape.v_head_dim
         self.q_a_proj = Linear(d, config.q_lora_rank)
         self.q_a_layernorm = RMSNorm(config.q_lora_rank, config.rms_norm_eps)
         self.q_b_proj = Linear(config.q_lora_rank, h * (self.nope + rotary))
@@ -99,7 +98,7 @@ class LatentLayer(AttentionLayer[C]):
         return torch.cat((torch.einsum("bshn,hnr->bshr", plain, key_weight), rotary), dim=-1)
 
     def values(self, mixed: Tensor) -> Tensor:
-        """Mixed rows [B, S, H, R + P] -> values [B, S, H, E]; their rotary channels are no value."""
+        """Mixed rows [B, S, H, R + P] -> values [B, S, H, E]; rotary channels are no value."""
         _, value_weight = self._up_weights()
         return torch.einsum("bshr,her->bshe", mixed[..., : self.rank], value_weight)
 
@@ -125,7 +124,10 @@ class LatentLayer(AttentionLayer[C]):
             own = fused.attend(absorbed, rows, causal=True)
             mixed = fused.merge([*parts, own], self.no_sinks())
         else:
-            parts = [fused.attend_heads(q, *self.expand(block)) for block in _blocks(past)]
+            width = self.nope + self.value_dim + self.config.qk_rope_head_dim
+            size = max(blocked.MIN_ROWS, blocked.limit(q) // (q.shape[2] * width))
+            blocks = (block for segment in past for block in segment.split(size, dim=1))
+            parts = [fused.attend_heads(q, *self.expand(block)) for block in blocks]
             own = fused.attend_heads(q, *self.expand(rows), causal=True)
             return fused.merge([*parts, own], self.no_sinks())
         return self.values(mixed)
@@ -164,12 +166,6 @@ class LatentAttention(LatentLayer[LatentCache]):
 def causal(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Differentiable causal attention: scaled q and keys [B, S, H, C], values [B, S, H, E]."""
     width = values.shape[-1]
-    wide = max(width, q.shape[-1])  # the fused kernel wants one width
-    operands = (F.pad(t, (0, wide - t.shape[-1])).transpose(1, 2) for t in (q, keys, values))
-    mixed = F.scaled_dot_product_attention(*operands, is_causal=True, scale=1.0)
+    q, keys, values = fused.of_one_width(q, keys, values)
+    mixed = F.scaled_dot_product_attention(q, keys, values, is_causal=True, scale=1.0)
     return mixed.transpose(1, 2)[..., :width]
-
-
-def _blocks(past: Sequence[Tensor]) -> Iterator[Tensor]:
-    for segment in past:
-        yield from segment.split(EXPANDED_AT_ONCE, dim=1)

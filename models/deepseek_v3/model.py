@@ -13,5 +13,7 @@ class LatentTwin(DeepseekV4):
     """The trunk with sliding layers, MLA layers and DSA layers."""
 
     def __init__(self, config: DeepseekV4Config) -> None:
-        kinds = {SLIDING: SlidingAttention, MLA: LatentAttention, DSA: IndexedAttention}
-        super().__init__(config, attention=kinds)
+        super().__init__(
+            config,
+            attention={SLIDING: SlidingAttention, MLA: LatentAttention, DSA: IndexedAttention},
+        )

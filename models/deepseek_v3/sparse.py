@@ -184,7 +184,9 @@ class IndexedAttention(LatentLayer[IndexedCache]):
             return best_entries(index.queries, index.weights, (index.keys,), visible, k)
         size = max(blocked.MIN_ROWS, blocked.limit(index.keys) // index.keys.shape[1])
         blocks = zip(
-            index.queries.split(size, 1), index.weights.split(size, 1), visible.split(size),
+            index.queries.split(size, 1),
+            index.weights.split(size, 1),
+            visible.split(size),
             strict=True,
         )
         picks = [select(Indexer.score(q, w, index.keys), seen, k) for q, w, seen in blocks]

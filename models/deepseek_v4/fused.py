@@ -34,13 +34,16 @@ def attend(q: Tensor, keys: Tensor, *, causal: bool = False, mask: Tensor | None
 
 def attend_heads(q: Tensor, keys: Tensor, values: Tensor, *, causal: bool = False) -> Mixed:
     """Scaled q [B, S, H, C] over keys [B, n, H, C] and values [B, n, H, E] of its own heads."""
-    width = values.shape[-1]
-    wide = max(width, q.shape[-1])  # the kernel wants one width
-    operands = (F.pad(t, (0, wide - t.shape[-1])).transpose(1, 2) for t in (q, keys, values))
     output, log_total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        *operands, 0.0, causal, scale=1.0
+        *of_one_width(q, keys, values), 0.0, causal, scale=1.0
     )
-    return Mixed(output[..., :width], log_total)
+    return Mixed(output[..., : values.shape[-1]], log_total)
+
+
+def of_one_width(*operands: Tensor) -> list[Tensor]:
+    """Operands [B, S, H, any] -> [B, H, S, C], filled up with zeros: the kernel wants one C."""
+    width = max(t.shape[-1] for t in operands)
+    return [F.pad(t, (0, width - t.shape[-1])).transpose(1, 2) for t in operands]
 
 
 def attend_window(q: Tensor, keys: Tensor, window: int) -> Mixed:

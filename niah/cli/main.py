@@ -491,7 +491,8 @@ def cost(
 def train(
     config: Annotated[Path, typer.Argument(help="The training's YAML file (configs/train*.yaml).")],
     arm: Annotated[
-        Literal["compressed", "dense", "mla", "dsa"], typer.Option(help="Which of the twins.")
+        Literal["compressed", "dense", "mla", "dsa"],
+        typer.Option(help="DeepSeek-V4, or its trunk uncompressed, with MLA, with DSA."),
     ],
     out: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path("runs/train"),
 ) -> None:

@@ -54,7 +54,6 @@ from niah.training.config import (
 )
 from niah.training.optimizer import build_optimizers
 
-
 GLOBAL_LAYERS: dict[Twin, str] = {"dense": FULL, "mla": MLA, "dsa": DSA}
 """What stands in an arm in the place of the layers that compress."""
 
@@ -67,6 +66,8 @@ def build_model(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4:
         TrainingError: the checkpoint to begin from cannot be read, or the arm cannot be trained so.
     """
     own = config.arm(arm)
+    if own.sharpen != 1.0 and arm != "compressed":
+        raise TrainingError(f"{arm}.sharpen: got {own.sharpen}, expected 1: it is of compressed")
     model = build(model_config(config, arm, vocab_size))
     if own.initial is None:
         weights.initialize(model, config.seed)

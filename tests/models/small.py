@@ -11,7 +11,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
+from models.deepseek_v3.model import LatentTwin
+from models.deepseek_v4.config import (
+    CSA,
+    DSA,
+    HCA,
+    MLA,
+    SLIDING,
+    DeepseekV4Config,
+    LatentShape,
+)
 from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import DeepseekV4Session
@@ -47,10 +56,19 @@ decide nothing, and a near tie of two experts' scores is common among 400 tokens
 GATHERED = replace(REAL, index_topk=3)
 """So few are selected that rows are gathered from 25 entries (100 tokens) on."""
 
+LATENTS = LatentShape(kv_lora_rank=24, qk_nope_head_dim=16, v_head_dim=12)
+LATENT = replace(REAL, layer_types=(SLIDING, MLA, SLIDING, DSA), index_topk=3, latent=LATENTS)
+"""Selects 3 tokens. All widths differ; more than 33 queries are expanded (`few_queries`).
+
+One layer selects, and it is the last: two ways to compute the same thing may differ in the rank of
+near ties, which are common among 400 tokens.
+"""
+
 BUILDS = {
     "all entries": lambda: randomized(DeepseekV4(REAL), seed=2),
     "top 3": lambda: randomized(DeepseekV4(GATHERED), seed=2),
     "uncompressed": lambda: randomized(DenseTwin(REAL), seed=2),
+    "latent": lambda: randomized(LatentTwin(LATENT), seed=2),
 }
 
 

@@ -13,27 +13,26 @@ import torch
 from models import registry
 from models.deepseek_v4 import weights
 from models.deepseek_v4.checkpoint_files import Card, write_card
-from models.deepseek_v4.dense import DenseTwin
+from models.deepseek_v4.config import uncompressed
 from models.deepseek_v4.loading import build
-from models.deepseek_v4.model import DeepseekV4
 from models.errors import ModelError, UnknownModelError
 from models.protocols import Model, Session, TokenizerRef
 from models.registry import RANDOM, available_models, configuration, load_model
-from tests.models.small import REAL, random_ids, randomized
+from tests.models.small import LATENT, REAL, random_ids, randomized
 from tests.sessions import greedy_ids, held_total
 
 CARD = Card("bundled-bpe-2048", "0123456789abcdef", "a test's model")
 
 
-@pytest.fixture(params=[DeepseekV4, DenseTwin])
+@pytest.fixture(params=[REAL, uncompressed(REAL), LATENT])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A checkpoint, of either kind."""
-    weights.save(randomized(request.param(REAL), seed=0), tmp_path)
+    """A checkpoint, of each kind."""
+    weights.save(randomized(build(request.param), seed=0), tmp_path)
     write_card(tmp_path, CARD)
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["random-v4", "random-dense"])
+@pytest.mark.parametrize("name", ["random-v4", "random-dense", "random-mla", "random-dsa"])
 def test_random_models_keep_the_protocols(name: str) -> None:
     model: Model = load_model(name)
     assert model.name == name
@@ -111,6 +110,7 @@ def test_options_change_what_is_selected() -> None:
         ),
         ("random-v4", {"hidden_size": 4}, r"^options: got 'hidden_size', expected one of"),
         ("random-dense", {"index_topk": 4}, r"^options: got 'index_topk', expected one of slid"),
+        ("random-mla", {"index_topk": 4}, r"^options: got 'index_topk', expected one of slid"),
         ("random-v4", {"index_topk": 0}, r"^options.index_topk: got 0, expected a whole number"),
         ("random-v4", {"index_topk": "8"}, r"^options.index_topk: got '8', expected a whole"),
         ("random-v4", {"index_topk": True}, r"^options.index_topk: got True, expected a whole"),

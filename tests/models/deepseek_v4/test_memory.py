@@ -15,12 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from models import kernels
+from models.deepseek_v3.model import LatentTwin
 from models.deepseek_v4 import blocked
-from models.deepseek_v4.config import CSA, HCA
+from models.deepseek_v4.config import CSA, DSA, HCA, MLA, DeepseekV4Config
 from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import DeepseekV4Session
-from tests.models.small import GATHERED, REAL, random_ids, randomized
+from tests.models.small import GATHERED, LATENT, REAL, random_ids, randomized
 
 CHUNK = 256
 BLOCK = 2**15  # logits of one query block; the chunk's over all entries would be 8 times as many
@@ -50,7 +51,16 @@ MODELS: dict[str, Callable[[], DeepseekV4]] = {
     "CSA, all entries": lambda: DeepseekV4(replace(REAL, layer_types=(CSA,), index_topk=4096)),
     "HCA": lambda: DeepseekV4(replace(REAL, layer_types=(HCA,), hca_ratio=4)),
     "uncompressed": lambda: DenseTwin(replace(REAL, layer_types=(CSA,))),
+    "MLA": lambda: LatentTwin(replace(LATENT, layer_types=(MLA,))),
+    "DSA": lambda: LatentTwin(replace(LATENT, layer_types=(DSA,))),
 }
+
+
+def row_width(config: DeepseekV4Config) -> int:
+    """Channels of what a token or an entry is kept as."""
+    if config.latent is None:
+        return config.head_dim
+    return config.latent.kv_lora_rank + config.qk_rope_head_dim
 
 
 PATHS = pytest.mark.parametrize("switch", ["1", "0"], ids=["kernels", "plain torch"])
@@ -75,9 +85,10 @@ def test_no_tensor_of_queries_by_context(
     constant = CHUNK * max(
         config.num_attention_heads * 2 * config.sliding_window, config.hc_mult * config.hidden_size
     )
-    linear = 2 * length * config.head_dim  # capacity doubles
+    linear = 2 * length * row_width(config)  # capacity doubles
     assert largest.numel <= max(BLOCK, constant, linear), largest.shape
-    queries_by_entries = CHUNK * length // config.csa_ratio * config.num_attention_heads
+    ratio = config.csa_ratio if config.latent is None else 1
+    queries_by_entries = CHUNK * length // ratio * config.num_attention_heads
     assert max(BLOCK, constant, linear) < queries_by_entries / 2
 
 
@@ -96,4 +107,4 @@ def test_the_largest_tensor_of_a_step_is_linear_in_the_context(
         sizes.append(largest.numel)
     assert sizes[1] <= 2 * sizes[0]
     assert sizes[2] <= 2 * sizes[1]
-    assert sizes[2] <= 8192 * session._model.config.head_dim
+    assert sizes[2] <= 8192 * row_width(session._model.config)

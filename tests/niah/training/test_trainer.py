@@ -241,6 +241,7 @@ def test_positions_jump_by_whole_windows(mixture: Mixture) -> None:
 
 # --- training --------------------------------------------------------------------------------
 
+LATENTS = {"latent": {"kv_lora_rank": 8, "qk_nope_head_dim": 4, "v_head_dim": 8}}
 TINY: dict[str, Any] = {
     "name": "tiny",
     "corpus": "random-tokens",
@@ -272,6 +273,8 @@ TINY: dict[str, Any] = {
         {"steps": 4, "length": 256, "batch_tokens": 512, "items": [2, 4], "jump_share": 0.5},
     ],
     "warmup_steps": 2,
+    "mla": {"model": LATENTS},
+    "dsa": {"model": {**LATENTS, "index_topk": 20}},
 }
 
 
@@ -298,8 +301,13 @@ def state_of(trainer: Trainer) -> dict[str, Tensor]:
 DISTANT = {"seen": 64, "kept": 200, "added": 50, "queries": 40, "index_flow": 0.3}
 
 
-@pytest.mark.parametrize("distant", [None, DISTANT])
-@pytest.mark.parametrize("arm", ["compressed", "dense"])
+@pytest.mark.parametrize(
+    ("arm", "distant"),
+    [
+        *(("compressed", None), ("compressed", DISTANT), ("dense", None), ("dense", DISTANT)),
+        *(("mla", None), ("dsa", None)),
+    ],
+)
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     arm: Twin, distant: dict[str, Any] | None, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.deepseek_v4 import weights
-from niah.training.config import TrainConfig, TrainingError, load_train_config
+from models.deepseek_v4.config import DSA, FULL, MLA, SLIDING
+from niah.training.config import TrainConfig, TrainingError, Twin, load_train_config
 from niah.training.optimizer import UPDATE_RMS, Muon, orthogonalize
 from niah.training.trainer import Losses, Trainer, build_model
-from tests.niah.training.test_trainer import DISTANT, TINY
+from tests.niah.training.test_trainer import DISTANT, LATENTS, TINY
 
 
 @pytest.fixture(autouse=True)
@@ -193,6 +195,46 @@ def test_an_arm_begins_from_its_checkpoint_with_its_own_fields(tmp_path: Path) -
         assert torch.equal(tensor, before.state_dict()[name] * scaled.get(name, 1)), name
     dense = build_model(tiny(compressed=own), "dense", 64)
     assert dense.config.index_topk == 4  # the other arm keeps the shared fields
+
+
+def test_arms_differ_in_their_global_layers_alone() -> None:
+    """Sliding layers, width and trunk are the same; so are the batches, which no arm decides."""
+    arms: tuple[Twin, ...] = ("compressed", "dense", "mla", "dsa")
+    configs = {arm: build_model(tiny(), arm, 64).config for arm in arms}
+    compressed = configs["compressed"].layer_types
+    kinds = {"dense": FULL, "mla": MLA, "dsa": DSA}
+    for arm, kind in kinds.items():
+        expected = tuple(each if each == SLIDING else kind for each in compressed)
+        assert configs[arm].layer_types == expected
+        same = replace(
+            configs[arm],
+            layer_types=compressed,
+            latent=None,
+            index_topk=TINY["model"]["index_topk"],
+        )
+        assert same == configs["compressed"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mla": {"sharpen": 2.0, "model": LATENTS}}, r"^mla.sharpen: got 2.0, expected 1"),
+        ({"distant": {"seen": 4}}, r"^distant: got settings, expected null: arm mla"),
+        ({"mla": {}}, r"^latent: got None, expected widths if and only if a layer is one of lat"),
+        (
+            {"mla": {"model": {"latent": {**LATENTS["latent"], "v_head_dim": 0}}}},
+            r"^latent.v_head_dim: got 0, expected a whole number from 1$",
+        ),
+        (
+            {"mla": {"model": {"latent": {"rank": 4}}}},
+            r"^latent: got \['rank'\], expected fields among kv_lora_rank, mscale_all_dim, qk",
+        ),
+        ({"mla": {"model": {"latent": 4}}}, r"^latent: got 4, expected fields among kv_lora_rank"),
+    ],
+)
+def test_what_an_arm_of_latents_refuses(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_model(tiny(**changes), "mla", 64)
 
 
 def test_a_checkpoint_that_is_not_there_is_one_line(tmp_path: Path) -> None:
