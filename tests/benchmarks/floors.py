@@ -17,7 +17,7 @@ import torch
 
 from models.costs.deepseek_v4 import session as kept_by_session
 from models.costs.flops import prefill_flops
-from models.deepseek_v4.config import CSA, FULL, HCA, DeepseekV4Config
+from models.deepseek_v4.config import CSA, DSA, HCA, SLIDING, DeepseekV4Config
 
 FLOAT = 4  # bytes
 
@@ -68,18 +68,27 @@ def prefill_work(config: DeepseekV4Config, length: int) -> dict[str, Work]:
     near = float(np.minimum(steps, c.sliding_window).sum())
     picks = float(np.minimum(steps // c.csa_ratio, c.index_topk).sum())
     per_key = 4 * c.num_attention_heads * c.head_dim
+    of_tokens = float(np.minimum(steps, c.index_topk).sum()) * layers(DSA)  # rows that DSA reads
+    row, per_row = c.head_dim, 0
+    if c.latent is not None:
+        row = c.latent.kv_lora_rank + c.qk_rope_head_dim
+        per_row = 2 * c.num_attention_heads * (row + c.latent.kv_lora_rank)
+    index_rows = layers(CSA) * length / c.csa_ratio + layers(DSA) * length
     flops = prefill_flops(kept_by_session(c), length)
     connections = 2 * c.num_hidden_layers * length
     gates = 2 * c.hc_mult * c.hidden_size * (2 + c.hc_mult) * c.hc_mult
-    windows = c.num_hidden_layers - layers(FULL)
+    windows = layers(SLIDING) + layers(CSA) + layers(HCA)
     work = {
         "weights": Work(flops.weights - connections * gates),
         "hyper-connections": Work(connections * (gates + _mixing(c))),
         "window": Work(per_key * windows * near),
-        "indexer": Work(flops.indexer, FLOAT * layers(CSA) * c.index_head_dim * length / 4),
-        "gathered": Work(per_key * layers(CSA) * picks, FLOAT * layers(CSA) * c.head_dim * picks),
+        "indexer": Work(flops.indexer, FLOAT * c.index_head_dim * index_rows),
+        "gathered": Work(
+            per_key * layers(CSA) * picks + per_row * of_tokens,
+            FLOAT * (layers(CSA) * c.head_dim * picks + row * of_tokens),
+        ),
         "HCA": Work(flops.hca - per_key * layers(HCA) * near),
-        "dense attention": Work(flops.full),
+        "dense attention": Work(flops.full - per_row * of_tokens),
     }
     return {name: part for name, part in work.items() if part.flops > 0}
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from models.deepseek_v3.latent import LatentLayer
 from models.deepseek_v4 import attention, blocked, dense, fused
 from models.deepseek_v4.compressor import Compressor
 from models.deepseek_v4.indexer import Indexer
@@ -20,7 +21,12 @@ from models.deepseek_v4.moe import MoE
 from models.kernels import gathered, selection
 
 WRAPPED: dict[str, list[tuple[Any, str]]] = {
-    "weights": [(MoE, "forward"), (attention.Attention, "forward"), (Compressor, "compress")],
+    "weights": [
+        (MoE, "forward"),
+        (attention.Attention, "forward"),
+        (LatentLayer, "forward"),
+        (Compressor, "compress"),
+    ],
     "hyper-connections": [
         (HyperConnection, "forward"),
         (HyperConnection, "spread"),
@@ -35,7 +41,11 @@ WRAPPED: dict[str, list[tuple[Any, str]]] = {
         (attention, "selection_mask"),
     ],
     "HCA": [(fused, "attend_runs")],
-    "dense attention": [(dense, "attend"), (blocked, "attend")],
+    "dense attention": [
+        (dense, "attend"),
+        (blocked, "attend"),
+        (LatentLayer, "attend_to_all"),
+    ],
     "merge": [(fused, "merge"), (dense, "merge"), (attention, "softmax_with_sink")],
 }
 """`weights` is the projections, norms, rotations and experts around what is listed below it."""
