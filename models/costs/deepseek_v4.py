@@ -35,7 +35,7 @@ def published(config: DeepseekV4Config) -> Architecture:
     )
     return Architecture(
         rows=_rows(c, c.sliding_window),
-        states=tuple(state for state in tails if state.layers),
+        states=(*(state for state in tails if state.layers), *_engram_states(c)),
         active=active_parameters(c),
         layout="v4",
         has_precisions=True,
@@ -57,7 +57,7 @@ def session(config: DeepseekV4Config) -> Architecture:
     hca = State("tail", count(HCA), 0, 2 * c.head_dim, c.hca_ratio, element_bytes=FP32)
     return Architecture(
         rows=_rows(c, c.sliding_window - 1),
-        states=tuple(state for state in (csa, hca) if state.layers),
+        states=(*(state for state in (csa, hca) if state.layers), *_engram_states(c)),
         active=active_parameters(c),
         layout="fp32",
         max_position=c.max_position_embeddings,
@@ -88,7 +88,7 @@ def active_parameters(config: DeepseekV4Config) -> ActiveParameters:
     """Matrices only: norms, biases, sinks and the embedding's lookup multiply nothing.
 
     fp8: attention projections, the indexer's queries, the shared expert; fp4: routed experts;
-    bf16: compressors, the indexer's head weights, router, hyper-connections.
+    bf16: compressors, the indexer's head weights, router, hyper-connections, Engram.
     """
     c = config
     d, heads = c.hidden_size, c.num_attention_heads * c.head_dim
@@ -101,6 +101,7 @@ def active_parameters(config: DeepseekV4Config) -> ActiveParameters:
     connection = (2 + c.hc_mult) * c.hc_mult * c.hc_mult * d
     layers = c.num_hidden_layers
     latents, dsa = sum(map(c.layer_types.count, LATENT_TYPES)), c.layer_types.count(DSA)
+    engram = c.engram.width * (c.hc_mult + 1) * d * len(c.engram.layers) if c.engram else 0
     return ActiveParameters(
         fp8=(layers - latents) * attention
         + latents * _latent_projections(c)
@@ -109,12 +110,24 @@ def active_parameters(config: DeepseekV4Config) -> ActiveParameters:
         + dsa * (index_queries + d * c.index_head_dim),
         fp4=layers * c.num_experts_per_tok * expert,
         bf16=csa * csa_memory
+        + engram
         + dsa * d * c.index_n_heads
         + hca * 2 * d * c.head_dim
         + layers * (c.n_routed_experts * d + 2 * connection)
         + c.hc_mult * c.hc_mult * d,
         head=c.vocab_size * d,
     )
+
+
+def _engram_states(config: DeepseekV4Config) -> tuple[State, ...]:
+    """The newest ids in 8 bytes each, and what a convolution of 4 taps reaches back for."""
+    shape = config.engram
+    if shape is None:
+        return ()
+    modules = len(shape.layers)
+    ids = State("engram", modules, shape.max_order - 1, element_bytes=8)
+    reach = 3 * shape.max_order * config.hc_mult * config.hidden_size
+    return (ids, State("engram", modules, reach, element_bytes=FP32))[: 1 + shape.convolution]
 
 
 def _latent_projections(config: DeepseekV4Config) -> int:

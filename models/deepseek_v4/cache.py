@@ -273,6 +273,14 @@ class CsaCache(SelectingCache, HcaCache):
     index_tail: Pending = field(default_factory=Pending, metadata={KIND: "tail"})
 
 
+@dataclass
+class EngramCache(LayerCache):
+    """Of a memory of n-grams: the newest ids, and what its convolution still needs."""
+
+    ids: Window = field(default_factory=Window, metadata={KIND: "engram"})  # [1, n]
+    tail: Window = field(default_factory=Window, metadata={KIND: "engram"})  # [1, n, K * D]
+
+
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of the distinct storages behind `tensors`: what is allocated, used or not."""
     storages = (tensor.untyped_storage() for tensor in tensors)

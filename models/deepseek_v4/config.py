@@ -48,6 +48,37 @@ class LatentShape:
 
 
 @dataclass(frozen=True)
+class EngramShape:
+    """Conditional memory by hashed n-grams (Engram, arXiv 2601.07372): see `engram`."""
+
+    layers: tuple[int, ...]
+    """Numbers of the layers, from 0, before whose attention a module stands."""
+    max_order: int = 3
+    """n-grams of 2 to so many tokens."""
+    heads: int = 2
+    """Tables of each order."""
+    head_dim: int = 16
+    rows: int = 20480
+    """At least, of a table: the next primes."""
+    convolution: bool = False
+    """A short causal convolution over what was read; V4.1 has none."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        for name, least in (("max_order", 2), ("heads", 1), ("head_dim", 1), ("rows", 2)):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            _require(
+                whole and value >= least, f"engram.{name}", value, f"a whole number from {least}"
+            )
+
+    @property
+    def width(self) -> int:
+        """Channels that a token reads."""
+        return (self.max_order - 1) * self.heads * self.head_dim
+
+
+@dataclass(frozen=True)
 class DeepseekV4Config:
     """Dimensions of one model. Defaults are those common to V4-Pro and V4-Flash."""
 
@@ -90,6 +121,8 @@ class DeepseekV4Config:
     growing context although normalised queries and keys bound the logits."""
     latent: LatentShape | None = None
     """Not in DeepSeek-V4: widths of the layers of types MLA and DSA."""
+    engram: EngramShape | None = None
+    """Not in DeepSeek-V4: a memory of n-grams beside the layers; V4.1 has one."""
 
     def __post_init__(self) -> None:
         wrong = [t for t in self.layer_types if t not in LAYER_TYPES]
@@ -121,6 +154,14 @@ class DeepseekV4Config:
             self.latent,
             f"widths if and only if a layer is one of {', '.join(LATENT_TYPES)}",
         )
+        modules = self.engram.layers if self.engram else ()
+        _require(
+            self.engram is None
+            or (bool(modules) and set(modules) <= set(range(len(self.layer_types)))),
+            "engram.layers",
+            list(modules),
+            f"some of 0 to {len(self.layer_types) - 1}",
+        )
         _require(
             DSA not in latent or self.index_head_dim >= self.qk_rope_head_dim,
             "index_head_dim",
@@ -151,7 +192,7 @@ class DeepseekV4Config:
         return _read(cls, "config", {**values, **parts, "layer_types": kinds})
 
 
-PARTS = {"latent": LatentShape}
+PARTS: dict[str, Callable[..., object]] = {"latent": LatentShape, "engram": EngramShape}
 """Fields of fields, by name."""
 R = TypeVar("R")
 

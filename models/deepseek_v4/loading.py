@@ -46,6 +46,7 @@ CACHE_KINDS = {
     "full": "every token's own key, or its latent",
     "queries": "what a press has seen of queries, until the context ends",
     "pages": "bounds of the keys of each page, by which queries choose pages",
+    "engram": "the newest token ids, for n-grams",
 }
 PLACEMENT = ("device", "dtype")
 PRESS = "press"
@@ -170,6 +171,8 @@ def _architecture(config: DeepseekV4Config) -> str:
     parts = [name for kind, name in names.items() if kind in config.layer_types]
     if is_uncompressed(config):
         parts.append("uncompressed")
+    if config.engram is not None:
+        parts.append("memory of n-grams (Engram)")
     return ", ".join(("DeepSeek-V4", *parts))
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from models.deepseek_v4.attention import ATTENTION, AttentionLayer, IndexerTraining, Step
-from models.deepseek_v4.cache import LayerCache
+from models.deepseek_v4.cache import EngramCache, LayerCache
 from models.deepseek_v4.config import DeepseekV4Config
+from models.deepseek_v4.engram import Engram
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.moe import MoE
 from models.layers import (
@@ -34,6 +35,7 @@ class DecoderLayer(nn.Module):
         self, config: DeepseekV4Config, layer: int, attention: AttentionLayer[Any]
     ) -> None:
         super().__init__()
+        self.engram = Engram(config, layer) if _has_engram(config, layer) else None
         self.self_attn = attention
         self.mlp = MoE(config, layer)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -41,14 +43,27 @@ class DecoderLayer(nn.Module):
         self.attn_hc = HyperConnection(config)
         self.ffn_hc = HyperConnection(config)
 
-    def forward(self, streams: Tensor, ids: Tensor, step: Step, cache: LayerCache | None) -> Tensor:
+    def forward(
+        self,
+        streams: Tensor,
+        ids: Tensor,
+        step: Step,
+        cache: LayerCache | None,
+        memory: EngramCache | None = None,
+    ) -> Tensor:
         """streams [B, S, K, D] -> [B, S, K, D]."""
+        if self.engram is not None:
+            streams = streams + self.engram(streams, ids, memory)
         x, post, mix = self.attn_hc(streams)
         attended = self.self_attn(self.input_layernorm(x), step, cache)
         streams = self.attn_hc.spread(attended, streams, post, mix)
         x, post, mix = self.ffn_hc(streams)
         expert_output = self.mlp(self.post_attention_layernorm(x), ids)
         return self.ffn_hc.spread(expert_output, streams, post, mix)
+
+
+def _has_engram(config: DeepseekV4Config, layer: int) -> bool:
+    return config.engram is not None and layer in config.engram.layers
 
 
 class Trunk(nn.Module):
@@ -127,7 +142,7 @@ class DeepseekV4(KeepsFloat32):
         Args:
             ids: [B, S] tokens; with caches, B is 1.
             start: tokens that the caches have seen.
-            caches: one a layer, extended in place.
+            caches: as `new_caches` gives them, extended in place.
             positions: [S] rotary positions, where they should differ from the token count.
             training: collects the indexer's losses.
         """
@@ -135,14 +150,19 @@ class DeepseekV4(KeepsFloat32):
         step = self._step(indices, indices if positions is None else positions, training)
         streams = self.model.embed_tokens(ids).to(self.model.norm.weight.dtype).unsqueeze(2)
         streams = streams.expand(-1, -1, self.config.hc_mult, -1)
+        modules = self.config.engram.layers if self.config.engram else ()
+        memories = dict(zip(modules, (caches or [])[len(self.model.layers) :], strict=False))
         for i, layer in enumerate(self.model.layers):
-            streams = layer(streams, ids, step, caches[i] if caches else None)
+            cache = caches[i] if caches else None
+            streams = layer(streams, ids, step, cache, memories.get(i))
         out: Tensor = self.model.norm(self.model.hc_head(streams))
         return out
 
     def new_caches(self) -> list[LayerCache]:
-        """An empty cache per layer, as `hidden` takes them."""
-        return [attention.new_cache() for attention in self._attentions()]
+        """An empty cache per layer, then one per memory of n-grams, as `hidden` takes them."""
+        modules = self.config.engram.layers if self.config.engram else ()
+        memories = (EngramCache() for _ in modules)
+        return [*(attention.new_cache() for attention in self._attentions()), *memories]
 
     def store_in(self, cache_format: CacheFormat) -> None:
         """Have caches made from now on store their rows in a format."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from models.deepseek_v3.latent import LatentLayer
 from models.deepseek_v4.attention import Attention, CompressedAttention
 from models.deepseek_v4.config import DeepseekV4Config
+from models.deepseek_v4.engram import Engram
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.moe import Router
@@ -62,6 +63,10 @@ def initialize(model: DeepseekV4, seed: int) -> None:
             module.hc_base.fill_(-math.log(len(module.hc_base) - 1))
         elif isinstance(module, Attention):
             _start_copying(module)
+        elif isinstance(module, Engram):
+            module.value_proj.weight.zero_()  # silent, as the convolution
+            if module.shape.convolution:
+                module.conv.zero_()
         elif isinstance(module, LatentLayer):
             _start_copying_latents(module)
         elif isinstance(module, Router) and module.hashed:

@@ -15,7 +15,12 @@ from torch import Tensor, nn
 UPDATE_RMS = 0.18
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 STEPS = 5
-ADAMW_NAMES = ("embed_tokens", "lm_head", "_hc.", "hc_head", "gate.weight", "position_bias")
+ADAMW_NAMES = (
+    *("embed_tokens", "lm_head", "_hc.", "hc_head", "gate.weight", "position_bias"),
+    *("engram.conv", "engram.table"),
+)
+TABLES = "engram.table"
+TABLE_RATE = 5.0  # of the other parameters' (Engram, arXiv 2601.07372, section 4)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
@@ -63,11 +68,17 @@ def uses_muon(name: str, parameter: nn.Parameter) -> bool:
 def build_optimizers(
     model: nn.Module, matrix_rate: float, other_rate: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """Muon and AdamW (betas 0.9, 0.95) over disjoint parameters."""
+    """Muon and AdamW (betas 0.9, 0.95) over disjoint parameters; n-gram tables by themselves."""
     named = list(model.named_parameters())
     matrices = [p for n, p in named if uses_muon(n, p)]
-    others = [p for n, p in named if not uses_muon(n, p)]
+    tables = [p for n, p in named if TABLES in n]
+    others = [p for n, p in named if not uses_muon(n, p) and TABLES not in n]
+    groups = [(others, other_rate), (tables, TABLE_RATE * other_rate)]
     return [
         Muon(matrices, matrix_rate, weight_decay),
-        torch.optim.AdamW(others, other_rate, betas=(0.9, 0.95), eps=1e-12, weight_decay=0.0),
+        *(
+            torch.optim.AdamW(group, rate, betas=(0.9, 0.95), eps=1e-12, weight_decay=0.0)
+            for group, rate in groups
+            if group
+        ),
     ]

@@ -45,6 +45,7 @@ from niah.files import replacing, write_atomically
 from niah.sweep.config import check_threads
 from niah.training.asked import choose_asked
 from niah.training.batches import Batch, Mixture
+from niah.training.canonical import set_canonical_ids
 from niah.training.config import (
     DistantSettings,
     TrainConfig,
@@ -200,6 +201,7 @@ class Trainer:
         self.config, self.arm, self.folder = config, arm, folder
         self.mixture = Mixture(load_corpus(config.corpus, tokenizer), tokenizer, config.seed)
         self.model = build_model(config, arm, tokenizer.vocab_size)
+        set_canonical_ids(self.model, tokenizer)
         self.optimizers = build_optimizers(
             self.model, config.matrix_rate, config.other_rate, config.weight_decay
         )

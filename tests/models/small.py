@@ -19,6 +19,7 @@ from models.deepseek_v4.config import (
     MLA,
     SLIDING,
     DeepseekV4Config,
+    EngramShape,
     LatentShape,
 )
 from models.deepseek_v4.dense import DenseTwin
@@ -64,11 +65,15 @@ One layer selects, and it is the last: two ways to compute the same thing may di
 near ties, which are common among 400 tokens.
 """
 
+ENGRAM = replace(
+    LATENT, engram=EngramShape(layers=(1, 2), heads=2, head_dim=6, rows=50, convolution=True)
+)
+
 BUILDS = {
     "all entries": lambda: randomized(DeepseekV4(REAL), seed=2),
     "top 3": lambda: randomized(DeepseekV4(GATHERED), seed=2),
     "uncompressed": lambda: randomized(DenseTwin(REAL), seed=2),
-    "latent": lambda: randomized(LatentTwin(LATENT), seed=2),
+    "latent": lambda: randomized(LatentTwin(ENGRAM), seed=2),
 }
 
 
@@ -77,7 +82,8 @@ def randomize(model: nn.Module, config: DeepseekV4Config, seed: int) -> None:
     """Set every weight at random, those included that start at 0 or 1; any model of these names."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if "freq" in name:  # rotary tables are buffers
+        numbers = tensor.is_floating_point() or name.endswith("tid2eid")
+        if "freq" in name or not numbers:  # rotary tables and hashes are buffers
             continue
         if name.endswith("tid2eid"):
             order = torch.rand(config.vocab_size, config.n_routed_experts, generator=generator)

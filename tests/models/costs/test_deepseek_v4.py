@@ -18,7 +18,7 @@ from models.deepseek_v4.config import V4_FLASH, V4_PRO, DeepseekV4Config, uncomp
 from models.deepseek_v4.loading import build
 from models.deepseek_v4.session import DeepseekV4Session
 from models.registry import configuration
-from tests.models.small import GATHERED, LATENT, REAL, random_ids
+from tests.models.small import ENGRAM, GATHERED, LATENT, REAL, random_ids
 from tests.sessions import held
 
 # Specification, section 2.2: N, GiB of Pro, Flash, V3.2, GQA8, times smaller P/F,
@@ -90,13 +90,16 @@ def test_active_parameters_of_v3_2() -> None:
     assert f"{(active.bf16 + active.head) / 1e9:.2f}" == "1.06"
 
 
-@pytest.mark.parametrize("config", [*configs.PRESETS.values(), REAL, uncompressed(REAL), LATENT])
+@pytest.mark.parametrize(
+    "config", [*configs.PRESETS.values(), REAL, uncompressed(REAL), LATENT, ENGRAM]
+)
 def test_active_parameters_are_the_modules_matrices(config: DeepseekV4Config) -> None:
     with torch.device("meta"):
         model = build(config)
     counted = 0
     for name, parameter in model.named_parameters():
-        if parameter.ndim < 2 or "position_bias" in name or "embed_tokens" in name:
+        looked_up = any(part in name for part in ("position_bias", "embed_tokens", "engram.table"))
+        if parameter.ndim < 2 or looked_up or "engram.conv" in name:
             continue
         share = config.num_experts_per_tok if ".experts." in name else config.n_routed_experts
         counted += parameter.numel() * share // config.n_routed_experts
@@ -108,6 +111,7 @@ CONFIGS = {
     "top 3": replace(GATHERED, hca_ratio=16, sliding_window=20),
     "uncompressed": uncompressed(REAL),
     "latent": LATENT,
+    "n-grams": ENGRAM,
 }
 
 

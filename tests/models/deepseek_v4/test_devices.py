@@ -163,7 +163,17 @@ def test_float64_equals_float32(small: DeepseekV4, name_of_small: str) -> None:
 
 
 KEPT = (
-    *("norm", "_hc.", "hc_head", "lm_head", "sinks", "position_bias", "gate.", "frequencies"),
+    *(
+        "engram.",
+        "norm",
+        "_hc.",
+        "hc_head",
+        "lm_head",
+        "sinks",
+        "position_bias",
+        "gate.",
+        "frequencies",
+    ),
     *("compressor.kv_proj", "compressor.gate_proj", "indexer.kv_proj", "indexer.gate_proj"),
 )
 
