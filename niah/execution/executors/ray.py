@@ -42,6 +42,7 @@ CONNECT_SECONDS = 5.0
 WAIT_SECONDS = 1.0  # between looks for Ctrl-C
 LOOK_SECONDS = 5.0  # between looks for machines that came or went
 PATIENCE_SECONDS = 60.0  # of waiting for a worker, until a warning says so
+EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"  # a frame of HTTP/2: length, type, flags, stream
 OBJECT_STORE_BYTES = 100 << 20  # of a cluster of our own: rows are small
 SAFE = "all rows that were written are safe: the same command asks the rest"
 EXIT_TYPE = re.compile(r"Worker exit type: (\w+)")
@@ -113,7 +114,7 @@ def join(address: str) -> None:
 
 
 def check_address(address: str) -> None:
-    """Raises: PlanError unless something listens at HOST:PORT; for `auto` where RAY_ADDRESS says.
+    """Raises: PlanError unless HOST:PORT answers as gRPC does; for `auto` where RAY_ADDRESS says.
 
     Ray itself would wait for minutes.
     """
@@ -127,13 +128,23 @@ def check_address(address: str) -> None:
             "(as `ray start` says), given on a machine of the cluster"
         )
     try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        with socket.create_connection((host, int(port)), CONNECT_SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                greet(connection)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PlanError(
             f"--ray = {place}: no cluster answers there ({reason}); start one with "
             "`ray start --head`, or take --ray local"
         ) from None
+
+
+def greet(connection: socket.socket) -> None:
+    """Raises: OSError unless the other side begins as HTTP/2 does: with its settings (RFC 9113)."""
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + EMPTY_SETTINGS)
+    reply = connection.recv(len(EMPTY_SETTINGS))
+    if reply[3:4] != EMPTY_SETTINGS[3:4]:
+        raise OSError(None, "what answers is no Ray cluster")
 
 
 class Needs(NamedTuple):

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import yaml
 
 from haystacks.tokenizer import BUNDLED_NAME
 from models.errors import StopRunError
+from niah.errors import PlanError
 from niah.execution.executors import ray as driver
 from niah.execution.executors.ray import Crew, Needs, Order, RayExecutor, as_task
 from niah.execution.executors.ray_worker import Message, Outbox, Worker, code_version
@@ -221,6 +223,29 @@ def test_a_late_row_is_not_written_twice() -> None:
 )
 def test_workers_fit_into_a_machine_by_cores_and_gpus(needs: Needs, fit: int) -> None:
     assert needs.fit({"CPU": 8.0, "GPU": 2.0}) == fit
+
+
+@pytest.mark.parametrize("reply", [b"", b"HTTP/1.1 400 Bad Request\r\n"])
+def test_what_listens_and_is_no_cluster_is_refused_at_once(
+    monkeypatch: pytest.MonkeyPatch, reply: bytes
+) -> None:
+    """Ray would try for minutes."""
+    monkeypatch.setattr(driver, "CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(reply)
+                connection.recv(100)
+                time.sleep(0.4)
+
+        thread = Thread(target=answer)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(PlanError, match="no cluster answers there"):
+            driver.check_address(address)
+        thread.join()
 
 
 def test_warnings_of_a_worker_are_told() -> None:
