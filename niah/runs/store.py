@@ -283,13 +283,18 @@ def parsed_rows(path: Path) -> Iterator[Row]:
                 yield parse_row(line[:-1], f"{path}: line {number}")
 
 
+def iterate_rows(folder: Path) -> Iterator[Row]:
+    """As `parsed_rows`, of a run. Raises: StoreError where there is no run in `folder`, too."""
+    try:
+        yield from parsed_rows(folder / ROWS)
+    except OSError as error:
+        why = f"{ROWS}: {error.strerror}" if folder.is_dir() else "there is no such folder"
+        raise StoreError(f"{folder}: holds no run ({why})") from None
+
+
 def read_rows(folder: Path) -> list[Row]:
     """A run's rows, each key once: a retried error gives way to what came after it.
 
     Raises: StoreError where there is no run in `folder` or a line is not a row.
     """
-    try:
-        return list({row.key: row for row in parsed_rows(folder / ROWS)}.values())
-    except OSError as error:
-        why = f"{ROWS}: {error.strerror}" if folder.is_dir() else "there is no such folder"
-        raise StoreError(f"{folder}: holds no run ({why})") from None
+    return list({row.key: row for row in iterate_rows(folder)}.values())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from niah.errors import NiahError
 from niah.files import read_mapping
 from niah.runs.history import SPEC, read_environment
 from niah.runs.row import Row
-from niah.runs.store import PLANNED, read_planned, read_rows
+from niah.runs.store import PLANNED, iterate_rows, read_planned
 
 PLANNED_FIELDS = (
     *("family", "template_split", "corpus", "layout", "stream", "repeat", "control"),
@@ -32,6 +33,9 @@ QUESTION = (  # what is known of a question before it is answered
     *("exact_length", "exact_depth", *PHASES),
 )
 FIELDS = tuple(name for name in Row.model_fields if name not in ("schema_", "cache_bytes"))
+SHARED = frozenset(  # texts that are the same in many rows
+    {"arm", "role", "model", "family", "corpus", "layout", "template_split", "template", "control"}
+) | {"outcome", "finish", "error", "lost_by"}
 NUMBERS = (  # which a row may lack: NaN
     *("depth", "actual_depth", "needle_start", "needle_end", "rivals", "compression_ratio"),
     *("answer_tokens", "gold_logprob", "computed_tokens", "reused_tokens", "server_prompt_tokens"),
@@ -105,14 +109,14 @@ def load_run(folder: Path) -> Run:
     Raises:
         NiahError: no run here, no rows yet, a line that is not a row, a field missing.
     """
-    records = read_rows(folder)
-    if not records:
-        raise ResultsError(f"{folder}: no rows yet; run `niah run` again, it resumes")
     spec = _mapping(folder / SPEC)
+    rows = rows_frame(iterate_rows(folder), spec)
+    if rows.empty:
+        raise ResultsError(f"{folder}: no rows yet; run `niah run` again, it resumes")
     return Run(
         path=folder,
         name=folder.resolve().name,
-        rows=rows_frame(records, spec),
+        rows=rows,
         spec=spec,
         environment=read_environment(folder),
         planned=_planned(folder, spec),
@@ -149,10 +153,18 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def rows_frame(records: Sequence[Row], spec: Mapping[str, object] | None = None) -> pd.DataFrame:
-    """Rows as a table, with the derived columns `Run` describes; `spec` is the sweep's."""
-    values = [vars(row) for row in records]
-    columns = {name: [of[name] for of in values] for name in FIELDS}
+def rows_frame(records: Iterable[Row], spec: Mapping[str, object] | None = None) -> pd.DataFrame:
+    """Rows as a table, with the derived columns `Run` describes; `spec` is the sweep's.
+
+    A retried error gives way to what came after it.
+    """
+    columns = columns_of(records)
+    held = columns.pop("cache_bytes")
+    # An answer with text and without ids came from a model that does not tell its tokens.
+    told = [
+        bool(ids) or answer == ""
+        for ids, answer in zip(columns["answer_ids"], columns["answer"], strict=True)
+    ]
     frame = pd.DataFrame(columns)
     frame[list(NUMBERS)] = frame[list(NUMBERS)].astype(float)
     labels = techniques(spec or {})
@@ -160,10 +172,27 @@ def rows_frame(records: Sequence[Row], spec: Mapping[str, object] | None = None)
     frame["failed"] = frame["correct"].isna()
     frame["recalled"] = [value is True for value in frame["correct"]]
     frame.loc[frame["failed"], "outcome"] = "error"
-    # An answer with text and without ids came from a model that does not tell its tokens.
-    told = [bool(row.answer_ids) or row.answer == "" for row in records]
     frame["answer_ids"] = frame["answer_ids"].where(told, None)
-    return with_bytes(with_places(frame, spec or {}), records)
+    return with_bytes(with_places(frame, spec or {}), held)
+
+
+def columns_of(records: Iterable[Row]) -> dict[str, list[Any]]:
+    """The rows' values by field, each key once; one row at a time is in memory.
+
+    Of the texts that many rows share one copy is kept.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in (*FIELDS, "cache_bytes")}
+    places: dict[str, int] = {}
+    copies: dict[str, str] = {}
+    for row in records:
+        values = vars(row)
+        place = places.setdefault(row.key, len(places))
+        for name, column in columns.items():
+            value = values[name]
+            if name in SHARED and isinstance(value, str):
+                value = copies.setdefault(value, value)
+            column[place : place + 1] = [value]
+    return columns
 
 
 def techniques(spec: Mapping[str, object]) -> dict[str, str]:
@@ -173,9 +202,8 @@ def techniques(spec: Mapping[str, object]) -> dict[str, str]:
     return {arm["name"]: str(arm.get("technique", "")) for arm in arms}
 
 
-def with_bytes(frame: pd.DataFrame, records: Sequence[Row]) -> pd.DataFrame:
+def with_bytes(frame: pd.DataFrame, held: Sequence[Mapping[str, int] | None]) -> pd.DataFrame:
     """`bytes_KIND` for every kind of cache that a row tells, and `bytes_total`; NaN: not known."""
-    held = [row.cache_bytes for row in records]
     kinds = dict.fromkeys(kind for kinds in held if kinds for kind in kinds if kind != "total")
     for kind in kinds:
         frame[f"{BYTES}{kind}"] = [

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from niah.errors import NiahError
-from niah.runs.row import parse_row
+from niah.runs.row import Row, parse_row
 from niah.runs.store import read_rows
 from niah.runs.tables import cache_kinds, load_run, rows_frame
 from tests.niah.rows import row_of
@@ -140,3 +142,25 @@ def test_bytes_that_were_not_measured_are_unknown() -> None:
     assert cache_kinds(frame) == ["full", "state"]
     assert frame["bytes_total"].tolist()[0] == 6
     assert frame[["bytes_total", "bytes_full"]].isna().all(axis=1).tolist() == [False, True]
+
+
+def test_a_retried_error_gives_way_and_rows_are_not_kept() -> None:
+    shared = {"role": "baseline", "model": "m", "family": "f", "corpus": "c", "length": 1024}
+    asked = {"arm": "a", "depth": 0.5, **shared}
+    held: list[int] = []
+
+    def rows() -> Iterator[Row]:
+        before = sum(isinstance(found, Row) for found in gc.get_objects())
+        for key, more in (
+            ("x", {"correct": None, "error": "full"}),
+            ("y", {"correct": False}),
+            ("x", {"correct": True}),
+        ):
+            yield row_of(key=key, pair=key, **asked, **more)
+            held.append(sum(isinstance(found, Row) for found in gc.get_objects()) - before)
+
+    frame = rows_frame(rows())
+    assert frame["pair"].tolist() == ["x", "y"]
+    assert frame["recalled"].tolist() == [True, False]
+    assert not frame["failed"].any()
+    assert max(held) == 1
