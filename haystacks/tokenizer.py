@@ -185,6 +185,11 @@ def _load(name: str) -> FastTokenizer:
     if name == BUNDLED_NAME:
         return FastTokenizer(name, RustTokenizer.from_file(str(BUNDLED_FILE)))
     kind, _, location = name.partition(":")
+    if kind == "server":
+        raise TokenizerError(
+            f"tokenizer: {name!r} is a server's own, which only a run asks; name the same "
+            "tokenizer as hf:NAME in the arm's options to work without the server"
+        )
     if kind != "hf" or not location:
         raise TokenizerError(f"tokenizer: {name!r} is not {BUNDLED_NAME!r} or 'hf:PATH_OR_NAME'")
     loaded = _transformers_tokenizer(location)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 TokenIds = Sequence[int] | NDArray[np.integer]
 Decode = Callable[[TokenIds], str]  # ids of the sweep's tokenizer -> text
 Forks = Literal["share", "copy", "resend"]
+GoldScoring = Literal["none", "whole", "by token"]
 Finish = Literal["stop", "eos", "length"]
 
 
@@ -55,6 +56,7 @@ class Reply(NamedTuple):
     ids: tuple[int, ...] = ()
     finish: Finish = "stop"
     gold_logprob: float | None = None
+    thought: str | None = None  # before the answer, where a server tells them apart
 
 
 class Usage(NamedTuple):
@@ -62,7 +64,9 @@ class Usage(NamedTuple):
 
     Whoever does the work measures it, after the device has finished. None: not measured.
     `cache_bytes` are bytes of distinct storages by kind; a fork counts what it shares, too.
-    `request_seconds` is what a server took for its last answer, the way there and back included.
+    `request_seconds` is what a server took for its last answer, the way there and back included;
+    `requests_in_flight` the most requests of the same model that it worked on meanwhile, this one
+    included.
     """
 
     prefill_seconds: float | None = 0.0
@@ -72,6 +76,7 @@ class Usage(NamedTuple):
     prompt_tokens: int | None = None  # as a server counted them
     cached_tokens: int | None = None
     request_seconds: float | None = None
+    requests_in_flight: int | None = None
 
 
 class TokenizerRef(NamedTuple):
@@ -182,12 +187,28 @@ class Model(Protocol):
         """Architecture, parameter count and options, ready for JSON."""
 
 
+class Earlier(NamedTuple):
+    """A request that a server answers before a question is sent to it."""
+
+    session: StartingSession
+    decoding: Decoding
+
+
 @runtime_checkable
 class StartingSession(Session, Protocol):
     """A session of a server: it can be asked to answer while others are answered."""
 
-    def start(self, decoding: Decoding) -> Future[Reply]:
-        """As `generate`, at once; the reply comes later. `usage` is whole when it has come."""
+    def start(self, decoding: Decoding, earlier: Sequence[Earlier] = ()) -> Future[Reply]:
+        """As `generate`, at once; the reply comes later. `usage` is whole when it has come.
+
+        Requests of `earlier` are answered first, one after the other.
+        """
+
+    def extend_in_steps(self, piece: Piece) -> None:
+        """As `extend`; the server will compute each token of the piece alone.
+
+        The reply is an error where the server does not.
+        """
 
 
 @runtime_checkable
@@ -196,6 +217,9 @@ class RemoteModel(Model, Protocol):
 
     `concurrency`: how many requests it takes at once. `max_prompt_tokens`: how many tokens a run
     may send, None without a ceiling. `sends_prefixes`: what a fork shares is sent before it.
+    `reuses_prefixes`: whether a prompt may find its beginning in the server's cache. `steps`:
+    whether the server can be made to compute one token of a prompt alone. `gold_scoring`: whether
+    a right answer is scored, by one request or by one for each of its tokens.
     """
 
     @property
@@ -204,6 +228,12 @@ class RemoteModel(Model, Protocol):
     def max_prompt_tokens(self) -> int | None: ...
     @property
     def sends_prefixes(self) -> bool: ...
+    @property
+    def reuses_prefixes(self) -> bool: ...
+    @property
+    def steps(self) -> bool: ...
+    @property
+    def gold_scoring(self) -> GoldScoring: ...
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from tenacity.wait import wait_exponential, wait_random
 
 from models.errors import ServerError, StopRunError
+from models.servers.bodies import Body
 
 for _name in ("httpx", "httpcore"):  # at DEBUG they would write headers
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -113,6 +114,8 @@ class Client:
         timeout: seconds for a whole answer, from the connection to its last byte.
         retries: further tries of what may pass.
         max_tokens: the most prompt tokens to send, tries that failed included.
+        thread: the name of the thread that its requests run in. Who waits there for a request
+            needs another.
     """
 
     def __init__(
@@ -123,23 +126,25 @@ class Client:
         timeout: float = 600.0,
         retries: int = 3,
         max_tokens: int | None = None,
+        thread: str = "servers",
     ) -> None:
+        self._loop = _loop(thread)
         self._root, self._key, self._timeout = root, key, timeout
         self._max_tokens, self._sent_tokens, self._refusals = max_tokens, 0, 0
         self._stopped: str | None = None
         self._retries = retries
         self._connections = Connections(key, min(CONNECT_SECONDS, timeout))
-        weakref.finalize(self, _close, self._connections)
+        weakref.finalize(self, _close, self._connections, self._loop)
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
         """Begin `work` on the loop that all requests share."""
-        return asyncio.run_coroutine_threadsafe(work, _loop())
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def get(self, path: str) -> Json:
         """The JSON of a page, asked for once. Raises: ServerError."""
         return await self._once("GET", path, None, MAX_BODY_BYTES)
 
-    async def post(self, path: str, body: Callable[[], bytes], tokens: int) -> tuple[Json, float]:
+    async def post(self, path: str, body: Callable[[], Body], tokens: int) -> tuple[Json, float]:
         """A reply, and the seconds of the try that brought it.
 
         Args:
@@ -150,15 +155,9 @@ class Client:
             ServerError: no usable reply; not to be tried again.
             StopRunError: the ceiling of tokens is reached, or five requests in a row were refused.
         """
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(PassingError),
-            stop=stop_after_attempt(self._retries + 1),
-            wait=_wait,
-            reraise=True,
-        )
         found: tuple[Json, float]
         try:
-            found = await retrying(self._timed, path, body, tokens)
+            found = await self._retrying(self._timed, path, body, tokens)
         except (RefusedError, UnreachableError) as error:
             self._count_refusal(error)
         except ServerError:
@@ -167,22 +166,44 @@ class Client:
         self._refusals = 0
         return found
 
-    async def _timed(self, path: str, body: Callable[[], bytes], tokens: int) -> tuple[Json, float]:
+    async def call(self, path: str, fields: Mapping[str, object]) -> Json:
+        """A reply to a request that is no prompt. Raises: ServerError."""
+        body = json.dumps(fields, ensure_ascii=False).encode()
+        limit = MAX_BODY_BYTES + BODY_BYTES_PER_TOKEN * len(body)
+        found: Json = await self._retrying(self._once, "POST", path, body, limit)
+        return found
+
+    @property
+    def _retrying(self) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception_type(PassingError),
+            stop=stop_after_attempt(self._retries + 1),
+            wait=_wait,
+            reraise=True,
+        )
+
+    async def _timed(self, path: str, body: Callable[[], Body], tokens: int) -> tuple[Json, float]:
         self._count_tokens(tokens)
         limit = MAX_BODY_BYTES + BODY_BYTES_PER_TOKEN * tokens
         began = time.perf_counter()
         data = await self._once("POST", path, body(), limit)
         return data, time.perf_counter() - began
 
-    async def _once(self, method: str, path: str, body: bytes | None, limit: int) -> Json:
+    async def _once(self, method: str, path: str, body: Body | bytes | None, limit: int) -> Json:
         """One try. Raises: ServerError."""
         headers = {"Content-Type": "application/json"} if body else {}
+        content: bytes | AsyncIterator[bytes] | None
+        if isinstance(body, Body) and body.is_long:
+            headers["Content-Length"] = str(body.length)
+            content = body.stream()
+        else:
+            content = None if body is None else bytes(body)
         url = self._root + path
         try:
             async with (
                 asyncio.timeout(self._timeout),
                 self._connections.one() as http,
-                http.stream(method, url, content=body, headers=headers) as response,
+                http.stream(method, url, content=content, headers=headers) as response,
             ):
                 raw = await _bounded(response, limit)
         except TimeoutError:
@@ -269,16 +290,16 @@ class Client:
 
 
 @cache
-def _loop() -> asyncio.AbstractEventLoop:
-    """An event loop in a daemon thread, which ends with the process."""
+def _loop(thread: str) -> asyncio.AbstractEventLoop:
+    """An event loop in a daemon thread of a name, which ends with the process."""
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="servers", daemon=True).start()
+    threading.Thread(target=loop.run_forever, name=thread, daemon=True).start()
     return loop
 
 
-def _close(connections: Connections) -> None:
+def _close(connections: Connections, loop: asyncio.AbstractEventLoop) -> None:
     """Close the connections on the loop that they belong to."""
-    asyncio.run_coroutine_threadsafe(connections.close(), _loop())
+    asyncio.run_coroutine_threadsafe(connections.close(), loop)
 
 
 async def _bounded(response: httpx.Response, limit: int) -> bytes:

@@ -5,7 +5,6 @@ Every request sets what servers differ in: temperature 0, a seed and the length 
 
 from __future__ import annotations
 
-import json
 import math
 import secrets
 from collections.abc import Mapping, Sequence
@@ -14,11 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.errors import ServerError
-from models.protocols import Finish, TokenIds
+from models.protocols import Finish, GoldScoring, TokenIds
+from models.servers.bodies import Body
 from models.servers.options import Prefix
 
 Json = Mapping[str, Any]
 SEED = 0
+ROUNDING = 1e-3  # of a logarithm that should be 0 at the most
 COMPLETIONS = "/v1/completions"
 
 
@@ -44,6 +45,15 @@ class Heard(NamedTuple):
     cached_tokens: int | None
     prefill_seconds: float | None = None
     decode_seconds: float | None = None
+    thought: str | None = None
+
+
+class Scored(NamedTuple):
+    """A request that says how probable `gold` was. `ask.prompt` ends with it where `gold_scoring`
+    is "whole", and before it, which is one token, where it is "by token"."""
+
+    ask: Ask
+    gold: tuple[int, ...]
 
 
 class OpenAI:
@@ -53,6 +63,16 @@ class OpenAI:
     path = COMPLETIONS
     takes_ids = True
     can_be_cold = False  # whether a request can shun the prefix cache
+    steps = False  # whether a prompt that is one token longer makes the server compute that alone
+    gold_scoring: GoldScoring = "none"
+    gold_path = COMPLETIONS
+
+    def gold_body(self, scored: Scored) -> Body:
+        raise NotImplementedError(f"dialect {self.name} scores no answer")
+
+    def gold_heard(self, data: Json, scored: Scored) -> float | None:
+        """Raises: ServerError where the answer is not one."""
+        raise NotImplementedError(f"dialect {self.name} scores no answer")
 
     def fields(self, ask: Ask) -> dict[str, Any]:
         """A request's fields but for the prompt; fresh for every try."""
@@ -64,14 +84,9 @@ class OpenAI:
             **({"stop": list(ask.stop)} if ask.stop else {}),
         }
 
-    def body(self, ask: Ask) -> bytes:
-        """A request's JSON. Ids become text piece by piece, so that no list of all is made."""
-        fields = json.dumps({**ask.extra, **self.fields(ask)}, ensure_ascii=False, allow_nan=False)
-        if isinstance(ask.prompt, str):
-            prompt = json.dumps(ask.prompt, ensure_ascii=False)
-        else:
-            prompt = f"[{','.join(_written(ids) for ids in ask.prompt if len(ids))}]"
-        return f'{fields[:-1]}, "prompt": {prompt}}}'.encode()
+    def body(self, ask: Ask) -> Body:
+        """A request's JSON."""
+        return Body({**ask.extra, **self.fields(ask)}, "prompt", ask.prompt)
 
     def heard(self, data: Json, ask: Ask) -> Heard:
         """Raises: ServerError where the answer is not one, or not of this prompt."""
@@ -85,12 +100,14 @@ class OpenAI:
         details = usage.get("prompt_tokens_details") or {}
         cached = details.get("cached_tokens") if isinstance(details, dict) else None
         check_length(count(usage.get("completion_tokens"), "usage.completion_tokens"), ask)
+        thought = choice.get("reasoning_content", choice.get("reasoning"))
         return Heard(
             text=text_of(choice.get("text"), "choices[0].text"),
             ids=answer_ids(choice.get("token_ids"), "choices[0].token_ids", ask),
             finish=finish_of(choice),
             prompt_tokens=count(usage.get("prompt_tokens"), "usage.prompt_tokens"),
             cached_tokens=count(cached, "usage.prompt_tokens_details.cached_tokens"),
+            thought=None if thought is None else text_of(thought, "choices[0].reasoning_content"),
         )
 
 
@@ -106,6 +123,7 @@ class VLLM(OpenAI):
 
     name = "vllm"
     can_be_cold = True
+    gold_scoring: GoldScoring = "whole"
 
     def fields(self, ask: Ask) -> dict[str, Any]:
         cold = {"cache_salt": secrets.token_hex(16)} if ask.prefix == "cold" else {}
@@ -115,30 +133,72 @@ class VLLM(OpenAI):
     def heard(self, data: Json, ask: Ask) -> Heard:
         heard = super().heard(data, ask)
         read = data["choices"][0].get("prompt_token_ids")
-        if read is not None and not isinstance(ask.prompt, str):
-            sent = [i for part in ask.prompt for i in np.asarray(part).tolist()]
-            if read != sent:
-                raise ServerError("prompt_token_ids: the server read other ids than were sent")
+        if read is not None and not isinstance(ask.prompt, str) and not is_same(read, ask.prompt):
+            raise ServerError("prompt_token_ids: the server read other ids than were sent")
         return heard
+
+    def gold_body(self, scored: Scored) -> Body:
+        ask = scored.ask
+        fields = {**ask.extra, **self.fields(ask), "prompt_logprobs": 0, "return_token_ids": False}
+        return Body(fields, "prompt", ask.prompt)
+
+    def gold_heard(self, data: Json, scored: Scored) -> float | None:
+        choices = data.get("choices")
+        listed = choices[0].get("prompt_logprobs") if isinstance(choices, list) else None
+        if not isinstance(listed, list) or len(listed) != scored.ask.tokens:
+            return None
+        total = 0.0
+        for token, entry in zip(scored.gold, listed[-len(scored.gold) :], strict=True):
+            found = entry.get(str(token)) if isinstance(entry, dict) else None
+            if not isinstance(found, dict):
+                return None
+            total += logprob(found.get("logprob"), "prompt_logprobs")
+        return total
 
 
 class SGLang(VLLM):
     """SGLang: as vLLM here, with its own switch for what was cached."""
 
     name = "sglang"
+    gold_path = "/generate"
 
     def fields(self, ask: Ask) -> dict[str, Any]:
         fields = super().fields(ask) | {"return_cached_tokens_details": True}
         fields.pop("add_special_tokens", None)
         return fields
 
+    def gold_body(self, scored: Scored) -> Body:
+        ask = scored.ask
+        salt = self.fields(ask).get("cache_salt")
+        fields = {
+            "sampling_params": {"temperature": 0, "max_new_tokens": 1},
+            "return_logprob": True,
+            "logprob_start_len": ask.tokens - len(scored.gold) - 1,
+            **({} if salt is None else {"cache_salt": salt}),
+        }
+        return Body(fields, "input_ids", ask.prompt)
+
+    def gold_heard(self, data: Json, scored: Scored) -> float | None:
+        meta = data.get("meta_info")
+        listed = meta.get("input_token_logprobs") if isinstance(meta, dict) else None
+        if not isinstance(listed, list) or len(listed) < len(scored.gold):
+            return None
+        total = 0.0
+        for token, entry in zip(scored.gold, listed[-len(scored.gold) :], strict=True):
+            if not isinstance(entry, list) or entry[1:2] != [token] or entry[0] is None:
+                return None
+            total += logprob(entry[0], "meta_info.input_token_logprobs")
+        return total
+
 
 class LlamaCpp(OpenAI):
     """llama.cpp's own /completion, which says what was cached, truncated and how long it took."""
 
     name = "llamacpp"
-    path = "/completion"
+    path = gold_path = "/completion"
     can_be_cold = True
+    steps = True
+    gold_scoring: GoldScoring = "by token"
 
     def fields(self, ask: Ask) -> dict[str, Any]:
         cached = {} if ask.prefix == "as_is" else {"cache_prompt": ask.prefix == "warm"}
@@ -174,7 +234,25 @@ class LlamaCpp(OpenAI):
             decode_seconds=seconds(timings.get("predicted_ms"), "timings.predicted_ms"),
         )
 
+    def gold_body(self, scored: Scored) -> Body:
+        """The next token is forced; the logarithm is of its probability from before the bias.
 
+        The cache is used: what is scored is what the answer was read from.
+        """
+        ask = scored.ask
+        forced = {"n_probs": 1, "logit_bias": [[scored.gold[0], FORCED]], "cache_prompt": True}
+        fields = {**ask.extra, **self.fields(ask), "n_predict": 1, "stop": [], **forced}
+        return Body(fields, "prompt", ask.prompt)
+
+    def gold_heard(self, data: Json, scored: Scored) -> float | None:
+        listed = data.get("completion_probabilities")
+        entry = listed[0] if isinstance(listed, list) and len(listed) == 1 else None
+        if not isinstance(entry, dict) or entry.get("id") != scored.gold[0]:
+            return None
+        return logprob(entry.get("logprob"), "completion_probabilities")
+
+
+FORCED = 1e4  # a bias beside which no logit counts
 KINDS = ("limit", "word", "eos")
 DIALECTS: Mapping[str, OpenAI] = {
     dialect.name: dialect
@@ -182,8 +260,24 @@ DIALECTS: Mapping[str, OpenAI] = {
 }
 
 
-def _written(ids: TokenIds) -> str:
-    return ",".join(map(str, np.asarray(ids).tolist()))
+def is_same(read: object, sent: Sequence[TokenIds]) -> bool:
+    """Whether a list that a server gave back holds the ids that were sent, compared by parts."""
+    if not isinstance(read, list) or len(read) != sum(map(len, sent)):
+        return False
+    at = 0
+    for part in sent:
+        if read[at : at + len(part)] != np.asarray(part).tolist():
+            return False
+        at += len(part)
+    return True
+
+
+def logprob(value: object, where: str) -> float:
+    """Raises: ServerError where it is no logarithm of a probability."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not float(str(value)) <= ROUNDING:
+        raise ServerError(f"{where}: got {_short(value)}, expected a number up to 0")
+    return min(0.0, float(str(value)))
 
 
 def finish_of(choice: Json) -> Finish:

@@ -7,26 +7,40 @@ import json
 from collections.abc import Mapping
 
 from models.errors import ModelError
-from models.protocols import Forks, TokenizerRef
+from models.protocols import Forks, GoldScoring, TokenizerRef
 from models.servers.client import Client
 from models.servers.dialects import OpenAI
 from models.servers.options import ServerOptions, parse_options
 from models.servers.probing import Found, probe
 from models.servers.session import Line, ServerSession
+from models.servers.tokenizer import ServerTokenizer, server_tokenizer
+from models.servers.turns import turns_of
 
 SCHEME = "openai:"
-DECIDING = ("prefix", "extra", "declared")
-"""Options that may decide an answer. An address, a key or a pace decides none, and a tokenizer has
-a fingerprint of its own."""
+DECIDING = ("prefix", "concurrency", "extra", "declared")
+"""Options that may decide an answer: a server batches the requests that it gets at once. An address
+or a key decides none, and a tokenizer has a fingerprint of its own."""
 
 
 class ServerModel:
     """Implements `RemoteModel`."""
 
-    def __init__(self, name: str, options: ServerOptions, client: Client, found: Found) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: ServerOptions,
+        client: Client,
+        found: Found,
+        own_tokenizer: ServerTokenizer | None = None,
+    ) -> None:
         dialect, as_text = found.dialect, _sends_text(options, found.dialect)
         self.name = name
-        self.tokenizer = TokenizerRef(options.tokenizer)
+        self.own_tokenizer = own_tokenizer
+        self.tokenizer = (
+            TokenizerRef(own_tokenizer.name, own_tokenizer.fingerprint)
+            if own_tokenizer
+            else TokenizerRef(options.tokenizer)
+        )
         self.vocab_size: int | None = None
         self.max_position = found.max_position
         self.forks: Forks = "resend"
@@ -35,6 +49,10 @@ class ServerModel:
         self.concurrency = options.concurrency
         self.max_prompt_tokens = options.max_prompt_tokens
         self.sends_prefixes = options.prefix == "warm"
+        self.reuses_prefixes = options.prefix != "cold"
+        self.steps = dialect.steps and not as_text
+        scored = scores_gold(options, dialect, as_text)
+        self.gold_scoring: GoldScoring = dialect.gold_scoring if scored else "none"
         deciding = options.as_dict()
         self._described: dict[str, object] = {
             "dialect": dialect.name,
@@ -51,13 +69,24 @@ class ServerModel:
             options.prefix,
             options.extra,
             options.concurrency,
+            turns_of(options.root, name),
+            scored,
         )
 
     def session(self) -> ServerSession:
         return ServerSession(self._line)
 
     def describe(self) -> dict[str, object]:
-        return dict(self._described)
+        """`options` are those that tell two arms of one server apart."""
+        said = self._described
+        apart = {name: said[name] for name in ("prefix", "concurrency")}
+        declared = said["declared"]
+        assert isinstance(declared, Mapping)
+        return {
+            "description": f"served by {said['dialect']}",
+            **said,
+            "options": {**declared, **apart},
+        }
 
 
 def load(name: str, options: Mapping[str, object]) -> ServerModel:
@@ -84,7 +113,35 @@ def load(name: str, options: Mapping[str, object]) -> ServerModel:
             f"options.prefix: got 'cold', which dialect {found.dialect.name} has no request for; "
             "expected warm or as_is"
         )
-    return ServerModel(name, parsed, client, found)
+    own = None
+    if parsed.tokenizer == "server":
+        asking = Client(
+            parsed.root,
+            parsed.key(),
+            timeout=parsed.timeout,
+            retries=parsed.retries,
+            thread="tokenizers",  # answers are decoded in the thread of the requests
+        )
+        own = server_tokenizer(
+            asking, found.dialect.name, name.removeprefix(SCHEME), found.vocabulary
+        )
+    return ServerModel(name, parsed, client, found, own)
+
+
+def scores_gold(options: ServerOptions, dialect: OpenAI, as_text: bool) -> bool:
+    """Whether the right answer is scored. Raises: ModelError where that is wanted in vain."""
+    if not options.gold_logprob:
+        return False
+    why = None
+    if dialect.gold_scoring == "none":
+        why = f"dialect {dialect.name} tells no log-probability of given tokens"
+    elif as_text:
+        why = "the answer's tokens cannot be told in a prompt that is sent as text"
+    elif options.prefix == "warm" and dialect.name == "vllm":
+        why = "vLLM scores without its prefix cache, and so not what prefix = warm has read"
+    if why:
+        raise ModelError(f"options.gold_logprob: got true, expected false: {why}")
+    return True
 
 
 def _sends_text(options: ServerOptions, dialect: OpenAI) -> bool:

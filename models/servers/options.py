@@ -25,7 +25,7 @@ RESERVED = frozenset(
     """
     model prompt messages suffix echo stream stream_options n best_of max_tokens
     max_completion_tokens n_predict temperature seed stop cache_salt cache_prompt return_token_ids
-    return_tokens
+    return_tokens prompt_logprobs logit_bias n_probs
     """.split()  # noqa: SIM905
 )
 """Fields of a request that this package writes itself."""
@@ -36,7 +36,8 @@ class ServerOptions:
     """How a server is asked.
 
     `key_env` names the variable that holds the key. `timeout`: seconds for a whole answer.
-    `retries`: further tries after what may pass. `max_prompt_tokens`: the most that a run may
+    `retries`: further tries after what may pass. `gold_logprob`: whether the right answer is
+    scored, with requests of its own. `max_prompt_tokens`: the most that a run may
     send. `extra`: further fields of every request. `declared`: what the user says of the weights
     and the cache; it is part of the model's fingerprint.
     """
@@ -50,6 +51,7 @@ class ServerOptions:
     concurrency: int = 1
     timeout: float = 600.0
     retries: int = 3
+    gold_logprob: bool = False
     max_prompt_tokens: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     declared: Mapping[str, Any] = field(default_factory=dict)
@@ -103,6 +105,10 @@ def parse_options(options: Mapping[str, object]) -> ServerOptions:
                 f"options.{name}: got {values[name]!r}, expected a whole number from {least}"
             )
     _check_timeout(values.get("timeout", 600.0))
+    if not isinstance(values.get("gold_logprob") or False, bool):
+        raise ModelError(
+            f"options.gold_logprob: got {values['gold_logprob']!r}, expected true or false"
+        )
     for name in ("extra", "declared"):
         if not isinstance(values.get(name, {}), Mapping):
             raise ModelError(f"options.{name}: got {values[name]!r}, expected a mapping")

@@ -15,12 +15,20 @@ TOLD = ("version", "kv_cache_dtype", "build_info", "model_ftype")
 DENIED = (401, 403)
 
 
+class Vocabulary(NamedTuple):
+    """What a server says of its tokenizer: how many ids it has, and which texts end a sequence."""
+
+    size: int | None = None
+    ends: tuple[str, ...] = ()
+
+
 class Found(NamedTuple):
     """`facts`: what the server says of its model and version. `max_position`: None if unknown."""
 
     dialect: OpenAI
     facts: dict[str, Any]
     max_position: int | None
+    vocabulary: Vocabulary = Vocabulary()
 
 
 async def probe(client: Client, model: str, wanted: str) -> Found:
@@ -40,7 +48,9 @@ async def probe(client: Client, model: str, wanted: str) -> Found:
     facts = {name: page[name] for name in TOLD if name in page}
     if entry:
         facts["served"] = {k: v for k, v in entry.items() if k not in VOLATILE}
-    return Found(dialect, _without_paths(facts), _max_position(entry, page))
+    return Found(
+        dialect, _without_paths(facts), _max_position(entry, page), _vocabulary(entry, page)
+    )
 
 
 PAGES = {
@@ -85,6 +95,13 @@ def _entry(listed: Mapping[str, Any], model: str, dialect: str) -> dict[str, Any
         served = ", ".join(str(entry.get("id")) for entry in entries)
         raise ModelError(f"model: got {model!r}, expected one that is served: {served}")
     return {}
+
+
+def _vocabulary(entry: Mapping[str, Any], page: Mapping[str, Any]) -> Vocabulary:
+    meta, end = entry.get("meta"), page.get("eos_token")
+    size = meta.get("n_vocab") if isinstance(meta, Mapping) else None
+    known = isinstance(size, int) and not isinstance(size, bool)
+    return Vocabulary(size if known else None, (end,) if isinstance(end, str) and end else ())
 
 
 def _max_position(entry: Mapping[str, Any], page: Mapping[str, Any]) -> int | None:

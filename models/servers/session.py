@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from models.errors import ServerError
-from models.protocols import Decode, Decoding, Piece, Reply, TokenIds, Usage
+from models.protocols import Decode, Decoding, Earlier, Piece, Reply, TokenIds, Usage
 from models.servers.client import Client
-from models.servers.dialects import Ask, Heard, OpenAI
+from models.servers.dialects import Ask, Heard, OpenAI, Scored
 from models.servers.options import Prefix
+from models.servers.turns import Turns
 from models.stop_texts import cut_in_lead, stop_index
 
 TEXT_SLACK = 0.02  # of a text's tokens: as many may join or part when it is encoded again
@@ -32,10 +33,8 @@ class Line:
     prefix: Prefix
     extra: Mapping[str, Any]
     concurrency: int
-    turn: asyncio.Semaphore = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.turn = asyncio.Semaphore(self.concurrency)
+    turns: Turns
+    scores_gold: bool = False
 
     async def send(
         self, parts: tuple[TokenIds, ...], decode: Decode, limit: int, stop: tuple[str, ...]
@@ -51,6 +50,30 @@ class Line:
         check_counts(heard, tokens, self.as_text)
         return heard, seconds
 
+    async def gold_logprob(
+        self, parts: tuple[TokenIds, ...], gold: tuple[int, ...]
+    ) -> float | None:
+        """Natural logarithm of the probability of `gold` after the prompt; None: unknown.
+
+        Raises: ServerError, StopRunError.
+        """
+        if not gold or not self.scores_gold or self.as_text:
+            return None
+        total = 0.0
+        whole = [((*parts, gold), gold)]
+        by_token = [((*parts, gold[:at]), gold[at : at + 1]) for at in range(len(gold))]
+        for prompt, wanted in whole if self.dialect.gold_scoring == "whole" else by_token:
+            tokens = sum(map(len, prompt))
+            ask = Ask(self.model, prompt, tokens, 1, (), self.prefix, self.extra)
+            scored = Scored(ask, wanted)
+            body = partial(self.dialect.gold_body, scored)
+            data, _ = await self.client.post(self.dialect.gold_path, body, tokens)
+            found = self.dialect.gold_heard(data, scored)
+            if found is None:
+                return None
+            total += found
+        return total
+
 
 class ServerSession:
     """Implements `StartingSession`. What a fork shares is `shared` tokens long."""
@@ -59,6 +82,7 @@ class ServerSession:
         self._line, self._parts = line, parts
         self._position = self._shared = position
         self._shared_parts = len(parts)
+        self._steps = range(0)  # parts of one token each that the server has to compute alone
         self._usage = Usage(None, None, None)
 
     @property
@@ -72,6 +96,13 @@ class ServerSession:
         self._parts = (*self._parts, ids)
         self._position += len(ids)
 
+    def extend_in_steps(self, piece: Piece) -> None:
+        first = len(self._parts)
+        ids = np.asarray(piece.ids)
+        for at in range(len(ids)):
+            self.extend(Piece(ids[at : at + 1], piece.decode))
+        self._steps = range(first, len(self._parts))
+
     def fork(self) -> ServerSession:
         """The same prompt so far; nothing is copied."""
         return ServerSession(self._line, self._parts, self._position)
@@ -84,22 +115,28 @@ class ServerSession:
             started.cancel()
             raise
 
-    def start(self, decoding: Decoding) -> Future[Reply]:
+    def start(self, decoding: Decoding, earlier: Sequence[Earlier] = ()) -> Future[Reply]:
         if not self._position:
             raise ValueError("generate: the session is empty, extend it first")
-        return self._line.client.run(self._answer(decoding))
+        return self._line.client.run(self._answer(decoding, earlier))
 
     def usage(self) -> Usage:
         return self._usage
 
-    async def _answer(self, decoding: Decoding) -> Reply:
+    async def _answer(self, decoding: Decoding, earlier: Sequence[Earlier]) -> Reply:
         line = self._line
-        async with line.turn:
+        async with line.turns.one(line, line.concurrency) as turn:
             if line.prefix == "warm":
                 await self._warm(decoding.decode)
+            for session, aside in earlier:
+                assert isinstance(session, ServerSession)
+                await line.send(session._parts, aside.decode, aside.max_new_tokens, aside.stop)
+            await self._send_steps(decoding.decode)
             heard, seconds = await self._heard(decoding, decoding.stop)
+            self._check_reuse(heard, bool(earlier))
             if heard.finish != "length" and cut_in_lead(heard.text, decoding.stop):
                 heard, seconds = await self._heard(decoding, ())
+            gold_logprob = await line.gold_logprob(self._parts, decoding.gold_ids)
         self._usage = Usage(
             prefill_seconds=heard.prefill_seconds,
             decode_seconds=heard.decode_seconds,
@@ -107,8 +144,9 @@ class ServerSession:
             prompt_tokens=heard.prompt_tokens,
             cached_tokens=heard.cached_tokens,
             request_seconds=seconds,
+            requests_in_flight=turn.most,
         )
-        return as_reply(heard, decoding)
+        return as_reply(heard, decoding)._replace(gold_logprob=gold_logprob)
 
     async def _warm(self, decode: Decode) -> None:
         """Send what the fork shares, so that the question finds it in the cache."""
@@ -116,12 +154,50 @@ class ServerSession:
             raise ServerError("prefix: warm: the question shares no prefix that could be sent")
         await self._line.send(self._parts[: self._shared_parts], decode, 1, ())
 
+    async def _send_steps(self, decode: Decode) -> None:
+        """Send the prompt as far as its steps go, one token more each time.
+
+        Raises: ServerError where the server does not show that it computed that token alone.
+        """
+        for count in (self._steps.start, *(part + 1 for part in self._steps)):
+            parts = self._parts[:count]
+            if not self._steps or not any(map(len, parts)):
+                continue
+            heard, _ = await self._line.send(parts, decode, 1, ())
+            if count > self._steps.start and computed(heard) != 1:
+                raise ServerError(
+                    f"session.decode_tail: the server computed {told(computed(heard))} prompt "
+                    "tokens at a step, expected 1"
+                )
+
+    def _check_reuse(self, heard: Heard, after_others: bool) -> None:
+        """Raises: ServerError where the cache was not used as the arm's `session` says."""
+        if after_others and self._shared and heard.cached_tokens == 0:
+            raise ServerError("session: no prompt token came from the server's cache")
+        after_steps = sum(map(len, self._parts[self._steps.stop :]))
+        if self._steps and after_steps and computed(heard) != after_steps:
+            raise ServerError(
+                f"session.decode_tail: the server computed {told(computed(heard))} prompt tokens "
+                f"after the last step, expected {after_steps}"
+            )
+
     async def _heard(self, decoding: Decoding, stop: tuple[str, ...]) -> tuple[Heard, float]:
         heard, seconds = await self._line.send(
             self._parts, decoding.decode, decoding.max_new_tokens, stop
         )
         check_cached(heard, self._line.prefix)
         return heard, seconds
+
+
+def computed(heard: Heard) -> int | None:
+    """Prompt tokens that did not come from the cache; None: unknown."""
+    if heard.prompt_tokens is None or heard.cached_tokens is None:
+        return None
+    return heard.prompt_tokens - heard.cached_tokens
+
+
+def told(count: int | None) -> str:
+    return "an unknown number of" if count is None else str(count)
 
 
 def check_counts(heard: Heard, sent: int, as_text: bool) -> None:
@@ -153,7 +229,7 @@ def as_reply(heard: Heard, decoding: Decoding) -> Reply:
     end = stop_index(text, decoding.stop)
     if end is not None:
         text, finish = text[:end], "stop"
-    return Reply(text, kept_ids(heard.ids or (), text, decoding), finish)
+    return Reply(text, kept_ids(heard.ids or (), text, decoding), finish, thought=heard.thought)
 
 
 def kept_ids(ids: tuple[int, ...], text: str, decoding: Decoding) -> tuple[int, ...]:

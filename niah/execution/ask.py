@@ -5,7 +5,7 @@ Haystack, model and scorer meet here only. `streams` reads the contexts.
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import reduce
@@ -18,6 +18,7 @@ from haystacks.tokenizer import Tokenizer
 from models.errors import StopRunError
 from models.protocols import (
     Decoding,
+    Earlier,
     Model,
     PressedSession,
     Reply,
@@ -28,20 +29,29 @@ from models.protocols import (
     TracedSession,
     Usage,
 )
+from niah.execution.loading import arm_fingerprint
 from niah.execution.needle_loss import find_deviation, lost_by, ranked
+from niah.execution.session_use import (
+    Aside,
+    context_stretches,
+    fork_position,
+    own_stretches,
+    read_stretches,
+)
 from niah.execution.timed_session import NOTHING, Share, Spent, Timeline, TokensRead
 from niah.runs.row import Row
 from niah.scoring.answer_channel import opens_thought
 from niah.scoring.answer_values import Case
 from niah.scoring.outcomes import contains, judge
 from niah.sweep.config import Arm, Sweep
-from niah.sweep.prompt_format import gold_text, question_text, stop_texts
-from niah.sweep.prompts import Context
+from niah.sweep.prompt_format import gold_ids, question_text, stop_texts
+from niah.sweep.prompts import Context, Ids
 from niah.sweep.trials import Trial, key_identity
 
 log = logging.getLogger(__name__)
 
 Fields = dict[str, Any]  # of a row
+ASIDE_TOKENS = 16  # of an answer that is not asked for its own sake
 EXCERPT_TOKENS = 24  # of the prompt, kept in a row on either side of its needle
 
 
@@ -87,8 +97,16 @@ class Asker:
     tokenizer: Tokenizer
     progress: TokensRead
 
+    @property
+    def fingerprint(self) -> str:
+        return arm_fingerprint(self.model, self.arm.session)
+
+    def fork_at(self, trial: Trial) -> int:
+        """Where the trunk is forked for a question."""
+        return fork_position(trial, self.arm.session)
+
     def key(self, trial: Trial) -> str:
-        return key_identity(trial.pair, self.arm.name, self.model.fingerprint)
+        return key_identity(trial.pair, self.arm.name, self.fingerprint)
 
     def finish(self, question: Question, context: Context, asked: Fields) -> Finished:
         """The row of a question. Raises: StopRunError."""
@@ -116,13 +134,13 @@ class Asker:
         )
 
     def gold_ids(self, trial: Trial) -> tuple[int, ...]:
-        """The right continuation of the question; empty where there is more than one."""
-        if trial.fact.answer_mode != "one" or not trial.starts:
-            return ()
-        return tuple(self.tokenizer.encode(gold_text(self.sweep.prompt, trial.fact)))
+        """The right continuation of the question; empty where there is more than one, or none."""
+        return gold_ids(self.sweep.prompt, trial.fact, self.tokenizer) if trial.starts else ()
 
-    def timeline(self, session: Session) -> Timeline:
-        return Timeline(session, self.tokenizer.decode, self.sweep.chunk_tokens, self.progress)
+    def timeline(self, session: Session, is_told: bool = True) -> Timeline:
+        """`is_told`: its tokens count as progress."""
+        progress = self.progress if is_told else untold
+        return Timeline(session, self.tokenizer.decode, self.sweep.chunk_tokens, progress)
 
     def compression_ratios(self, context: Context, trials: Sequence[Trial]) -> dict[int, float]:
         """zlib's, of the text up to a prompt's length: one for all depths of a length."""
@@ -166,30 +184,53 @@ class Asker:
 
     def begin(self, trial: Trial, context: Context, shared: tuple[Timeline, ...]) -> Question:
         """Fork, read what no other question shares, and ask a server."""
-        fork = self.timeline(shared[-1].session.fork())
+        use, trunk, earlier = self.arm.session, shared[-1], list[Earlier]()
+        aside = Aside(self.tokenizer)
+        if use.question_before:
+            earlier += self.answer_aside(trunk, aside.question)
+        fork = self.timeline(trunk.session.fork())
+        if use.sibling_tokens:
+            if trunk.session.position:
+                earlier += self.answer_aside(trunk, ())
+            earlier += self.answer_aside(trunk, aside.text(use.sibling_tokens))
         self.read_own(fork, context, trial)
-        decoding = self.decoding(trial)
-        started = (
-            fork.session.start(decoding) if isinstance(fork.session, StartingSession) else None
-        )
+        decoding, session, started = self.decoding(trial), fork.session, None
+        if isinstance(session, StartingSession):
+            started = session.start(decoding, earlier)
         return Question(trial, fork, decoding, shared, started)
 
     def read_own(self, fork: Timeline, context: Context, trial: Trial) -> None:
         """Read what is left of the prompt; say where the context and the question end."""
+        if isinstance(fork.session, PressedSession):
+            assert fork.session.position == trial.cut
+            self.read_question(fork, context.question_ids(trial))
+        else:
+            read_stretches(fork, own_stretches(trial, context, self.arm.session))
+
+    def read_question(self, fork: Timeline, ids: Ids) -> None:
+        """Read a question behind the context, and say so to a session that wants to know."""
         session = fork.session
-        if not isinstance(session, PressedSession):
-            fork.advance(context.own_ids(trial))
-            return
-        assert session.position == trial.cut
-        self.end_context(session)
-        fork.advance(context.question_ids(trial))
-        session.question_ends()
+        if isinstance(session, PressedSession):
+            self.end_context(session)
+        fork.advance(ids)
+        if isinstance(session, PressedSession):
+            session.question_ends()
 
     def end_context(self, session: PressedSession) -> None:
         """This arm's press may work now."""
         if isinstance(self.model, SharingModel):
             self.model.adopt(session)
         session.context_ends()
+
+    def answer_aside(self, trunk: Timeline, ids: Sequence[int]) -> Iterator[Earlier]:
+        """Let a fork read `ids` and answer; yields what a server has yet to be asked."""
+        side = self.timeline(trunk.session.fork(), is_told=False)
+        self.read_question(side, np.asarray(ids, dtype=np.int64))
+        decoding = Decoding(ASIDE_TOKENS if ids else 1, self.tokenizer.decode)
+        if isinstance(side.session, StartingSession):
+            yield Earlier(side.session, decoding)
+        elif ids:
+            side.session.generate(decoding)
 
     def read_answer(self, question: Question) -> Reading:
         """Decode, or wait for the server."""
@@ -227,7 +268,7 @@ class Asker:
             cut_short=reply.finish == "length",
             context=lambda: self.tokenizer.decode(context.text_ids(trial)),
             question=trial.fact.question,
-            thinking=opens_thought(self.tokenizer.decode(trial.suffix_ids)),
+            thinking=self.is_thinking(trial, reply),
         )
         outcome = judge(case)
         return {
@@ -246,11 +287,18 @@ class Asker:
             "decode_seconds": usage.decode_seconds,
             "gold_seconds": usage.gold_seconds,
             "request_seconds": usage.request_seconds,
+            "requests_in_flight": usage.requests_in_flight,
             "cache_bytes": with_total(usage.cache_bytes),
             "server_prompt_tokens": usage.prompt_tokens,
             "cached_tokens": usage.cached_tokens,
             "excerpt": self.excerpt(trial, context),
         }
+
+    def is_thinking(self, trial: Trial, reply: Reply) -> bool:
+        """Whether the reply's text begins inside a thought."""
+        if reply.thought is not None:
+            return bool(reply.thought) and not reply.text
+        return opens_thought(self.tokenizer.decode(trial.suffix_ids))
 
     def excerpt(self, trial: Trial, context: Context) -> dict[str, str] | None:
         """The prompt's text around the needle's first piece that holds a gold value."""
@@ -293,12 +341,16 @@ class Asker:
             return None
         written = np.asarray(deviation.written, np.int64)
         ids = np.concatenate([context.question_ids(trial), written])
-        reader = Timeline(session, self.tokenizer.decode, self.sweep.chunk_tokens, lambda _: None)
-        reader.advance(context.rest_ids(trial))
+        reader = self.timeline(session, is_told=False)
+        read_stretches(reader, context_stretches(trial, context, self.arm.session))
         if isinstance(session, PressedSession):
             self.end_context(session)
         reader.advance(ids[:-1])
         return session.extend_traced(int(ids[-1]), deviation.wanted)
+
+
+def untold(tokens: int) -> None:
+    """Tokens that are no progress."""
 
 
 def served(reply: Reply, usage: Usage) -> Reading:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from haystacks.tokenizer import Tokenizer
 from models.protocols import (
     Decoding,
     Model,
@@ -23,6 +24,9 @@ from models.protocols import (
 )
 from niah.errors import PlanError
 from niah.execution.memory import free_bytes, measured_growth
+from niah.execution.session_use import Aside, fork_position, tokens_before
+from niah.sweep.config import SessionUse
+from niah.sweep.prompt_format import gold_ids
 from niah.sweep.trials import Plan, Stream, Trial
 
 log = logging.getLogger(__name__)
@@ -31,6 +35,7 @@ FIRST_POINT = 256  # tokens; each further point doubles
 PROBE_SECONDS = 1.5
 GENERATED = 4  # tokens decoded to time one
 TOKEN_BYTES = 16  # of a prompt's token ids, held beside the model
+PLAIN = SessionUse()
 ANY_IDS = 256  # where a model does not say how many ids it has
 
 
@@ -101,18 +106,20 @@ class Sending(NamedTuple):
     shared_tokens: int
 
 
-def estimate_arm(plan: Plan, model: Model) -> Estimate | Sending | None:
+def estimate_arm(
+    plan: Plan, model: Model, tokenizer: Tokenizer, use: SessionUse = PLAIN
+) -> Estimate | Sending | None:
     """The estimate of one arm; None for a model that fails.
 
     A model that fails here fails in the run, too: its rows say how.
     """
     if model.forks == "resend":
-        return sending(plan, isinstance(model, RemoteModel) and model.sends_prefixes)
+        return sending(plan, model, tokenizer, use)
     if isinstance(model, MeasuredModel):
         curve, free = model.curve, model.free_bytes
     else:
         curve, free = measured_curve(model, plan.longest, plan.sweep.chunk_tokens), None
-    return curve and estimate(plan, curve)._replace(device=model.device, free_bytes=free)
+    return curve and estimate(plan, curve, use)._replace(device=model.device, free_bytes=free)
 
 
 def measured_curve(model: Model, longest: int, chunk_tokens: int) -> Curve | None:
@@ -124,24 +131,41 @@ def measured_curve(model: Model, longest: int, chunk_tokens: int) -> Curve | Non
         return None
 
 
-def sending(plan: Plan, sends_prefixes: bool = False) -> Sending:
-    """What `plan` sends to a server, with or without each question's prefix before it."""
-    prefixes = sum(trial.fork_at for _, trial in plan.trials()) if sends_prefixes else 0
-    total = plan.prompt_tokens + prefixes
-    requests = plan.questions * (2 if sends_prefixes else 1)
-    return Sending(requests, total, total - plan.computed_tokens)
+def sending(plan: Plan, model: Model, tokenizer: Tokenizer, use: SessionUse = PLAIN) -> Sending:
+    """What `plan` sends to a server, all requests of each question counted."""
+    aside = Aside(tokenizer)
+    sent = [
+        tokens
+        for _, trial in plan.trials()
+        for tokens in [trial.length, *further_requests(plan, trial, model, tokenizer, use, aside)]
+    ]
+    return Sending(len(sent), sum(sent), sum(sent) - plan.computed_tokens)
 
 
-def check_ceilings(plan: Plan, models: Mapping[str, Model]) -> None:
+def further_requests(
+    plan: Plan, trial: Trial, model: Model, tokenizer: Tokenizer, use: SessionUse, aside: Aside
+) -> list[int]:
+    """Prompt tokens of each request for a question beside the one that is answered."""
+    if not isinstance(model, RemoteModel):
+        return []
+    prefix = [fork_position(trial, use)] if model.sends_prefixes else []
+    gold = len(gold_ids(plan.sweep.prompt, trial.fact, tokenizer)) if trial.starts else 0
+    ends = {"none": (), "whole": (gold,) * bool(gold), "by token": range(gold)}
+    scored = [trial.length + more for more in ends[model.gold_scoring]]
+    return [*prefix, *tokens_before(trial, use, aside), *scored]
+
+
+def check_ceilings(plan: Plan, models: Mapping[str, Model], tokenizer: Tokenizer) -> None:
     """Raises: PlanError where an arm would be sent more tokens than its options allow."""
-    for arm, model in models.items():
+    for arm in plan.sweep.arms:
+        model = models[arm.name]
         if not isinstance(model, RemoteModel) or model.max_prompt_tokens is None:
             continue
-        total = sending(plan, model.sends_prefixes).prompt_tokens
+        total = sending(plan, model, tokenizer, arm.session).prompt_tokens
         if total > model.max_prompt_tokens:
             raise PlanError(
-                f"options.max_prompt_tokens = {model.max_prompt_tokens}: arm {arm} will be sent "
-                f"{total} prompt tokens; raise it, or ask fewer or shorter questions"
+                f"options.max_prompt_tokens = {model.max_prompt_tokens}: arm {arm.name} will be "
+                f"sent {total} prompt tokens; raise it, or ask fewer or shorter questions"
             )
 
 
@@ -223,18 +247,20 @@ def fit(points: Sequence[Point], decode_seconds: float) -> Curve:
     return Curve(linear, quadratic, base, slope, decode_seconds)
 
 
-def estimate(plan: Plan, curve: Curve) -> Estimate:
+def estimate(plan: Plan, curve: Curve, use: SessionUse = PLAIN) -> Estimate:
     """What `plan` takes on an arm that follows `curve`."""
     return Estimate(
-        seconds=sum(stream_seconds(stream, curve) for stream in plan.streams),
+        seconds=sum(stream_seconds(stream, curve, use) for stream in plan.streams),
         cache_bytes=int(max(stream_bytes(stream, curve) for stream in plan.streams)),
         work_bytes=curve.work_bytes,
     )
 
 
-def stream_seconds(stream: Stream, curve: Curve) -> float:
+def stream_seconds(stream: Stream, curve: Curve, use: SessionUse = PLAIN) -> float:
+    """A token that is read in a step of its own takes as long as a decoded one."""
     own = sum(
-        curve.seconds(trial.fork_at, trial.length) + trial.max_new_tokens * curve.decode_seconds
+        curve.seconds(fork_position(trial, use), trial.length)
+        + (trial.max_new_tokens + min(use.decode_tail, trial.cut)) * curve.decode_seconds
         for trial in stream.trials
     )
     return curve.seconds(0, stream.trunk_tokens) + own

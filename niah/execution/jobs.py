@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from niah.execution.ask import Finished
 from niah.execution.environment import environment
 from niah.execution.loading import Bench
+from niah.execution.session_use import fork_position
 from niah.execution.timed_session import NOTHING, Spent
 from niah.runs.row import Row
 from niah.runs.store import Question, Store
@@ -75,8 +76,13 @@ def open_store(
 
     Raises: StoreError.
     """
+    used = {arm.name: arm.session.model_dump(exclude_defaults=True) for arm in plan.sweep.arms}
     models = {
-        arm: model.describe() | {"cache_kinds": dict(model.cache_kinds)}
+        arm: {
+            **model.describe(),
+            "cache_kinds": dict(model.cache_kinds),
+            **({"session": used[arm]} if used.get(arm) else {}),
+        }
         for arm, model in bench.models.items()
     }
     facts = {**(environment() if machine is None else machine), "models": models}
@@ -106,17 +112,18 @@ def planned_questions(plan: Plan) -> Iterator[Question]:
 
 def jobs_left(plan: Plan, bench: Bench, store: Store) -> list[Job]:
     """What the store has no answer to, stream by stream, so that an interrupted run has pairs."""
-    answered = store.answered
+    answered, fingerprints = store.answered, bench.fingerprints
     jobs = []
     for (index, stream), arm in product(enumerate(plan.streams), plan.sweep.arms):
-        fingerprint = bench.models[arm.name].fingerprint
+        fingerprint = fingerprints[arm.name]
         left = [
             trial
             for trial in stream.trials
             if key_identity(trial.pair, arm.name, fingerprint) not in answered
         ]
         if left:
-            tokens = max(t.fork_at for t in left) + sum(t.own_tokens for t in left)
+            forks = {trial.pair: fork_position(trial, arm.session) for trial in left}
+            tokens = max(forks.values()) + sum(t.length - forks[t.pair] for t in left)
             jobs.append(Job(arm.name, index, tuple(trial.pair for trial in left), tokens))
     return jobs
 

@@ -1,28 +1,39 @@
 """Loads what a sweep names: models, one tokenizer, corpora, families; each once."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from haystacks.corpora.registry import load_corpus
 from haystacks.needles.own_file import FileFamily
 from haystacks.needles.registry import find_family
 from haystacks.tokenizer import Tokenizer, load_tokenizer
-from models.protocols import Model
+from models.protocols import Model, TokenizerRef
 from niah.errors import PlanError
-from niah.sweep.config import Arm, Sweep, check_threads
+from niah.sweep.config import Arm, SessionUse, Sweep, check_threads
 from niah.sweep.grid import longest_prompt
 from niah.sweep.planner import Materials
+from niah.sweep.trials import digest
 
 LoadModel = Callable[[Arm, Sweep], Model]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything a sweep needs, loaded; `models` by arm."""
+    """Everything a sweep needs, loaded; `models` and `sessions` (their use) by arm."""
 
     models: Mapping[str, Model]
     materials: Materials
+    sessions: Mapping[str, SessionUse] = field(default_factory=dict)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """By arm: the model's, and the use of its session."""
+        plain = SessionUse()
+        return {
+            arm: arm_fingerprint(model, self.sessions.get(arm, plain))
+            for arm, model in self.models.items()
+        }
 
     def identity(self) -> dict[str, Any]:
         """What answers depend on beyond the sweep: a run is resumed with the same only."""
@@ -33,12 +44,18 @@ class Bench:
             if isinstance(family, FileFamily)
         }
         return {
-            "models": {arm: model.fingerprint for arm, model in self.models.items()},
+            "models": self.fingerprints,
             "tokenizer_name": materials.tokenizer.name,
             "tokenizer": materials.tokenizer.fingerprint,
             "corpora": {name: corpus.fingerprint for name, corpus in materials.corpora.items()},
             **({"families": files} if files else {}),
         }
+
+
+def arm_fingerprint(model: Model, use: SessionUse) -> str:
+    """What decides an arm's answers: the model, and what is done to its sessions."""
+    done = use.model_dump(exclude_defaults=True)
+    return digest([model.fingerprint, done]) if done else model.fingerprint
 
 
 def load_arm(arm: Arm, sweep: Sweep) -> Model:
@@ -54,7 +71,8 @@ def load_bench(sweep: Sweep, load: LoadModel = load_arm) -> Bench:
     for name in sweep.families:
         find_family(name)  # a wrong name is told before models are loaded
     models = {arm.name: load(arm, sweep) for arm in sweep.arms}
-    return Bench(models, load_materials(sweep, shared_tokenizer(models)))
+    sessions = {arm.name: arm.session for arm in sweep.arms}
+    return Bench(models, load_materials(sweep, shared_tokenizer(models)), sessions)
 
 
 def load_materials(sweep: Sweep, tokenizer: Tokenizer) -> Materials:
@@ -65,6 +83,12 @@ def load_materials(sweep: Sweep, tokenizer: Tokenizer) -> Materials:
     return Materials(tokenizer, corpora, families)
 
 
+def tokenizer_of(model: Model, ref: TokenizerRef) -> Tokenizer:
+    """The model's own, where a server is asked for it, else the one of that name."""
+    own: Tokenizer | None = getattr(model, "own_tokenizer", None)
+    return own or load_tokenizer(ref.name)
+
+
 def shared_tokenizer(models: Mapping[str, Model]) -> Tokenizer:
     """The tokenizer of all arms: rows pair only where the tokens are the same.
 
@@ -73,7 +97,7 @@ def shared_tokenizer(models: Mapping[str, Model]) -> Tokenizer:
     refs = {arm: model.tokenizer for arm, model in models.items() if model.tokenizer}
     if not refs:
         raise PlanError("arms: no arm says which tokenizer its ids belong to")
-    loaded = {arm: load_tokenizer(ref.name) for arm, ref in refs.items()}
+    loaded = {arm: tokenizer_of(models[arm], ref) for arm, ref in refs.items()}
     tokenizer = next(iter(loaded.values()))
     if any(other.fingerprint != tokenizer.fingerprint for other in loaded.values()):
         told = ", ".join(f"{arm} reads {ref.name}" for arm, ref in refs.items())

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.errors import ModelError
-from models.protocols import Forks, Model, RemoteModel, Session, TokenizerRef
+from models.protocols import Forks, GoldScoring, Model, RemoteModel, Session, TokenizerRef
 from niah.execution.estimate import Curve, measured_curve
 from niah.execution.memory import free_bytes
 
@@ -45,6 +45,9 @@ class ServerFacts(ModelFacts):
     concurrency: int = 1
     max_prompt_tokens: int | None = None
     sends_prefixes: bool = False
+    reuses_prefixes: bool = True
+    steps: bool = False
+    gold_scoring: GoldScoring = "none"
 
 
 def facts_of(model: Model, longest: int, chunk_tokens: int) -> dict[str, Any]:
@@ -68,6 +71,9 @@ def facts_of(model: Model, longest: int, chunk_tokens: int) -> dict[str, Any]:
             "concurrency": model.concurrency,
             "max_prompt_tokens": model.max_prompt_tokens,
             "sends_prefixes": model.sends_prefixes,
+            "reuses_prefixes": model.reuses_prefixes,
+            "steps": model.steps,
+            "gold_scoring": model.gold_scoring,
         }
         return asdict(facts) | served
     return asdict(facts)

@@ -13,6 +13,7 @@ from niah.execution.estimate import (
     estimate_arm,
 )
 from niah.execution.loading import Bench, load_bench
+from niah.execution.session_use import check_uses
 from niah.sweep.config import Sweep, load_sweep
 from niah.sweep.planner import make_plan
 from niah.sweep.trials import Plan
@@ -39,7 +40,12 @@ def lay_out(sweep: Sweep, bench: Bench, before: Sequence[Sweep] = ()) -> Prepare
     """
     plan = make_plan(sweep, bench.materials, before)
     check_models(plan, bench.models)
-    check_ceilings(plan, bench.models)
-    estimates = {arm: estimate_arm(plan, model) for arm, model in bench.models.items()}
+    check_uses(sweep.arms, bench.models)
+    tokenizer = bench.materials.tokenizer
+    check_ceilings(plan, bench.models, tokenizer)
+    estimates = {
+        arm.name: estimate_arm(plan, bench.models[arm.name], tokenizer, arm.session)
+        for arm in sweep.arms
+    }
     check_memory(estimates, sweep.max_memory_gb)
     return Prepared(bench, plan, estimates)

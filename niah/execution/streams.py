@@ -16,6 +16,7 @@ from haystacks.corpora.registry import Corpus
 from models.protocols import KeepingModel, PressedSession, Reply, SharingModel
 from niah.execution.ask import Asker, Fields, Finished, failed
 from niah.execution.session_files import Keeper
+from niah.execution.session_use import context_stretches, read_stretches
 from niah.execution.timed_session import Timeline, TokensRead
 from niah.runs.row import Row
 from niah.runs.store import CHECKPOINTS
@@ -79,11 +80,12 @@ class StreamReader:
         """
         missing = {arm: {trial.pair for trial in trials} for arm, trials in wanted.items()}
         asked = {trial.pair: trial for trials in wanted.values() for trial in trials}
-        trials = sorted(asked.values(), key=lambda trial: trial.fork_at)
+        trials = sorted(asked.values(), key=self.leader.fork_at)
         ratios = self.leader.compression_ratios(self.context, trials)
         keeper = self.keeper()
         waiting = [asker for asker in self.askers if missing.get(asker.arm.name)]
-        trunk = self.begin(keeper, trials[0].fork_at, partial(self.advanced, waiting))
+        first = self.leader.fork_at(trials[0])
+        trunk = self.begin(keeper, first, partial(self.advanced, waiting))
         for number, trial in enumerate(trials):
             left = [
                 (asker, later)
@@ -95,7 +97,7 @@ class StreamReader:
             trunk.progress = partial(self.advanced, list(reading.values()))
             # A model may fail in any way; the row says how, and a resumed run asks again.
             try:
-                self.read(trunk, trial.fork_at)
+                self.read(trunk, self.leader.fork_at(trial))
             except Exception as error:
                 log.debug("stream %s cannot go on", self.stream.index, exc_info=True)
                 for asker, lost in left:
@@ -136,12 +138,13 @@ class StreamReader:
         self, trial: Trial, trunk: Timeline, askers: Sequence[Asker]
     ) -> tuple[Timeline, ...]:
         """The trunk, and where the context goes on behind it a fork that has read the rest."""
-        rest = self.context.rest_ids(trial)
-        if not len(rest) or not isinstance(trunk.session, PressedSession):
+        rest = context_stretches(trial, self.context, self.leader.arm.session)
+        left = sum(len(stretch.ids) for stretch in rest)
+        if not left or not isinstance(trunk.session, PressedSession):
             return (trunk,)
         base = self.leader.timeline(trunk.session.fork())
         base.progress = partial(self.advanced, askers)
-        base.advance(rest)
+        read_stretches(base, rest)
         return trunk, base
 
     def begin(self, keeper: Keeper | None, at_most: int, progress: TokensRead) -> Timeline:
@@ -168,7 +171,7 @@ class StreamReader:
         So chunks begin at the same tokens whatever has been answered before, and a resumed run
         computes bit for bit what an uninterrupted one does.
         """
-        for stop in sorted({trial.fork_at for trial in self.stream.trials}):
+        for stop in sorted({self.leader.fork_at(trial) for trial in self.stream.trials}):
             if trunk.session.position < stop <= until:
                 trunk.advance(self.context.trunk[trunk.session.position : stop])
 
@@ -178,7 +181,7 @@ class StreamReader:
         minutes = sweep.checkpoint_minutes
         if self.folder is None or not minutes or not isinstance(model, KeepingModel):
             return None
-        arms = [[asker.arm.name, asker.model.fingerprint] for asker in self.askers]
+        arms = [[asker.arm.name, asker.fingerprint] for asker in self.askers]
         asked = [trial.pair for trial in self.stream.trials]
         name = digest([arms, sweep.chunk_tokens, asked])
         return Keeper(self.folder / CHECKPOINTS / f"{name}.safetensors", model, minutes)
@@ -187,11 +190,12 @@ class StreamReader:
 def trunk_of(asker: Asker) -> tuple[str, str]:
     """What arms must have in common to be read to together; the arm's own name if nothing.
 
-    An arm that repeats the baseline measures noise, which sharing would hide, and a sweep without
-    reuse asks for every prompt to be read anew.
+    An arm that repeats the baseline measures noise, which sharing would hide. An arm that uses its
+    session in another way forks elsewhere. A sweep without reuse asks for every prompt to be read
+    anew.
     """
-    model = asker.model
-    alone = asker.arm.role == "repeat" or not asker.sweep.reuse
+    model, arm = asker.model, asker.arm
+    alone = arm.role == "repeat" or arm.session.reuses_a_prefix or not asker.sweep.reuse
     if alone or not isinstance(model, SharingModel):
         return "arm", asker.arm.name
     return "trunk", model.trunk

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from models.protocols import Decode, Piece, Session
+from models.protocols import Decode, Piece, Session, StartingSession
 from niah.sweep.prompts import Ids
 
 TokensRead = Callable[[int], None]  # tokens read since the last call
@@ -68,6 +68,16 @@ class Timeline:
             self.progress(len(chunk))
             if self.after_chunk:
                 self.after_chunk(self)
+
+    def step(self, ids: Ids) -> None:
+        """Read `ids` one at a time, as tokens arrive in decoding."""
+        if isinstance(self.session, StartingSession):
+            self.session.extend_in_steps(Piece(ids, self.decode))
+        else:
+            for at in range(len(ids)):
+                self.session.extend(Piece(ids[at : at + 1], self.decode))
+        self.tokens += len(ids)
+        self.progress(len(ids))
 
     @property
     def total(self) -> Spent:

@@ -16,6 +16,7 @@ from niah.errors import NiahError
 from niah.runs.history import FREE_FIELDS, differences
 from niah.runs.tables import Run, pair_arms
 from niah.statistics.comparisons import Comparison
+from niah.sweep.config import deciding_options
 
 # What a later run may change without asking something else.
 UNDER_TEST = FREE_FIELDS | {"name", "arms", "chunk_tokens"}
@@ -100,9 +101,12 @@ def arm_identity(run: Run, arm: str) -> dict[str, Any]:
     spec: object = next((found for found in listed if _dict(found).get("name") == arm), {})
     described = _dict(_dict(run.environment.get("models")).get(arm))
     prints = _dict(_dict(run.environment.get("identity")).get("models"))
+    model = str(run.rows.loc[run.rows["arm"] == arm, "model"].iloc[0])
+    session = {name: value for name, value in _dict(_dict(spec).get("session")).items() if value}
     return {
-        "model": str(run.rows.loc[run.rows["arm"] == arm, "model"].iloc[0]),
-        "options": _dict(_dict(spec).get("options")),
+        "model": model,
+        "options": deciding_options(model, _dict(_dict(spec).get("options")))
+        | ({"session": session} if session else {}),
         "weights": described.get("weights_fingerprint"),
         "fingerprint": prints.get(arm),
     }

@@ -20,7 +20,7 @@ from typing import Any
 
 from niah.errors import ChangedError, FileError, SpecError
 from niah.files import read_mapping, write_atomically
-from niah.sweep.config import Sweep, parse_sweep
+from niah.sweep.config import Sweep, deciding_options, parse_sweep
 
 SPEC, ENVIRONMENT = "spec.yaml", "environment.json"
 Fields = dict[str, Any]
@@ -163,6 +163,15 @@ def sweep_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     return changes + differences({"arms": asked}, {"arms": arms})
 
 
+def deciding(arm: Mapping[str, Any]) -> Fields:
+    """An arm without its labels, and without what decides no answer: a server may move."""
+    fields = {field: value for field, value in arm.items() if field not in LABELS}
+    options = fields.get("options")
+    if isinstance(options, Mapping):
+        fields["options"] = deciding_options(str(arm.get("model")), options)
+    return fields
+
+
 def identity_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What `now` changes of the fingerprints in `before`; further models and texts are none."""
     common = dict(now)
@@ -182,11 +191,8 @@ def listed(sweep: Mapping[str, Any], field: str) -> Sequence[Any]:
 
 
 def named_arms(sweep: Mapping[str, Any]) -> Fields:
-    """The arms of a sweep by name, without their labels."""
-    return {
-        arm["name"]: {field: value for field, value in arm.items() if field not in LABELS}
-        for arm in listed(sweep, "arms")
-    }
+    """The arms of a sweep by name, as far as they decide answers."""
+    return {arm["name"]: deciding(arm) for arm in listed(sweep, "arms")}
 
 
 def differences(

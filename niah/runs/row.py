@@ -107,6 +107,7 @@ class Row(BaseModel):
     gold_seconds: Seconds | None = None
     trace_seconds: Seconds | None = None
     request_seconds: Seconds | None = None
+    requests_in_flight: Count | None = None
     cache_bytes: dict[str, int] | None = None
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ Models, corpora and families are names here; `planner` and `execution` check tha
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -67,6 +68,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class SessionUse(Strict):
+    """What happens to a session before its question is asked. A right cache answers the same.
+
+    `decode_tail`: so many last tokens of the context are read one at a time, as in decoding.
+    `question_before`: another question is answered on the same prefix first. `sibling_tokens`:
+    after the fork another fork of the same prefix reads so many tokens and answers first.
+    """
+
+    decode_tail: int = Field(default=0, ge=0, le=65536, strict=True)
+    question_before: bool = Field(default=False, strict=True)
+    sibling_tokens: int = Field(default=0, ge=0, le=65536, strict=True)
+
+    @property
+    def reuses_a_prefix(self) -> bool:
+        return bool(self.decode_tail or self.question_before or self.sibling_tokens)
+
+
 class Arm(Strict):
     """A model under test; every arm of a sweep answers the same questions about the same tokens.
 
@@ -79,6 +97,7 @@ class Arm(Strict):
     model: str
     technique: str = ""
     options: dict[str, Option] = Field(default_factory=dict)
+    session: SessionUse = Field(default_factory=SessionUse)
 
 
 class DecodingFields(Strict):
@@ -176,18 +195,35 @@ class Sweep(Strict):
         return self
 
     def _check_repeats(self) -> None:
-        """An arm of role `repeat` has the baseline's model and options."""
+        """An arm of role `repeat` has the baseline's model, options and use of its session."""
         baseline = next((arm for arm in self.arms if arm.role == "baseline"), None)
         for arm in self.arms:
             if arm.role != "repeat":
                 continue
             if baseline is None:
                 raise ValueError(f"arm {arm.name} repeats the baseline, and arms hold no baseline")
-            if (arm.model, arm.options) != (baseline.model, baseline.options):
+            if asked_as(arm) != asked_as(baseline):
                 raise ValueError(
-                    f"arm {arm.name} should have the model and options of {baseline.name}, "
-                    "which it repeats"
+                    f"arm {arm.name} should have the model, options and session of "
+                    f"{baseline.name}, which it repeats"
                 )
+
+
+SERVER = "openai:"
+WAY_OPTIONS = frozenset({"base_url", "key_env", "timeout", "retries", "max_prompt_tokens"})
+"""How a server is reached. What is asked there is decided by other options and by what the server
+says of itself."""
+
+
+def deciding_options(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm's options without those that decide no answer."""
+    left_out = WAY_OPTIONS if model.startswith(SERVER) else frozenset[str]()
+    return {name: value for name, value in options.items() if name not in left_out}
+
+
+def asked_as(arm: Arm) -> tuple[object, ...]:
+    """What two arms have to have in common to be one and the same."""
+    return arm.model, deciding_options(arm.model, arm.options), arm.session
 
 
 def check_threads(threads: int | None) -> None:

@@ -56,6 +56,11 @@ def gold_text(prompt: PromptFormat, fact: Fact) -> str:
     return fact.gold[0] if begins else f" {fact.gold[0]}"
 
 
+def gold_ids(prompt: PromptFormat, fact: Fact, tokenizer: Tokenizer) -> Ids:
+    """The right continuation's ids; empty where there is more than one."""
+    return tuple(tokenizer.encode(gold_text(prompt, fact))) if fact.answer_mode == "one" else ()
+
+
 def stop_texts(prompt: PromptFormat, fact: Fact) -> tuple[str, ...]:
     """Texts that end an answer. A chat without an answer prefix ends by itself.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
+from threading import Semaphore
 
 from models.protocols import RemoteModel
 from niah.execution.ask import Asker, Finished
@@ -14,6 +15,8 @@ from niah.execution.loading import Bench
 from niah.execution.streams import Pending, StreamReader, trunk_of
 from niah.sweep.config import Arm
 from niah.sweep.trials import Plan
+
+HELD = 4  # answers that may wait behind a slow one, for each question in flight
 
 
 @dataclass
@@ -29,25 +32,23 @@ class LocalExecutor:
         """The rows of all jobs, stream by stream.
 
         Arms whose models have one trunk are asked together. Servers are asked ahead, across jobs,
-        as many questions at once as their arms say.
+        as many questions at once as their arms say: one that takes long holds up no others, until
+        `HELD` answers for each wait behind it.
         Raises: StopRunError.
         """
-        ahead = sum(
-            model.concurrency
-            for model in self.bench.models.values()
-            if isinstance(model, RemoteModel)
-        )
+        models = self.bench.models.values()
+        ahead = sum(model.concurrency for model in models if isinstance(model, RemoteModel))
+        room = Semaphore(ahead)  # one for each question without an answer
         waiting: deque[Pending] = deque()
-        unanswered = 0
         try:
             for pending in self.begun(jobs):
                 waiting.append(pending)
-                unanswered += pending.remote
-                while waiting and (unanswered > ahead or waiting[0].is_ready):
-                    unanswered -= waiting[0].remote
-                    yield waiting.popleft().row()
-            while waiting:
-                yield waiting.popleft().row()
+                if pending.started is not None:
+                    pending.started.add_done_callback(lambda _: room.release())
+                yield from rows_of(waiting, at_most=(1 + HELD) * ahead)
+                if pending.started is not None:
+                    room.acquire()
+            yield from rows_of(waiting, at_most=0)
         finally:
             for pending in waiting:
                 pending.cancel()
@@ -85,6 +86,12 @@ class LocalExecutor:
         advance: Callable[[int], None] = partial(self.progress, arm)
         model, tokenizer = self.bench.models[arm.name], self.bench.materials.tokenizer
         return Asker(self.plan.sweep, arm, model, tokenizer, advance)
+
+
+def rows_of(waiting: deque[Pending], at_most: int) -> Iterator[Finished]:
+    """The rows in front that are ready, and further ones until `at_most` are left."""
+    while waiting and (len(waiting) > at_most or waiting[0].is_ready):
+        yield waiting.popleft().row()
 
 
 def as_it_is(row: Finished) -> Finished:

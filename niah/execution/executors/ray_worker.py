@@ -191,7 +191,8 @@ class Worker:
         """Raises: PlanError where this machine has other code, weights or texts than the driver."""
         model = self._loaded()
         tokenizer = load_tokenizer(expected["identity"]["tokenizer_name"])
-        bench = Bench({self.arm.name: model}, load_materials(self.sweep, tokenizer))
+        materials = load_materials(self.sweep, tokenizer)
+        bench = Bench({self.arm.name: model}, materials, {self.arm.name: self.arm.session})
         own = {"identity": bench.identity(), "code": code_version()}
         changes = differences(expected, json.loads(json.dumps(own)))
         if changes:

@@ -55,7 +55,8 @@ def _arms(runs: Sequence[Run], rows: pd.DataFrame) -> Named:
 
 def _arm_text(run: Run, arm: str, role: str) -> str:
     model = _mapping(_mapping(run.environment.get("models")).get(arm))
-    options = [f"{name} {value}" for name, value in _mapping(model.get("options")).items()]
+    set_of_arm = {**_mapping(model.get("options")), **_mapping(model.get("session"))}
+    options = [f"{name} {value}" for name, value in set_of_arm.items()]
     said = [str(model.get("description") or ""), " and ".join(options)]
     return ": ".join(filter(None, (role, ", with ".join(filter(None, said)))))
 

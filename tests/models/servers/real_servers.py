@@ -1,4 +1,4 @@
-"""Starts real servers on the loopback for tests: llama.cpp's and transformers'."""
+"""Starts real servers on the loopback for tests: llama.cpp's, transformers' and vLLM's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,20 +18,9 @@ import httpx
 import pytest
 
 START_SECONDS = 180
-LLAMA = """
-import sys, xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path, params.port = sys.argv[1], int(sys.argv[2])
-params.cache_type_k = params.cache_type_v = int(sys.argv[3])
-params.n_ctx, params.n_parallel, params.warmup = 2048, 1, False
-for threads in (params.cpuparams, params.cpuparams_batch):
-    threads.n_threads, threads.poll = 1, 0  # a busy machine: a thread that waits should sleep
-params.cache_ram_mib = 0  # else prompts of other slots come back from memory
-server = xllamacpp.Server(params)
-sys.stdin.read()
-"""
-"""A server that ends when its standard input is closed."""
-CACHE_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}  # numbers of ggml
+VLLM_SECONDS = 900
+STOP_SECONDS = 20
+LLAMA = Path(__file__).parents[3] / "examples" / "engine" / "llama_server.py"
 
 
 def smollm2() -> Path:
@@ -49,7 +38,8 @@ def smollm2() -> Path:
 def llama_server(weights: Path, cache: str) -> Iterator[str]:
     """The address of a llama.cpp server whose cache has the given type."""
     port = free_port()
-    command = [sys.executable, "-c", LLAMA, str(weights), str(port), str(CACHE_TYPES[cache])]
+    command = [sys.executable, str(LLAMA), str(weights), "--port", str(port), "--cache", cache]
+    command += ["--until-closed"]
     with running(command, f"http://127.0.0.1:{port}"):
         yield f"http://127.0.0.1:{port}/v1"
 
@@ -69,9 +59,38 @@ def transformers_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def running(command: Sequence[str], address: str) -> Iterator[None]:
+def vllm_server(folder: Path, *options: str) -> Iterator[str]:
+    """The address of a vLLM server with the checkpoint of a folder, called `tiny`, on the CPU.
+
+    $NIAH_VLLM names the Python of an environment that holds vLLM (`make servers`).
+    """
+    python = os.environ.get("NIAH_VLLM")
+    if not python:
+        pytest.skip("vLLM is not installed: make servers")
+    port = free_port()
+    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    command += ["--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--max-model-len", "1024", "--dtype", "float32", "--enforce-eager"]
+    command += ["--enable-prefix-caching", "--enable-prompt-tokens-details", *options]
+    settings = {
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+        "PYTHONPATH": "",
+    }
+    with running(command, f"http://127.0.0.1:{port}", settings, VLLM_SECONDS):
+        yield f"http://127.0.0.1:{port}/v1"
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    address: str,
+    settings: Mapping[str, str] = {},
+    seconds: float = START_SECONDS,
+) -> Iterator[None]:
     """A process until it is no longer wanted, from the moment on when /health answers."""
-    offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **settings}
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             command,
@@ -81,15 +100,21 @@ def running(command: Sequence[str], address: str) -> Iterator[None]:
             env=os.environ | offline,
         )
         try:
-            wait_for(process, address, said)
+            wait_for(process, address, said, seconds)
             yield
         finally:
-            process.kill()
-            process.communicate()
+            process.terminate()  # vLLM ends its own processes
+            try:
+                process.communicate(timeout=STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
 
 
-def wait_for(process: subprocess.Popen[bytes], address: str, said: IO[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def wait_for(
+    process: subprocess.Popen[bytes], address: str, said: IO[bytes], seconds: float
+) -> None:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             said.seek(0)
@@ -100,7 +125,7 @@ def wait_for(process: subprocess.Popen[bytes], address: str, said: IO[bytes]) ->
         except httpx.TransportError:
             pass
         time.sleep(0.1)
-    raise AssertionError(f"{address} did not answer within {START_SECONDS} s")
+    raise AssertionError(f"{address} did not answer within {seconds} s")
 
 
 def free_port() -> int:

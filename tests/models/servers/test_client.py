@@ -12,6 +12,7 @@ from email.utils import formatdate
 import pytest
 
 from models.errors import ServerError, StopRunError
+from models.servers.bodies import Body
 from models.servers.client import Client, Json
 from tests.models.servers.fake_server import Answer, FakeServer, Request, completion, serve
 
@@ -22,7 +23,7 @@ NOW = {"Retry-After": "0"}
 
 def ask(client: Client, tokens: int = 4) -> Json:
     future: Future[tuple[Json, float]] = client.run(
-        client.post("/v1/completions", lambda: b'{"prompt": [1]}', tokens)
+        client.post("/v1/completions", lambda: Body({"n": 1}, "prompt", [[1]]), tokens)
     )
     return future.result(30)[0]
 

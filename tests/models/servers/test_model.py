@@ -267,14 +267,141 @@ def test_what_a_server_does_not_count_stays_unknown() -> None:
         assert answered(load(fake, prefix="warm"))[1].usage().cached_tokens is None
 
 
+SGLANG: Mapping[str, Json | Answer] = {"/get_server_info": {"version": "0.5.23"}}
+GOLD = (1, 2)  # after the ids 1 1 2 3
+
+
+def scored(model: RemoteModel) -> float | None:
+    session = model.session()
+    session.extend(Piece([1, 1], spell))
+    fork = session.fork()
+    fork.extend(Piece([2, 3], spell))
+    return fork.generate(Decoding(6, spell, (), GOLD)).gold_logprob
+
+
+def vllm_scoring(request: Request) -> Answer:
+    if "prompt_logprobs" not in request.body:
+        return Answer(completion())
+    assert request.body["prompt_logprobs"] == 0
+    prompt = request.body["prompt"]
+    listed: list[Any] = [None]
+    listed += [
+        {str(token): {"logprob": -0.25 * at, "rank": 1}, "9": {"logprob": -9.0, "rank": 2}}
+        for at, token in enumerate(prompt[1:], start=1)
+    ]
+    return Answer(completion(prompt_tokens=len(prompt), prompt_logprobs=listed))
+
+
+def sglang_scoring(request: Request) -> Answer:
+    if request.path != "/generate":
+        return Answer(completion())
+    body = request.body
+    assert body["return_logprob"] is True
+    start = body["logprob_start_len"]
+    listed = [[None if at == start else -0.25 * at, token, None]
+              for at, token in enumerate(body["input_ids"]) if at >= start]  # fmt: skip
+    return Answer({"text": "x", "meta_info": {"input_token_logprobs": listed}})
+
+
+def llama_scoring(request: Request) -> Answer:
+    body = request.body
+    tokens = len(body["prompt"])
+    if "logit_bias" not in body:
+        return Answer(llama())
+    ((forced, bias),) = body["logit_bias"]
+    assert bias >= 1000
+    assert (body["n_predict"], body["n_probs"], body["cache_prompt"]) == (1, 1, True)
+    entry = {"id": forced, "logprob": -0.25 * tokens, "top_logprobs": [{"id": 9, "logprob": -0.1}]}
+    return Answer(llama(tokens_evaluated=tokens, completion_probabilities=[entry]))
+
+
+@pytest.mark.parametrize(
+    ("answers", "pages", "prompts"),
+    [
+        (vllm_scoring, VLLM, [[1, 1, 2, 3, 1, 2]]),
+        (sglang_scoring, SGLANG, [[1, 1, 2, 3, 1, 2]]),
+        (llama_scoring, LLAMA, [[1, 1, 2, 3], [1, 1, 2, 3, 1]]),
+    ],
+    ids=["vllm", "sglang", "llamacpp"],
+)
+def test_the_right_answer_is_scored(
+    answers: Any, pages: Mapping[str, Json | Answer], prompts: list[list[int]]
+) -> None:
+    """Each fake gives the token at position p the logarithm -p / 4: positions 4 and 5."""
+    with serve(answers, pages) as fake:
+        model = load(fake, gold_logprob=True)
+        assert scored(model) == -0.25 * (4 + 5)
+        asked = [request.body for request in fake.asked[1:]]
+        assert [body.get("prompt", body.get("input_ids")) for body in asked] == prompts
+        assert model.gold_scoring == ("whole" if len(prompts) == 1 else "by token")
+        assert scored(load(fake)) is None, "not asked for"
+        assert load(fake).gold_scoring == "none"
+
+
+@pytest.mark.parametrize(
+    ("answers", "pages"),
+    [
+        (lambda _: Answer(completion(prompt_tokens=None)), VLLM),
+        (lambda _: Answer(completion(prompt_tokens=None) | {"meta_info": {}}), SGLANG),
+        (lambda _: Answer(llama(tokens_evaluated=None)), LLAMA),
+        (
+            lambda r: Answer(llama(
+                tokens_evaluated=len(r.body["prompt"]),
+                completion_probabilities=[{"id": 9, "logprob": -1.0}],
+            )),
+            LLAMA,
+        ),
+    ],
+    ids=["vllm", "sglang", "llamacpp", "another token"],
+)  # fmt: skip
+def test_a_score_that_a_server_does_not_tell_is_unknown(
+    answers: Any, pages: Mapping[str, Json | Answer]
+) -> None:
+    with serve(answers, pages) as fake:
+        assert scored(load(fake, gold_logprob=True)) is None
+
+
+def test_a_score_above_0_is_an_error() -> None:
+    def reply(request: Request) -> Answer:
+        entry = {"id": 1, "logprob": 3.0}
+        return Answer(llama(completion_probabilities=[entry]))
+
+    with (
+        serve(reply, LLAMA) as fake,
+        pytest.raises(ServerError, match=r"^completion_probabilities: got 3.0, expected a number"),
+    ):
+        scored(load(fake, gold_logprob=True))
+
+
+def test_scores_that_cannot_be_had_are_refused() -> None:
+    told = "options.gold_logprob: got true, expected false: "
+    with serve(completion(), VLLM) as fake:
+        with refusal(rf"^{told}dialect openai tells no log-probability of given tokens$"):
+            load(fake, gold_logprob=True, dialect="openai")
+        with refusal(
+            rf"^{told}the answer's tokens cannot be told in a prompt that is sent as text"
+        ):
+            load(fake, gold_logprob=True, prompt="text")
+        with refusal(rf"^{told}vLLM scores without its prefix cache"):
+            load(fake, gold_logprob=True, prefix="warm")
+
+
+def test_a_thought_that_a_server_tells_apart_is_no_part_of_the_answer() -> None:
+    with serve(completion(" 48213", reasoning_content="it was 7")) as fake:
+        reply = answered(load(fake))[0]
+        assert (reply.text, reply.thought) == (" 48213", "it was 7")
+    with serve(completion(" 48213")) as fake:
+        assert answered(load(fake))[0].thought is None
+
+
 def test_a_fingerprint_covers_what_decides_answers() -> None:
     with serve(completion(), VLLM) as fake:
         plain = load(fake).fingerprint
-        same: list[dict[str, Any]] = [{"timeout": 5}, {"retries": 0}, {"concurrency": 8}]
+        same: list[dict[str, Any]] = [{"timeout": 5}, {"retries": 0}, {"gold_logprob": True}]
         assert {load(fake, **options).fingerprint for options in same} == {plain}
         other: list[dict[str, Any]] = [
             {"declared": {"cache": "fp8"}}, {"extra": {"top_k": 1}}, {"prefix": "cold"},
-            {"prompt": "text"}, {"dialect": "openai"},
+            {"prompt": "text"}, {"dialect": "openai"}, {"concurrency": 4},
         ]  # fmt: skip
         prints = {load(fake, **options).fingerprint for options in other}
         assert len(prints) == len(other)
@@ -305,6 +432,7 @@ def refusal(message: str) -> Iterator[None]:
         ({"prefix": "hot"}, r"^options.prefix: got 'hot', expected one of as_is, cold, warm$"),
         ({"dialect": "tgi"}, r"^options.dialect: got 'tgi', expected one of auto, openai, vllm"),
         ({"concurrency": 0}, r"^options.concurrency: got 0, expected a whole number from 1$"),
+        ({"gold_logprob": 1}, r"^options.gold_logprob: got 1, expected true or false$"),
         ({"retries": True}, r"^options.retries: got True, expected a whole number from 0$"),
         ({"timeout": 0}, r"^options.timeout: got 0, expected seconds above 0$"),
         ({"timeout": float("inf")}, r"^options.timeout: got inf, expected seconds above 0$"),

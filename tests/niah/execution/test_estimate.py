@@ -131,8 +131,10 @@ def test_a_fork_costs_what_its_press_keeps(press: dict[str, object] | None, shar
 
 
 def test_a_server_is_not_measured() -> None:
-    plan = make_plan(sweep_of(), tiny_materials())
-    sent = estimate_arm(plan, RecallModel(forks="resend", fails_after=0))
+    materials = tiny_materials()
+    plan = make_plan(sweep_of(), materials)
+    model = RecallModel(forks="resend", fails_after=0)
+    sent = estimate_arm(plan, model, materials.tokenizer)
     assert sent == Sending(
         plan.questions, plan.prompt_tokens, plan.prompt_tokens - plan.computed_tokens
     )

@@ -131,6 +131,13 @@ def test_a_worker_says_what_it_knows_in_plain_values() -> None:
     assert facts.curve is None  # the fake fails while it is measured
 
 
+def test_a_worker_knows_how_its_arm_uses_its_sessions() -> None:
+    sweep = sweep_of(arms=[ARMS[0] | {"session": {"decode_tail": 5}}], corpora="kjv")
+    bench = load_bench(sweep, lambda arm, _: fake_model(arm))
+    worker = FakeWorker(order_of(sweep, "dense"))
+    assert worker.prepare(expected_of(bench)) == {}
+
+
 def test_a_worker_sends_each_row_once_and_every_token() -> None:
     bench = fake_bench()
     task = task_of(bench)

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from haystacks.corpora import bundled
-from haystacks.tokenizer import BUNDLED_FILE
+from haystacks.tokenizer import BUNDLED_FILE, Tokenizer, load_tokenizer
+from models.registry import load_model
 from niah.execution.sweeps import run_sweep
 from tests.models.servers.real_servers import llama_server, smollm2, transformers_server
 from tests.niah.rows import row_dicts
@@ -50,6 +51,8 @@ def test_llama_cpp_with_two_types_of_cache(tmp_path: Path) -> None:
     tokenizer = f"hf:{weights}"
     with llama_server(weights, "f16") as plain, llama_server(weights, "q4_0") as small:
         full = {"base_url": plain, "tokenizer": tokenizer, "declared": {"cache": "f16"}}
+        decoded = arm("decoded", "compressed", "openai:smollm2", **full)
+        full = full | {"gold_logprob": True}
         quantised = {"base_url": small, "tokenizer": tokenizer, "declared": {"cache": "q4_0"}}
         rows = asked(
             tmp_path,
@@ -57,13 +60,17 @@ def test_llama_cpp_with_two_types_of_cache(tmp_path: Path) -> None:
                 arm("f16", "baseline", "openai:smollm2", prefix="cold", **full),
                 arm("f16-warm", "compressed", "openai:smollm2", prefix="warm", **full),
                 arm("q4-0", "compressed", "openai:smollm2", prefix="warm", **quantised),
+                decoded | {"session": {"decode_tail": 3, "question_before": True}},
             ],
         )
-    assert [len(found) for found in rows.values()] == [2, 2, 2]
+    assert [len(found) for found in rows.values()] == [2, 2, 2, 2]
     for name, found in rows.items():
         for row in found:
             assert row["error"] is None
             assert row["server_prompt_tokens"] == row["length"]
+            assert row["requests_in_flight"] == 1
+            scored = name.startswith("f16")
+            assert -20 < row["gold_logprob"] < 0 if scored else row["gold_logprob"] is None
             assert (row["cached_tokens"] == 0) == (name == "f16")
             assert row["computed_tokens"] + row["cached_tokens"] == row["length"]
             assert row["prefill_seconds"] + row["decode_seconds"] <= row["request_seconds"]
@@ -72,6 +79,24 @@ def test_llama_cpp_with_two_types_of_cache(tmp_path: Path) -> None:
             assert row["answer_ids"], "llama.cpp tells the answer's ids"
     # Not all: so small a model is of two minds, and a warm prompt is computed in other batches.
     assert any(row["outcome"] == "exact" for row in rows["f16"]), "SmolLM2 repeats a number"
+
+
+def test_llama_cpp_reads_texts_as_its_tokenizers_file_says(tmp_path: Path) -> None:
+    weights = smollm2()
+    named = load_tokenizer(f"hf:{weights}")
+    text = "The magic number of Oslo is 48213.\n\nÆther, <|im_end|> 漢字 🙂 naïve"
+    with llama_server(weights, "f16") as url:
+        model = load_model("openai:smollm2", {"base_url": url, "tokenizer": "server"})
+        own: Tokenizer = model.own_tokenizer  # type: ignore[attr-defined]
+        assert own.encode(text) == named.encode(text)
+        assert own.decode(own.encode(text)) == text
+        assert (own.vocab_size, own.start_ids) == (named.vocab_size, named.start_ids)
+        assert own.eos_ids
+        assert set(own.eos_ids) <= set(named.eos_ids)
+        options = {"base_url": url, "tokenizer": "server"}
+        rows = asked(tmp_path, [arm("served", "compressed", "openai:smollm2", **options)])
+    assert [row["error"] for row in rows["served"]] == [None, None]
+    assert all(row["server_prompt_tokens"] == row["length"] for row in rows["served"])
 
 
 def test_transformers_serve_answers_as_transformers_in_process(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from haystacks.tokenizer import BUNDLED_NAME, load_tokenizer
 from models.errors import StopRunError
 from models.registry import load_model
 from niah.cli.printing import estimate_text
-from niah.errors import PlanError
+from niah.errors import ChangedError, PlanError
 from niah.execution.estimate import check_ceilings, estimate_arm
 from niah.execution.jobs import Tally, open_store
 from niah.execution.loading import Bench
 from niah.execution.sweeps import ask_what_is_left
+from niah.runs.history import earlier_sweeps
 from niah.sweep.config import Sweep
 from niah.sweep.planner import make_plan
 from tests.models.servers.fake_server import Answer, FakeServer, Request, completion, serve
@@ -173,22 +175,95 @@ def test_a_plan_says_what_will_be_sent_and_keeps_to_a_ceiling() -> None:
     plan = make_plan(sweep, MATERIALS)
     with serve(recalled) as fake:
         plain = bench_of(sweep, fake).models["sparse"]
-        assert estimate_text(estimate_arm(plan, plain)) == (
+        assert estimate_text(estimate_arm(plan, plain, MATERIALS.tokenizer)) == (
             f"a server: {plan.prompt_tokens:,} prompt tokens in {plan.questions} requests will be "
             f"sent; {plan.prompt_tokens - plan.computed_tokens:,} of them begin as an earlier "
             "prompt does, which a prefix cache saves; time and memory are not estimated"
         )
         forks = sum(trial.fork_at for _, trial in plan.trials())
         warm = bench_of(sweep, fake, prefix="warm").models["sparse"]
-        assert estimate_arm(plan, warm)[:2] == (2 * plan.questions, plan.prompt_tokens + forks)
+        sent = estimate_arm(plan, warm, MATERIALS.tokenizer)
+        assert sent[:2] == (2 * plan.questions, plan.prompt_tokens + forks)
         enough = bench_of(sweep, fake, max_prompt_tokens=plan.prompt_tokens)
-        check_ceilings(plan, enough.models)
+        check_ceilings(plan, enough.models, MATERIALS.tokenizer)
         short = bench_of(sweep, fake, max_prompt_tokens=plan.prompt_tokens - 1)
         with pytest.raises(PlanError, match=rf"arm sparse will be sent {plan.prompt_tokens} promp"):
-            check_ceilings(plan, short.models)
+            check_ceilings(plan, short.models, MATERIALS.tokenizer)
 
 
 def test_options_of_an_arm_may_be_nested() -> None:
     options = {"extra": {"provider": {"only": ["one"], "allow_fallbacks": False}}, "retries": 1}
     arms = [{"name": "far", "role": "compressed", "model": "openai:m", "options": options}]
     assert sweep_of(arms=arms).arms[0].options == options
+
+
+def test_a_server_that_moved_is_the_same_arm(tmp_path: Path) -> None:
+    """The address, the key's name and the pace decide no answer; what is declared does."""
+    far: dict[str, Any] = {"name": "far", "role": "compressed", "model": "openai:tiny"}
+
+    def asked(fake: FakeServer, **options: object) -> tuple[Sweep, Bench]:
+        given = {"base_url": fake.base_url, "tokenizer": BUNDLED_NAME} | options
+        sweep = sweep_of(arms=[far | {"options": given}], lengths=[512], depths=5, repeats=2)
+        return sweep, Bench({"far": load_model("openai:tiny", given)}, MATERIALS)
+
+    with serve(refusing_after(3)) as first, pytest.raises(StopRunError):
+        run(tmp_path, *asked(first))
+    written = len([row for row in row_dicts(tmp_path) if not row["error"]])
+    with serve(recalled) as moved:
+        sweep, bench = asked(moved, timeout=30, retries=1)
+        assert earlier_sweeps(tmp_path, sweep) == ()
+        assert run(tmp_path, sweep, bench).errors == 0
+        assert len(moved.asked) == make_plan(sweep, MATERIALS).questions - written
+        other, _ = asked(moved, declared={"cache": "q4_0"})
+        with pytest.raises(ChangedError, match=r"arms\.far\.options\.declared = null, now \{"):
+            earlier_sweeps(tmp_path, other)
+
+
+def test_arms_of_one_server_do_not_meet(tmp_path: Path) -> None:
+    """One arm asks four at once, the other one at a time; none of one while the other's run."""
+    crowd: set[int] = set()
+    lock = threading.Lock()
+
+    def reply(request: Request) -> Answer:
+        time.sleep(0.05)
+        with lock:
+            crowd.add(fake.in_flight if request.body["kind"] == "many" else -fake.in_flight)
+        return recalled(request)
+
+    sweep = sweep_of(lengths=[512], depths=[0.1, 0.3, 0.5, 0.7], repeats=3, max_needle_share=0.5)
+    with serve(reply) as fake:
+        address = {"base_url": fake.base_url, "tokenizer": BUNDLED_NAME}
+        models = {
+            "dense": load_model("openai:tiny", address | {"extra": {"kind": "one"}}),
+            "sparse": load_model(
+                "openai:tiny", address | {"extra": {"kind": "many"}, "concurrency": 4}
+            ),
+        }
+        assert run(tmp_path, sweep, Bench(models, MATERIALS)).errors == 0
+    assert -1 in crowd
+    assert min(crowd) == -1, "a request of the first arm met others"
+    assert max(crowd) == 4
+    flights = by_arm(tmp_path, "requests_in_flight")
+    assert set(flights["dense"]) == {(1,)}
+    assert max(flights["sparse"]) == (4,)
+    assert [model.describe()["concurrency"] for model in models.values()] == [1, 4]
+
+
+def test_a_slow_answer_holds_up_no_others(tmp_path: Path) -> None:
+    """Others go on while the first is waited for, and rows keep their order."""
+    answered, slow, met = threading.Semaphore(0), threading.Event(), list[bool]()
+
+    def reply(request: Request) -> Answer:
+        if not slow.is_set():
+            slow.set()
+            met.extend(answered.acquire(timeout=10) for _ in range(4))
+        answered.release()
+        return recalled(request)
+
+    sweep = sweep_of(lengths=[512], depths=[0.1, 0.5, 0.9], repeats=3, max_needle_share=0.5)
+    with serve(reply) as fake:
+        assert run(tmp_path / "slow", sweep, bench_of(sweep, fake, concurrency=2)).errors == 0
+    assert met == [True] * 4
+    with serve(recalled) as fake:
+        run(tmp_path / "quick", sweep, bench_of(sweep, fake, concurrency=2))
+    assert by_arm(tmp_path / "slow", "pair") == by_arm(tmp_path / "quick", "pair")

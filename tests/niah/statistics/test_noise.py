@@ -56,7 +56,7 @@ def test_a_sweep_may_repeat_its_baseline_and_nothing_else() -> None:
     assert len(sweep_of(arms=arms(one, ("repeat", "m"), ("repeat", "m"))).arms) == 3
     with pytest.raises(SpecError, match="arm a0 repeats the baseline, and arms hold no baseline"):
         sweep_of(arms=arms(("repeat", "m")))
-    with pytest.raises(SpecError, match="arm a1 should have the model and options of a0"):
+    with pytest.raises(SpecError, match="arm a1 should have the model, options and session of a0"):
         sweep_of(arms=arms(one, ("repeat", "other")))
     with pytest.raises(SpecError, match="role"):
         parse_sweep({"name": "x", "arms": arms(("again", "m"))}, "sweep")
