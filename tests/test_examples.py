@@ -1,7 +1,10 @@
 """The files that are there to be copied: they fit the action, the configurations and each other."""
 
+import re
 import shlex
+import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +143,54 @@ def test_its_sweep_names_what_is_registered() -> None:
     assert [arm.model for arm in sweep.arms] == ["nano-dense", "last-tokens"]
     assert sweep.families == (Locker.name,)
     assert sweep.corpora == (f"file:{ROOT / 'LICENSE'}",)
+
+
+ENGINE = ROOT / "examples" / "engine"
+HEALTHY = f"""#!{sys.executable}
+import http.server, sys
+
+class Healthy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health" else 404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+print(*sys.argv[2:], file=open("servers.log", "a"))
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer(("127.0.0.1", port), Healthy).serve_forever()
+"""
+"""In place of Python with a server of llama.cpp."""
+
+
+@pytest.mark.slow
+def test_two_servers_are_started_asked_judged_and_stopped(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", WORSE)
+    for name, content in (("healthy", HEALTHY), ("weights.gguf", "")):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / "healthy").chmod(0o755)
+    environment = stubbed(tmp_path) | {"PYTHON": str(tmp_path / "healthy")}
+    command = ["bash", str(ENGINE / "compare.sh"), "weights.gguf", "run", "0.3"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == 1
+    assert logged(tmp_path, "run") == [f"run {ENGINE}/sweep.yaml --out run"]
+    given = [" ".join(line.split()[1:5]) for line in logged(tmp_path, "servers")]
+    assert sorted(given) == ["--port 18091 --cache f16", "--port 18092 --cache q8_0"]
+    for port in (18091, 18092):
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", port))
+
+
+def test_the_engines_sweep_names_the_servers_that_are_started() -> None:
+    script = (ENGINE / "compare.sh").read_text(encoding="utf-8")
+    started = re.findall(r"^start (\d+) (\w+)$", script, re.MULTILINE)
+    sweep = load_sweep(ENGINE / "sweep.yaml")
+    options = [arm.options for arm in sweep.arms]
+    asked = {(str(given["base_url"]).rsplit(":")[-1].removesuffix("/v1"),
+              given["declared"]["cache"]) for given in options}  # type: ignore[index,call-overload]  # fmt: skip
+    assert asked == set(started)
+    assert {arm.role for arm in sweep.arms} == {"baseline", "repeat", "compressed"}
+    (job,) = read(ENGINE / "workflow.yml")["jobs"].values()
+    assert job["timeout-minutes"] == 10
+    commands = "\n".join(step.get("run", "") for step in job["steps"])
+    assert "examples/engine/compare.sh" in commands
