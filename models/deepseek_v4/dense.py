@@ -25,7 +25,6 @@ from models.presses.contract import Past, kept
 from models.presses.observed import Call, Observed
 from models.presses.options import Pressing
 from models.presses.quest import Pages, Quest
-from models.presses.rotary import Rotary
 
 
 @dataclass
@@ -89,17 +88,15 @@ class FullAttention(Attention[FullCache]):
         else:
             attended = blocked.attend(q, tuple(past), kv, self.sinks)
         if cache.queries.needs.any:
-            self.observe(q, step, cache)
+            self.observe(q, cache)
         return attended
 
-    def observe(self, q: Tensor, step: Step, cache: FullCache) -> None:
+    def observe(self, q: Tensor, cache: FullCache) -> None:
         """Collect what presses need of the queries [1, S, H, C]."""
         held = len(cache.full)
         keys = q[:, :0, 0]  # enough to tell the number of heads
         if cache.queries.needs.attention:
             keys = cache.full.read(held)
-        frequencies = step.compressed_frequencies
-        cache.queries.rotary = Rotary(frequencies, True, q.shape[-1] - 2 * len(frequencies))
         cache.queries.add(Call(q[0].transpose(0, 1), keys, held - q.shape[1], self.sinks))
 
     def attend_pages(self, q: Tensor, past: tuple[Tensor, ...], kv: Tensor, pages: Pages) -> Tensor:

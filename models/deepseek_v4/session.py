@@ -20,6 +20,7 @@ from models.devices import Stopwatch
 from models.finite import require_finite
 from models.presses.observed import Needs, Observed
 from models.presses.options import Pressing
+from models.presses.rotary import Rotary
 from models.protocols import Decoding, Piece, Reply, TokenIds, Trace, Usage
 
 
@@ -56,8 +57,11 @@ class DeepseekV4Session:
     def observe(self, pressing: Pressing | None, needs: Needs) -> None:
         """Press when it is time to, and collect queries for the needs of all presses to come."""
         self._pressing = pressing
+        frequencies = self._model.compressed_frequencies
+        turned = self._model.config.head_dim - 2 * len(frequencies)
         for cache in self._full_caches().values():
             cache.queries.needs = needs
+            cache.queries.rotary = Rotary(frequencies, interleaved=True, start=turned)
 
     def press_with(self, pressing: Pressing | None) -> None:
         """The press to use of those that the session has read for."""

@@ -33,9 +33,9 @@ from models.deepseek_v4.loading import LoadedModel
 from models.deepseek_v4.model import DeepseekV4
 from niah.execution.ask import Asker
 from niah.execution.loading import load_bench
+from niah.execution.streams import StreamReader
 from niah.sweep.config import load_sweep
 from niah.sweep.planner import make_plan
-from niah.sweep.prompts import build_context
 from niah.sweep.trials import Stream, Trial
 
 Change = Callable[[DeepseekV4], AbstractContextManager[object]]
@@ -135,13 +135,15 @@ def answers(
 ) -> None:
     """Read the stream once; ask at its forks under every change."""
     assert isinstance(asker.model, LoadedModel)
-    context = build_context(stream, corpus, asker.sweep.layout)
+    reader = StreamReader([asker], stream, corpus)
     trunk = asker.timeline(asker.model.session())
     for trial in trials:
-        asker.read(trunk, context, trial.fork_at)
+        reader.read(trunk, trial.fork_at)
+        shared = reader.context_read(trial, trunk, [asker])
         for name, change in CHANGES.items():
             with change(asker.model.network):
-                row = asker.judged(trial, context, asker.ask(trial, context, trunk))
+                question = asker.begin(trial, reader.context, shared)
+                row = asker.judged(trial, reader.context, asker.read_answer(question))
             right[trial.length, name][trial.pair] = row["correct"]
 
 

@@ -141,15 +141,19 @@ def test_an_empty_context(twin: DenseTwin) -> None:
         assert relative_difference(answer_to(session_of(twin, OPTIONS[name])), full) < 2e-5
 
 
+@pytest.mark.parametrize("kept_at", [200, 300])
 @pytest.mark.parametrize("name", ["snapkv", "expected_attention", "h2o"])
-def test_a_saved_session_presses_like_the_one_that_goes_on(tmp_path: Path, name: str) -> None:
+def test_a_saved_session_presses_like_the_one_that_goes_on(
+    tmp_path: Path, name: str, kept_at: int
+) -> None:
+    """Also where nothing is read between the file and the press."""
     model: Any = load_model("random-dense", {"press": OPTIONS[name]})
     session = model.session()
-    session.read(CONTEXT[:200].numpy())
+    session.read(CONTEXT[:kept_at].numpy())
     model.save(session, tmp_path / "kept", {})
     restored, _ = model.restore(tmp_path / "kept")
     for each in (session, restored):
-        each.read(CONTEXT[200:].numpy())
+        each.read(CONTEXT[kept_at:].numpy())
     assert torch.equal(answer_to(session), answer_to(restored))
 
 
