@@ -168,6 +168,9 @@ class Presser:
         return call._replace(mask=hidden.masked_fill_(~allowed, lowest)[None])
 
 
+MASKED = ("sdpa", "eager")
+"""Attention functions that take a mask of each head's own."""
+
 PROBE = 40  # tokens that are read before some are evicted, then 8 more
 EVICTED = slice(9, 21)
 SHIFT = 101  # positions by which queries are moved, to see how they turn
@@ -190,6 +193,12 @@ def layout_of(network: Any, begin: Callable[[], Any], pressing: Pressing) -> Lay
     kind = type(network.module).__name__
     if getattr(network.module.config.get_text_config(decoder=True), "kv_lora_rank", None):
         raise ModelError(f"options.press: {kind} keeps one latent for all heads (MLA), not keys")
+    attention = network.module.config.get_text_config(decoder=True)._attn_implementation
+    if isinstance(pressing.press, Quest) and attention not in MASKED:
+        raise ModelError(
+            f"options.attn_implementation: got {attention!r}, expected {' or '.join(MASKED)}: "
+            "quest hides pages by a mask"
+        )
     if not full_layers(begin()._cache):
         raise ModelError(f"options.press: {kind} has no layer that keeps every token's keys")
     try:

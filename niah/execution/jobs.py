@@ -40,7 +40,7 @@ class Tally:
         self.rows += 1
         self.errors += row.error is not None
         self.computed_tokens += (row.computed_tokens or 0) - before.tokens
-        self.reused_tokens += row.reused_tokens or 0
+        self.reused_tokens += (row.reused_tokens or 0) + before.tokens
         self.untold += row.error is None and row.computed_tokens is None
         spent: tuple[float | None, ...] = (row.request_seconds,)
         if row.request_seconds is None:

@@ -186,6 +186,10 @@ def test_quest_keeps_everything_and_reads_less(llama: Weights) -> None:
     assert relative_difference(found, answer_to(full)) > 1e-3
     assert held(session)["full"] == held(full)["full"]
     assert held(session)["pages"] == 1 * 2 * 2 * 13 * 8 * 4  # a layer, bounds, heads, pages
+    steps = read(session_of(llama, **OPTIONS["quest"]))
+    steps.context_ends()
+    one_by_one = torch.cat([steps.score([token]) for token in QUESTION.tolist()])
+    assert relative_difference(one_by_one, found) < 1e-5
     everything = read(session_of(llama, name="quest", keep=1))
     assert relative_difference(answer_to(everything), answer_to(read(session_of(llama)))) < 1e-5
 
@@ -297,6 +301,23 @@ def test_a_model_that_goes_on_at_other_positions_is_refused(llama: Weights) -> N
             load()
     finally:
         room.PRESSED[growing] = before
+
+
+def test_quest_needs_an_attention_that_takes_masks() -> None:
+    network = tiny_llama()
+    network.config._attn_implementation = "flash_attention_2"
+    told = r"^options\.attn_implementation: got 'flash_attention_2', expected sdpa or eager"
+    with pytest.raises(ModelError, match=told):
+        HuggingFaceModel("tiny", in_memory(network), {"press": OPTIONS["quest"]})
+
+
+def test_eager_attention_is_seen_too(llama: Weights) -> None:
+    eager = tiny_llama()
+    eager.set_attn_implementation("eager")
+    for name in ("snapkv", "expected_attention", "quest"):
+        found = answer_to(read(session_of(in_memory(eager), **OPTIONS[name])))
+        expected = answer_to(read(session_of(llama, **OPTIONS[name])))
+        assert relative_difference(found, expected) < 1e-4
 
 
 def test_the_attention_table_is_as_before(llama: Weights) -> None:

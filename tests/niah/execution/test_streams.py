@@ -223,6 +223,7 @@ def test_the_text_is_read_once(tmp_path: Path, layout: str) -> None:
     contexts = plan.computed_tokens - sum(t.length - t.cut for _, t in plan.trials())
     questions = sum(trial.length - trial.cut for _, trial in plan.trials())
     assert sum(read) == contexts + 3 * questions == tally.computed_tokens
+    assert tally.computed_tokens + tally.reused_tokens == 3 * plan.prompt_tokens
     assert set(progress.values()) == {plan.computed_tokens}
     for arm in ("full", "snapkv", "quest"):
         own = [row for row in rows.values() if row["arm"] == arm]
