@@ -4,24 +4,27 @@
 
 Ten arms. A worker sleeps `milliseconds` a question instead of asking a model, and makes up the row.
 Everything else is as in a run: the plan, the jobs, Ray's transport, the writer. Printed are the
-workers' time outside their sleep as a share, the driver's processor time a row and a job, and its
-resident memory over the rows.
+driver's processor time a row and a job, its resident memory over the rows, and which share of the
+workers' time, from a worker's first question to its last, they spend outside their sleep.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from models.protocols import Model
 from niah.execution.executors.ray import Crew, Order, connected
 from niah.execution.executors.ray_worker import Message, Outbox, Worker
-from niah.execution.jobs import Finished, Tally, jobs_left, open_store, run_jobs
+from niah.execution.jobs import Executor, Finished, Job, Tally, jobs_left, open_store, run_jobs
 from niah.execution.loading import load_bench
 from niah.runs.row import Row
 from niah.sweep.config import Sweep
@@ -67,7 +70,39 @@ class Simulated(Worker):
                 spent = time.perf_counter() - began
                 key = key_identity(pair, self.arm.name, fingerprint)
                 row = {"key": key, "pair": pair, "arm": self.arm.name, "decode_seconds": spent}
-                yield Finished(MODEL.model_copy(update=row))
+                when = {"worker": os.getpid(), "began": time.time() - spent, "ended": time.time()}
+                yield Finished(MODEL.model_copy(update={**row, "when": when}))
+
+
+@dataclass
+class Shift:
+    """A worker's time from its first question to its last, and what it slept."""
+
+    began: float
+    ended: float = 0.0
+    slept: float = 0.0
+
+
+@dataclass
+class Watched:
+    """An executor, and the shifts of its workers by process."""
+
+    inner: Executor
+    shifts: dict[int, Shift] = field(default_factory=dict)
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Finished]:
+        for finished in self.inner.run(jobs):
+            when: Any = (finished.row.model_extra or {})["when"]
+            shift = self.shifts.setdefault(when["worker"], Shift(when["began"]))
+            shift.ended = when["ended"]
+            shift.slept += finished.row.decode_seconds or 0.0
+            yield finished
+
+    @property
+    def outside(self) -> float:
+        """The share of all shifts that is not sleep."""
+        shifts = self.shifts.values()
+        return 1 - sum(s.slept for s in shifts) / sum(s.ended - s.began for s in shifts)
 
 
 def sweep_for(streams: int, questions: int, seconds: float) -> Sweep:
@@ -90,7 +125,7 @@ def sweep_for(streams: int, questions: int, seconds: float) -> Sweep:
     )
 
 
-def measure(streams: int, questions: int, workers: int, milliseconds: float) -> None:
+def measure(streams: int, questions: int, milliseconds: float) -> None:
     sweep, process = sweep_for(streams, questions, milliseconds / 1000), psutil.Process()
 
     def held() -> float:
@@ -117,7 +152,8 @@ def measure(streams: int, questions: int, workers: int, milliseconds: float) -> 
                     print(f"{marks.pop(0):>9,} rows: {held():,.0f} MiB", flush=True)
 
             cpu = process.cpu_times()
-            run_jobs(jobs, crew.executor(plan, bench, Path(folder), progress), store, tally)
+            watched = Watched(crew.executor(plan, bench, Path(folder), progress))
+            run_jobs(jobs, watched, store, tally)
             used = process.cpu_times()
             print(f"{held():,.0f} MiB at the end; {(Path(folder) / 'rows.jsonl').stat().st_size:,}")
     own = used.user + used.system - cpu.user - cpu.system
@@ -128,9 +164,7 @@ def measure(streams: int, questions: int, workers: int, milliseconds: float) -> 
         f"{1e6 * own / tally.rows:.0f} us a row, {1e3 * own / len(jobs):.1f} ms a job, "
         f"{own / tally.seconds:.1%} of a core"
     )
-    if tally.model_seconds:
-        outside = 1 - tally.model_seconds / (workers * tally.seconds)
-        print(f"outside the models: {outside:.2%} of the time of {workers} workers")
+    print(f"{watched.outside:.2%} of the time of {len(watched.shifts)} workers is not sleep")
 
 
 def main() -> None:
@@ -146,7 +180,7 @@ def main() -> None:
         logging_level="ERROR",
     )
     with connected("auto"):
-        measure(int(streams), int(questions), int(workers), milliseconds)
+        measure(int(streams), int(questions), milliseconds)
     ray.shutdown()
 
 
