@@ -392,11 +392,13 @@ class RotatedFp4:
 
 @dataclass(frozen=True)
 class CacheFormat:
-    """How a model's rows are stored: `entry` those with keys and values in one, `index` keys."""
+    """How a model's rows are stored: `entry` those with keys and values in one, `index` keys,
+    `latent` those of latent attention."""
 
     name: str = FULL
     entry: RowFormat = PLAIN
     index: RowFormat = PLAIN
+    latent: RowFormat = PLAIN
 
     def index_queries(self, queries: Tensor) -> Tensor:
         """The indexer's queries [..., C] as they meet stored keys."""

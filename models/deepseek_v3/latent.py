@@ -27,6 +27,7 @@ from models import kernels
 from models.deepseek_v3.cache import LatentCache
 from models.deepseek_v4 import blocked, fused
 from models.deepseek_v4.attention import AttentionLayer, C, Step
+from models.deepseek_v4.cache import Rows
 from models.deepseek_v4.config import DeepseekV4Config
 from models.layers import Linear, RMSNorm, at_least_float32
 
@@ -34,7 +35,7 @@ from models.layers import Linear, RMSNorm, at_least_float32
 class LatentLayer(AttentionLayer[C]):
     """The projections of MLA; subclasses decide which rows a query reaches.
 
-    Queries, logits and mixes are float32; rows are held in the model's type.
+    Queries, logits and mixes are float32; rows are held in the model's type, or in `cache_format`.
     """
 
     def __init__(self, config: DeepseekV4Config) -> None:
@@ -144,7 +145,7 @@ class LatentAttention(LatentLayer[LatentCache]):
     """MLA: every token."""
 
     def new_cache(self) -> LatentCache:
-        return LatentCache()
+        return LatentCache(Rows(format=self.cache_format.latent))
 
     def attend(
         self,
@@ -157,10 +158,9 @@ class LatentAttention(LatentLayer[LatentCache]):
     ) -> Tensor:
         if cache is None:
             return causal(q, *self.expand(rows))
-        past = cache.rows.segments
-        mixed = self.attend_to_all(q, past, rows)
-        cache.rows.append(rows)
-        return mixed
+        seen = len(cache.rows)
+        rows = cache.rows.append(rows)
+        return self.attend_to_all(q, tuple(cache.rows.blocks(seen)), rows)
 
 
 def causal(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from models import kernels
 from models.deepseek_v3.cache import IndexedCache
 from models.deepseek_v3.indexer import TokenIndexer, scores_of_rows
 from models.deepseek_v3.latent import LatentLayer
-from models.deepseek_v4 import blocked, fused
+from models.deepseek_v4 import blocked
 from models.deepseek_v4.attention import IndexerTraining, Step
 from models.deepseek_v4.cache import Rows, visible_prefix
 from models.deepseek_v4.compressor import visible_mask
@@ -47,7 +47,8 @@ class IndexedAttention(LatentLayer[IndexedCache]):
         self.indexer = TokenIndexer(config)
 
     def new_cache(self) -> IndexedCache:
-        return IndexedCache()
+        index = Rows(format=self.cache_format.index)
+        return IndexedCache(Rows(format=self.cache_format.latent), index=index)
 
     def attend(
         self,
@@ -68,66 +69,43 @@ class IndexedAttention(LatentLayer[IndexedCache]):
         visible = step.indices + 1
         if training is not None:
             return self._train(q, rows, index, visible, training)
-        past, index_keys = self._append(rows, index.keys, cache)
+        seen, table, keys = 0, Rows((rows,)), Rows((index.keys,))
+        if cache is not None:
+            seen, table, keys = len(cache.rows), cache.rows, cache.index
+            rows = table.append(rows)
+            keys.append(index.keys)
+            index = index._replace(queries=self.cache_format.index_queries(index.queries))
+        count = int(visible[-1])
         if cache is not None and cache.watch is not None:
-            keys = visible_prefix(index_keys, int(visible[-1]))
-            token = cache.watch.token
-            cache.watch.record(Indexer.score(index.queries, index.weights, keys), token, token)
-        if int(visible[-1]) <= self.config.index_topk:
-            return self.attend_to_all(q, past, rows)
-        table = (rows,) if cache is None else cache.rows.segments
-        return self.values(
-            self._attend_to_selected(self.absorb(q), table, index, index_keys, visible)
-        )
-
-    def _append(
-        self, rows: Tensor, keys: Tensor, cache: IndexedCache | None
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The rows before the chunk, and the index keys with the chunk's."""
-        if cache is None:
-            return (), (keys,)
-        past = cache.rows.segments
-        cache.rows.append(rows)
-        cache.index.append(keys)
-        return past, cache.index.segments
+            scores = Indexer.score(index.queries, index.weights, keys.read(count))
+            cache.watch.record(scores, cache.watch.token, cache.watch.token)
+        if count <= self.config.index_topk:
+            return self.attend_to_all(q, tuple(table.blocks(seen)), rows)
+        return self.values(self._attend_to_selected(self.absorb(q), table, index, keys, visible))
 
     def _attend_to_selected(
-        self,
-        q: Tensor,
-        segments: tuple[Tensor, ...],
-        index: Index,
-        index_keys: tuple[Tensor, ...],
-        visible: Tensor,
+        self, q: Tensor, table: Rows, index: Index, keys: Rows, visible: Tensor
     ) -> Tensor:
-        """Absorbed queries over the selected rows of `segments` -> mixed rows [B, S, H, R + P]."""
-        if not kernels.usable(q, *segments):
-            return self._by_blocks(q, segments, index, index_keys, visible)
+        """Absorbed queries over the selected rows of `table` -> mixed rows [B, S, H, R + P]."""
+        count, k = int(visible[-1]), self.config.index_topk
+        blocks = tuple(keys.blocks(count))
+        if not kernels.usable(q, *blocks):
+            return self._by_blocks(q, table, index, visible_prefix(blocks, count), visible)
         from models.kernels.gathered import attend_rows
         from models.kernels.selection import best_entries
 
-        k = self.config.index_topk
-        chosen, _ = best_entries(index.queries, index.weights, index_keys, visible, k)
+        chosen, _ = best_entries(index.queries, index.weights, blocks, visible, k)
         counts = visible.clamp(max=chosen.shape[-1])
-        if len(segments) == 1:
-            mixed = fused.Mixed(*attend_rows(q, segments[0], chosen, counts))
-        else:
-            own = torch.arange(chosen.numel(), device=chosen.device).view_as(chosen)
-            rows = take(segments, chosen).flatten(1, 2)
-            mixed = fused.Mixed(*attend_rows(q, rows, own, counts))
-        return mixed.output.transpose(1, 2)
+        rows, places = table.gathered(chosen, count)
+        mixed, _ = attend_rows(q, rows, places, counts)
+        return mixed.transpose(1, 2)
 
     def _by_blocks(
-        self,
-        q: Tensor,
-        segments: tuple[Tensor, ...],
-        index: Index,
-        index_keys: tuple[Tensor, ...],
-        visible: Tensor,
+        self, q: Tensor, table: Rows, index: Index, keys: Tensor, visible: Tensor
     ) -> Tensor:
-        """As `_attend_to_selected`, in plain torch: some queries at a time."""
-        k, count = self.config.index_topk, int(visible[-1])
-        keys = visible_prefix(index_keys, count)
-        size = max(blocked.MIN_ROWS, blocked.limit(q) // max(count, k * q.shape[-1]))
+        """As `_attend_to_selected`, in plain torch: some queries at a time over keys [B, n, C']."""
+        k = self.config.index_topk
+        size = max(blocked.MIN_ROWS, blocked.limit(q) // max(keys.shape[1], k * q.shape[-1]))
         outputs = []
         for start in range(0, q.shape[1], size):
             block = slice(start, start + size)
@@ -135,7 +113,7 @@ class IndexedAttention(LatentLayer[IndexedCache]):
             near = keys[:, : int(seen[-1])]
             scores = Indexer.score(index.queries[:, block], index.weights[:, block], near)
             chosen, real = select(scores, seen, k)
-            part = gathered_part(q[:, block], take(segments, chosen), real)
+            part = gathered_part(q[:, block], take(table, chosen), real)
             outputs.append(softmax_with_sink([part], self.no_sinks()))
         return torch.cat(outputs, dim=1)
 
@@ -219,6 +197,8 @@ def rows_at(rows: Tensor, chosen: Tensor) -> Tensor:
     return F.embedding(chosen + first, rows.reshape(batch * count, width))
 
 
-def take(segments: tuple[Tensor, ...], chosen: Tensor) -> Tensor:
-    """As `rows_at`, of a table in segments [1, n_i, C] whose order is that of the tokens."""
-    return rows_at(segments[0], chosen) if len(segments) == 1 else Rows(segments).take(chosen)
+def take(table: Rows, chosen: Tensor) -> Tensor:
+    """As `rows_at`, of a table."""
+    if table.format.is_plain and len(table.segments) == 1:
+        return rows_at(table.segments[0], chosen)
+    return table.take(chosen)

@@ -51,7 +51,7 @@ CACHE_KINDS = {
 PLACEMENT = ("device", "dtype")
 PRESS = "press"
 CACHE = "cache"
-STORED_LAYERS = (SLIDING, CSA, HCA, FULL_ATTENTION)
+STORED_LAYERS = (SLIDING, CSA, HCA, FULL_ATTENTION, MLA, DSA)
 """Kinds of layers whose caches store their rows in a format."""
 
 
@@ -200,14 +200,17 @@ def chosen_format(config: DeepseekV4Config, options: Mapping[str, object]) -> Ca
             f"options.cache: got {word!r}, but layers of the kind {min(others)} are held in full "
             f"precision alone; expected {FULL}"
         )
-    rotary, dense = config.qk_rope_head_dim, is_uncompressed(config)
-    return cache_format(
+    rotary = config.qk_rope_head_dim
+    made = cache_format(
         word,
         config.head_dim - rotary,
         rotary,
-        None if dense else config.index_head_dim,
-        published=not dense,
+        config.index_head_dim if selects(config) else None,
+        published=not is_uncompressed(config) and config.latent is None,
     )
+    if config.latent is None:
+        return made
+    return replace(made, latent=cache_format(word, config.latent.kv_lora_rank, rotary).entry)
 
 
 def override(

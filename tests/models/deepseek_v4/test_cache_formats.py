@@ -32,7 +32,7 @@ TOLERANCE = 1e-9
 BOUNDARIES = [0, 1, 3, 4, 5, 7, 8, 127, 128, 129, 131, 132, 255, 256, 257, 262]
 ROUNDED = [word for word in (*WORDS, PUBLISHED) if word != FULL]
 FEW = ["bf16", "int4", "published"]
-MODELS = ["top 3", "uncompressed"]
+MODELS = ["top 3", "uncompressed", "latent"]
 
 
 def stored_in(name: str, word: str) -> DeepseekV4:
@@ -47,7 +47,7 @@ def choices(words: list[str]) -> list[tuple[str, str]]:
         (name, word)
         for name in MODELS
         for word in words
-        if not (name == "uncompressed" and word == PUBLISHED)
+        if not (name != "top 3" and word == PUBLISHED)
     ]
 
 
@@ -107,8 +107,15 @@ def test_held_bytes_are_those_of_the_layout(word: str) -> None:
 
 
 @pytest.mark.parametrize("word", [word for word in ROUNDED if word != PUBLISHED])
-def test_the_twins_held_bytes_are_those_of_the_layout(word: str) -> None:
-    compare_held("nano-dense", word, 1024)
+@pytest.mark.parametrize("name", ["nano-dense", "random-mla", "random-dsa"])
+def test_the_twins_held_bytes_are_those_of_the_layout(name: str, word: str) -> None:
+    compare_held(name, word, 1024)
+
+
+@pytest.mark.parametrize("name", ["random-mla", "random-dsa"])
+def test_latents_have_no_layout_of_v4(name: str) -> None:
+    with pytest.raises(ModelError, match=r"^options.cache: got 'published', expected one of full"):
+        load_model(name, {"cache": PUBLISHED})
 
 
 def compare_held(name: str, word: str, length: int) -> None:
