@@ -166,6 +166,13 @@ def window_keys(kv: Tensor, cache: SlidingCache | None, window: int) -> Tensor:
     return cache.window.append(kv, window - 1)
 
 
+def window_alone(q: Tensor, keys: Tensor, window: int, sinks: Tensor) -> Tensor:
+    """Queries [B, S, H, C] over the band of keys [B, P + S, C] that each may see."""
+    if kernels.usable(q, keys):
+        return fused.merge([fused.attend_window(q, keys, window)], sinks)
+    return softmax_with_sink([window_part(q, keys, window)], sinks)
+
+
 class SlidingAttention(Attention[SlidingCache]):
     """The last `sliding_window` tokens, self included, exactly; plain rotary embedding."""
 
@@ -188,10 +195,7 @@ class SlidingAttention(Attention[SlidingCache]):
         cache: SlidingCache | None,
     ) -> Tensor:
         w = self.config.sliding_window
-        keys = window_keys(kv, cache, w)
-        if kernels.usable(q, keys):
-            return fused.merge([fused.attend_window(q, keys, w)], self.sinks)
-        return softmax_with_sink([window_part(q, keys, w)], self.sinks)
+        return window_alone(q, window_keys(kv, cache, w), w, self.sinks)
 
 
 class CompressedAttention(Attention[H]):
@@ -210,6 +214,8 @@ class CompressedAttention(Attention[H]):
     ) -> Tensor:
         w = self.config.sliding_window
         keys = window_keys(kv, cache, w)
+        if cache is not None and cache.gone:
+            return window_alone(q, keys, w, self.sinks)
         visible = visible_entries(step.indices, self.compressor.ratio)
         if step.training is None and kernels.usable(q, keys):
             near = fused.attend_window(q, keys, w)
@@ -360,6 +366,11 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         index = Rows(format=self.cache_format.index)
         return CsaCache(Window(format=form), entries=Rows(format=form), index=index)
 
+    def topk(self, cache: CsaCache | None) -> int:
+        """Entries that a query selects."""
+        chosen = None if cache is None else cache.topk
+        return self.config.index_topk if chosen is None else chosen
+
     def prepare(
         self, x: Tensor, latent: Tensor, step: Step, cache: CsaCache | None
     ) -> Callable[[Tensor, slice, Tensor], Part]:
@@ -371,7 +382,7 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         if step.training is not None:
             (own,), (own_keys,) = rows.segments, index.segments
             step.training.entries = Entries(own, own_keys, index_q, index_w)
-        k = self.config.index_topk
+        k = self.topk(cache)
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
             count = int(visible[-1])
@@ -407,13 +418,14 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         index_q, index_w = self._index_queries(x, latent, step, cache)
         if cache is not None and cache.watch is not None:
             self._record(index_q, index_w, index, count, cache.watch)
-        if count <= self.config.index_topk:
+        k = self.topk(cache)
+        if count <= k:
             return fused.attend_prefixes(q, entries.read(count), visible, blocked.limit(q))
         from models.kernels.gathered import attend_rows
         from models.kernels.selection import best_entries
 
         keys = tuple(index.blocks(count))
-        chosen, _ = best_entries(index_q, index_w, keys, visible, self.config.index_topk)
+        chosen, _ = best_entries(index_q, index_w, keys, visible, k)
         counts = visible.clamp(max=chosen.shape[-1])
         rows, places = entries.gathered(chosen, count)
         return fused.Mixed(*attend_rows(q, rows, places, counts))

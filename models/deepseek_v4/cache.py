@@ -8,7 +8,7 @@ store their rows in a format of `models.number_formats`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol, Self
 
 import torch
@@ -256,6 +256,17 @@ class HcaCache(SlidingCache):
 
     entries: Rows = field(default_factory=Rows, metadata={KIND: "compressed"})  # K = V
     tail: Pending = field(default_factory=Pending, metadata={KIND: "tail"})
+    gone: bool = False  # queries see the window alone
+
+    def fork(self) -> Self:
+        return replace(super().fork(), gone=self.gone)
+
+    def forget(self) -> None:
+        """Drop all but the window, and keep no more from here on."""
+        for name, kind, part in self._parts():
+            if kind != "window":
+                setattr(self, name, part.of({}))
+        self.gone = True
 
 
 @dataclass
@@ -264,6 +275,10 @@ class SelectingCache(LayerCache):
 
     index: Rows = field(default_factory=Rows, metadata={KIND: "index"})  # the indexer's keys
     watch: Watch | None = None  # asks the indexer for ranks
+    topk: int | None = None  # entries that a query selects, where it is not the configuration's
+
+    def fork(self) -> Self:
+        return replace(super().fork(), topk=self.topk)
 
 
 @dataclass

@@ -10,12 +10,14 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
 from models.deepseek_v3.model import LatentTwin
 from models.deepseek_v4 import session_files, weights
+from models.deepseek_v4.cache import CsaCache, HcaCache, LayerCache
 from models.deepseek_v4.checkpoint_files import Card, read_card, read_config
 from models.deepseek_v4.config import (
     CSA,
@@ -30,7 +32,7 @@ from models.deepseek_v4.config import (
 from models.deepseek_v4.config import FULL as FULL_ATTENTION
 from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.model import DeepseekV4
-from models.deepseek_v4.session import DeepseekV4Session
+from models.deepseek_v4.session import AtQuestion, DeepseekV4Session
 from models.devices import find_device, find_dtype
 from models.errors import ModelError
 from models.number_formats import FULL, CacheFormat, cache_format
@@ -51,6 +53,10 @@ CACHE_KINDS = {
 PLACEMENT = ("device", "dtype")
 PRESS = "press"
 CACHE = "cache"
+WITHOUT = "without"
+QUESTION_TOPK = "question_topk"
+LAYERS: dict[str, tuple[str, type[LayerCache]]] = {"hca": (HCA, HcaCache), "csa": (CSA, CsaCache)}
+"""What the option `without` may name: a kind of layers, and their cache."""
 STORED_LAYERS = (SLIDING, CSA, HCA, FULL_ATTENTION, MLA, DSA)
 """Kinds of layers whose caches store their rows in a format."""
 
@@ -85,11 +91,15 @@ class LoadedModel:
         self.place()
         cache_format = chosen_format(self.network.config, self.options)
         self.network.store_in(cache_format)
+        self.changes = changes_at_question(self.network.config, self.options)
         if cache_format.name != FULL:
             self.fingerprint = f"{self.fingerprint}-{cache_format.name}"
         self.unpressed_fingerprint = self.fingerprint
         if self.pressing:
             self.fingerprint = self._pressed_fingerprint(self.pressing)
+        for name in (WITHOUT, QUESTION_TOPK):
+            if name in self.options:
+                self.fingerprint = f"{self.fingerprint}-{name}-{self.options[name]}"
 
     def _pressed_fingerprint(self, asked: Pressing) -> str:
         """Raises: ModelError where the model keeps compressed entries instead of tokens."""
@@ -111,9 +121,13 @@ class LoadedModel:
         self.device = str(device)
 
     def session(self) -> DeepseekV4Session:
-        session = DeepseekV4Session(self.network)
+        return self._prepared(DeepseekV4Session(self.network))
+
+    def _prepared(self, session: DeepseekV4Session) -> DeepseekV4Session:
+        """The session with what options have it do when the context ends."""
         if self.pressing:
             session.observe(self.pressing, self.pressing.needs)
+        session.change_at_question(self.changes)
         return session
 
     @property
@@ -126,11 +140,13 @@ class LoadedModel:
         assert isinstance(session, DeepseekV4Session)
         asked = [model.pressing for model in models if isinstance(model, LoadedModel)]
         session.observe(None, union(each.needs for each in asked if each))
+        session.change_at_question(AtQuestion())
 
     def adopt(self, session: Session) -> None:
         """Implements `SharingModel`."""
         assert isinstance(session, DeepseekV4Session)
         session.press_with(self.pressing)
+        session.change_at_question(self.changes)
 
     def save(self, session: Session, path: Path, notes: Mapping[str, str]) -> None:
         """Implements `KeepingModel`."""
@@ -140,10 +156,7 @@ class LoadedModel:
     def restore(self, path: Path) -> tuple[DeepseekV4Session, dict[str, str]]:
         """Implements `KeepingModel`."""
         state = session_files.load(path, self.fingerprint)
-        session = DeepseekV4Session.restored(self.network, state)
-        if self.pressing:
-            session.observe(self.pressing, self.pressing.needs)
-        return session, state.notes
+        return self._prepared(DeepseekV4Session.restored(self.network, state)), state.notes
 
     def describe(self) -> dict[str, object]:
         config = self.network.config
@@ -213,6 +226,25 @@ def chosen_format(config: DeepseekV4Config, options: Mapping[str, object]) -> Ca
     return replace(made, latent=cache_format(word, config.latent.kv_lora_rank, rotary).entry)
 
 
+def changes_at_question(config: DeepseekV4Config, options: Mapping[str, object]) -> AtQuestion:
+    """What the options `without` and `question_topk` change. Raises: ModelError."""
+    word = options.get(WITHOUT)
+    topk = count_of(QUESTION_TOPK, options[QUESTION_TOPK]) if QUESTION_TOPK in options else None
+    if word is None:
+        return AtQuestion(topk=topk)
+    present = [name for name, (kind, _) in LAYERS.items() if kind in config.layer_types]
+    if word not in present:
+        raise ModelError(f"options.{WITHOUT}: got {word!r}, expected {' or '.join(present)}")
+    return AtQuestion(LAYERS[str(word)][1], topk)
+
+
+def count_of(name: str, value: object) -> int:
+    """An option that is a whole number from 1. Raises: ModelError where it is not."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ModelError(f"options.{name}: got {value!r}, expected a whole number from 1")
+    return value
+
+
 def override(
     config: DeepseekV4Config, options: Mapping[str, object], others: Collection[str] = ()
 ) -> DeepseekV4Config:
@@ -224,15 +256,17 @@ def override(
         ModelError: an option that is unknown, has no effect on this model, or is no count.
     """
     others = (*others, *PLACEMENT, CACHE)
-    choices = ["sliding_window", "max_position_embeddings", *others]
-    if is_uncompressed(config):
-        choices.append(PRESS)
+    dense = is_uncompressed(config)
+    fields = ["sliding_window", "max_position_embeddings"]
     if selects(config):
-        choices.insert(0, "index_topk")
-    fields = {name: value for name, value in options.items() if name not in (*others, PRESS)}
-    for name, value in fields.items():
-        if name not in choices:
-            raise ModelError(f"options: got {name!r}, expected one of {', '.join(choices)}")
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ModelError(f"options.{name}: got {value!r}, expected a whole number from 1")
-    return replace(config, **fields)  # type: ignore[arg-type]
+        fields.insert(0, "index_topk")
+    if dense:
+        others = (*others, PRESS)
+    elif CSA in config.layer_types or HCA in config.layer_types:
+        others = (*others, WITHOUT, QUESTION_TOPK)
+    unknown = [name for name in options if name not in (*fields, *others, PRESS)]
+    if unknown:
+        choices = ", ".join((*fields, *others))
+        raise ModelError(f"options: got {unknown[0]!r}, expected one of {choices}")
+    chosen: dict[str, Any] = {n: count_of(n, options[n]) for n in fields if n in options}
+    return replace(config, **chosen)

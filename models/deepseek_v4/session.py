@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from models.decoding import answer, checked_ids
-from models.deepseek_v4.cache import SelectingCache, total_bytes
+from models.deepseek_v4.cache import (
+    CsaCache,
+    HcaCache,
+    LayerCache,
+    SelectingCache,
+    total_bytes,
+)
 from models.deepseek_v4.config import DSA
 from models.deepseek_v4.dense import FullCache
 from models.deepseek_v4.model import DeepseekV4
@@ -24,6 +30,23 @@ from models.presses.rotary import Rotary
 from models.protocols import Decoding, Piece, Reply, TokenIds, Trace, Usage
 
 
+class AtQuestion(NamedTuple):
+    """What changes when the context has been read and the question begins.
+
+    `without`: layers of this cache lose all but their window. `topk`: entries that each query of a
+    CSA layer selects; None: as many as before.
+    """
+
+    without: type[LayerCache] | None = None
+    topk: int | None = None
+
+    def apply(self, cache: LayerCache) -> None:
+        if isinstance(cache, HcaCache) and type(cache) is self.without:
+            cache.forget()
+        if isinstance(cache, CsaCache) and self.topk is not None:
+            cache.topk = self.topk
+
+
 class DeepseekV4Session:
     """Implements `TracedSession` and `PressedSession`. Any split gives the same answers."""
 
@@ -34,6 +57,7 @@ class DeepseekV4Session:
         self._position = 0
         self._last: Tensor | None = None  # final state of the newest token, [1, 1, D]
         self._pressing: Pressing | None = None
+        self._changes = AtQuestion()
         self._clock = Stopwatch(model.device)
         self._failure: str | None = None
 
@@ -52,7 +76,12 @@ class DeepseekV4Session:
         child._position = self._position
         child._last = self._last
         child._pressing = self._pressing
+        child._changes = self._changes
         return child
+
+    def change_at_question(self, changes: AtQuestion) -> None:
+        """Have what follows the context read less of it, or more."""
+        self._changes = changes
 
     def observe(self, pressing: Pressing | None, needs: Needs) -> None:
         """Press when it is time to, and collect queries for the needs of all presses to come."""
@@ -70,6 +99,8 @@ class DeepseekV4Session:
     def context_ends(self) -> None:
         if self._pressing is None or not self._pressing.sees_question:
             self._press()
+        for cache in self._caches:
+            self._changes.apply(cache)
 
     def question_ends(self) -> None:
         self._press()
@@ -130,7 +161,7 @@ class DeepseekV4Session:
         """
         config = self._model.config
         selecting = [(i, c) for i, c in enumerate(self._caches) if isinstance(c, SelectingCache)]
-        watches = [Watch(i, wanted, config.index_topk) for i, _ in selecting]
+        watches = [Watch(i, wanted, c.topk or config.index_topk) for i, c in selecting]
         for (_, cache), watch in zip(selecting, watches, strict=True):
             cache.watch = watch
         self.step(token_id)
@@ -143,6 +174,8 @@ class DeepseekV4Session:
     def state(self, notes: Mapping[str, str]) -> State:
         """What `session_files.save` writes; shares the session's memory."""
         self._refuse_broken()
+        if any(isinstance(cache, HcaCache) and cache.gone for cache in self._caches):
+            raise ValueError("the session has lost a layer's memory and cannot be saved")
         last = {} if self._last is None else {"last": self._last}
         return State(self._position, layer_tensors(self._caches) | last, dict(notes))
 

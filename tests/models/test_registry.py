@@ -52,6 +52,7 @@ def test_random_models_keep_the_protocols(name: str) -> None:
 def test_fingerprints_tell_weights_and_options_apart() -> None:
     options: list[dict[str, object]] = [{}, {"seed": 1}, {"index_topk": 8}, {"sliding_window": 64}]
     options += [{"cache": word} for word in ("bf16", "int4", "published")]
+    options += [{"without": "hca"}, {"without": "csa"}, {"question_topk": 8}, {"question_topk": 9}]
     prints = [load_model("random-v4", choice).fingerprint for choice in options]
     assert len(set(prints)) == len(prints)
     assert load_model("random-v4", {"seed": 0}).fingerprint == prints[0]
@@ -106,7 +107,7 @@ def test_options_change_what_is_selected() -> None:
         (
             "random-v4",
             {"topk": 4},
-            r"^options: got 'topk', expected one of index_topk, .*dtype, cache$",
+            r"^options: got 'topk', expected one of index_topk, .*, cache, without, question_topk$",
         ),
         ("random-v4", {"hidden_size": 4}, r"^options: got 'hidden_size', expected one of"),
         ("random-dense", {"index_topk": 4}, r"^options: got 'index_topk', expected one of slid"),
@@ -114,6 +115,13 @@ def test_options_change_what_is_selected() -> None:
         ("random-v4", {"index_topk": 0}, r"^options.index_topk: got 0, expected a whole number"),
         ("random-v4", {"index_topk": "8"}, r"^options.index_topk: got '8', expected a whole"),
         ("random-v4", {"index_topk": True}, r"^options.index_topk: got True, expected a whole"),
+        (
+            "random-v4",
+            {"without": "window"},
+            r"^options.without: got 'window', expected hca or csa",
+        ),
+        ("random-v4", {"question_topk": 0}, r"^options.question_topk: got 0, expected a whole n"),
+        ("random-dense", {"without": "hca"}, r"^options: got 'without', expected one of sliding"),
         ("random-v4", {"cache": "fp4"}, r"^options.cache: got 'fp4', expected one of full, bf16"),
         (
             "random-dense",
