@@ -21,11 +21,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from models import kernels
 from models.errors import ModelError
 
 FULL = "full"
@@ -78,6 +79,13 @@ PLAIN = Plain()
 BFLOAT16 = Bfloat16()
 
 
+class Place(NamedTuple):
+    """Where a section begins in a stored row, and in the decoded one."""
+
+    byte: int
+    channel: int
+
+
 class Section(Protocol):
     """Some channels of a row as bytes."""
 
@@ -90,8 +98,11 @@ class Section(Protocol):
     def encode(self, x: Tensor) -> Tensor:
         """float32 [..., channels] -> uint8 [..., num_bytes]."""
 
-    def decode(self, stored: Tensor) -> Tensor:
-        """uint8 [..., num_bytes] -> float32 [..., channels]."""
+    def decode(self, stored: Tensor, at: Place, out: Tensor) -> None:
+        """uint8 [n, S] from byte `at.byte` on -> float32 out [n, C] from channel `at.channel` on.
+
+        Both are whole tables, whose rows lie one behind the other: kernels are fast on these.
+        """
 
 
 @dataclass(frozen=True)
@@ -112,9 +123,14 @@ class Packed:
         return torch.cat(coded, dim=-1)
 
     def decode(self, stored: Tensor) -> Tensor:
-        parts = stored.split([section.num_bytes for section in self.sections], dim=-1)
-        decoded = [s.decode(part) for s, part in zip(self.sections, parts, strict=True)]
-        return decoded[0] if len(decoded) == 1 else torch.cat(decoded, dim=-1)
+        rows = stored.flatten(0, -2)
+        channels = sum(section.channels for section in self.sections)
+        out = torch.empty(len(rows), channels, device=stored.device)
+        at = Place(0, 0)
+        for section in self.sections:
+            section.decode(rows, at, out)
+            at = Place(at.byte + section.num_bytes, at.channel + section.channels)
+        return out.view(*stored.shape[:-1], channels)
 
 
 @dataclass(frozen=True)
@@ -130,8 +146,9 @@ class Halves:
     def encode(self, x: Tensor) -> Tensor:
         return x.to(torch.bfloat16).view(torch.uint8)
 
-    def decode(self, stored: Tensor) -> Tensor:
-        return as_type(stored, torch.bfloat16).float()
+    def decode(self, stored: Tensor, at: Place, out: Tensor) -> None:
+        halves = as_type(stored[:, at.byte : at.byte + self.num_bytes], torch.bfloat16)
+        out[:, at.channel : at.channel + self.channels] = halves
 
 
 def as_type(stored: Tensor, dtype: torch.dtype) -> Tensor:
@@ -149,8 +166,8 @@ class Fill:
     def encode(self, x: Tensor) -> Tensor:
         return torch.zeros(*x.shape[:-1], self.num_bytes, dtype=torch.uint8, device=x.device)
 
-    def decode(self, stored: Tensor) -> Tensor:
-        return stored[..., :0].float()
+    def decode(self, stored: Tensor, at: Place, out: Tensor) -> None:
+        pass
 
 
 class Scale(Protocol):
@@ -252,6 +269,11 @@ def unpack(packed: Tensor, channels: int, name: str, bits: int) -> Tensor:
     return found.view(*packed.shape[:-1], packed.shape[-1] * (8 // bits))[..., :channels]
 
 
+def has_kernels(stored: Tensor) -> bool:
+    """Whether a kernel can decode these rows."""
+    return stored.device.type == "cpu" and stored.is_contiguous() and kernels.usable()
+
+
 def in_blocks(x: Tensor, block: int) -> Tensor:
     """[..., C] -> [..., blocks, block]; the last channel fills up the last block."""
     fill = -x.shape[-1] % block
@@ -297,13 +319,22 @@ class Floats:
         spread = over_channels(self.scale.decode(scales), self.block, self.channels)
         return torch.cat((self._codes(x / spread), scales), dim=-1)
 
-    def decode(self, stored: Tensor) -> Tensor:
-        packed = stored[..., : self._code_bytes]
-        values = unpack(packed, self.channels, self.code.name, self.code.bits)
+    def decode(self, stored: Tensor, at: Place, out: Tensor) -> None:
+        end = at.byte + self._code_bytes
         if self.scale is None:
-            return values
-        scales = self.scale.decode(stored[..., self._code_bytes :])
-        return values * over_channels(scales, self.block, self.channels)
+            scales = torch.ones(len(stored), 1, device=stored.device)
+        else:
+            scales = self.scale.decode(stored[:, end : at.byte + self.num_bytes])
+        if has_kernels(stored) and self.channels * self.code.bits % 8 == 0:
+            from models.kernels import unpacking
+
+            fast = unpacking.unpack_e4m3 if self.code is E4M3 else unpacking.unpack_e2m1
+            fast(stored, scales, self.block, self.channels, at, out)
+        else:
+            packed = stored[:, at.byte : end]
+            values = unpack(packed, self.channels, self.code.name, self.code.bits)
+            values = values * over_channels(scales, self.block, self.channels)
+            out[:, at.channel : at.channel + self.channels] = values
 
     def _codes(self, x: Tensor) -> Tensor:
         largest = self.code.largest
@@ -336,13 +367,19 @@ class Integers:
         pairs = torch.stack((least, step), dim=-1).flatten(-2).view(torch.uint8)
         return torch.cat((pack(codes, self.bits), pairs), dim=-1)
 
-    def decode(self, stored: Tensor) -> Tensor:
-        values = unpack(stored[..., : self._code_bytes], self.channels, "uint", self.bits)
-        pairs = as_type(stored[..., self._code_bytes :], torch.float16).float()
-        least, step = (
-            over_channels(pairs[..., which::2], self.block, self.channels) for which in (0, 1)
-        )
-        return torch.addcmul(least, values, step)
+    def decode(self, stored: Tensor, at: Place, out: Tensor) -> None:
+        end = at.byte + self._code_bytes
+        pairs = as_type(stored[:, end : at.byte + self.num_bytes], torch.float16).float()
+        if has_kernels(stored) and self.channels * self.bits % 8 == 0:
+            from models.kernels.unpacking import unpack_integers
+
+            unpack_integers(stored, self.bits, pairs, self.block, self.channels, at, out)
+        else:
+            values = unpack(stored[:, at.byte : end], self.channels, "uint", self.bits)
+            least, step = (
+                over_channels(pairs[:, which::2], self.block, self.channels) for which in (0, 1)
+            )
+            out[:, at.channel : at.channel + self.channels] = values * step + least
 
 
 @cache
@@ -383,7 +420,7 @@ class RotatedFp4:
         return self.section.encode(rotated(rows).float())
 
     def decode(self, stored: Tensor) -> Tensor:
-        return self.section.decode(stored)
+        return Packed((self.section,)).decode(stored)
 
     def queries(self, x: Tensor) -> Tensor:
         """Queries [..., C] as the published kernel multiplies them: rotated and in FP4, too."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models import number_formats
+from models import kernels, number_formats
 from models.costs.architecture import Shape
 from models.costs.deepseek_v4 import STORED
 from models.costs.layouts import LAYOUTS
@@ -171,3 +171,30 @@ def test_refusals() -> None:
         cache_format("published", 48, 16)
     with pytest.raises(ModelError, match=r"^options.cache: got 'nvfp4', but FP4 index keys need"):
         cache_format("nvfp4", 48, 16, 24)
+
+
+@pytest.mark.parametrize("widths", [V4, NANO], ids=["V4", "nano"])
+@pytest.mark.parametrize("word", ROUNDED)
+def test_kernels_decode_as_torch_does(
+    word: str, widths: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = of_width(word, widths)
+    rows = 10 * normal(1, 300, sum(widths[:2])) ** 3
+    keys = 10 * normal(1, 300, widths[2]) ** 3
+    with torch.no_grad():
+        for each, x in ((form.entry, rows), (form.index, keys)):
+            stored = each.encode(x)
+            monkeypatch.setenv(kernels.SWITCH, "1")
+            fast = each.decode(stored)
+            monkeypatch.setenv(kernels.SWITCH, "0")
+            assert torch.equal(each.decode(stored), fast)
+
+
+@given(st.integers(1, 40), st.sampled_from([8, 4, 2]), st.integers(0, 9))
+def test_any_number_of_channels_is_decoded(channels: int, bits: int, seed: int) -> None:
+    """Rows whose last byte is not full, too."""
+    form = number_formats.integer_row(bits, channels)
+    rows = normal(3, channels, seed=seed)
+    stored, plain = form.encode(rows), round_trip(form, rows)
+    with torch.no_grad():
+        assert torch.equal(form.decode(stored), plain)
