@@ -16,9 +16,6 @@ from typing import Any, TypeVar, cast
 
 import llvmlite.binding as llvm
 import numba
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -73,16 +70,6 @@ def reordering_kernel(function: Kernel) -> Kernel:
     """Sums may be reordered and products fused, as a vectorised reduction needs."""
     flags = {"reassoc", "contract", "nsz"}
     return cast(Kernel, numba.njit(nogil=True, cache=True, fastmath=flags)(function))
-
-
-@intrinsic
-def as_float(typing: Any, bits: Any) -> Any:
-    """The float32 with these 32 bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
 
 
 _FEATURES = llvm.get_host_cpu_features()

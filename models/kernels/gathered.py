@@ -8,10 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.kernels.compile import as_float, kernel, reordering_kernel
+from models.kernels.compile import kernel, reordering_kernel
 from models.kernels.threads import run_shares
 
 Floats = NDArray[np.float32]
@@ -45,6 +48,16 @@ def _in_shares(
     run_shares(len(q), SHARE, work)
 
 
+@intrinsic
+def _as_float(typing: Any, bits: Any) -> Any:
+    """The float with these 32 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
 @kernel
 def _exp(x: np.float32) -> np.float32:
     """exp(x) for x <= 0 within 2 units in the last place, in operations that a vector has."""
@@ -58,7 +71,7 @@ def _exp(x: np.float32) -> np.float32:
     y = y * r + np.float32(1.6666665459e-1)
     y = y * r + np.float32(5.0000001201e-1)
     y = y * r * r + r + np.float32(1.0)
-    scale: Any = as_float((np.int32(whole) + np.int32(127)) << np.int32(23))  # type: ignore[call-arg]
+    scale: Any = _as_float((np.int32(whole) + np.int32(127)) << np.int32(23))  # type: ignore[call-arg]
     return np.float32(y * scale)
 
 

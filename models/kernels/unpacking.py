@@ -6,12 +6,13 @@ See `models.number_formats`. Shapes: n rows, C channels, b blocks of `block` cha
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.kernels.compile import as_float, kernel
+from models.kernels.compile import kernel
 from models.kernels.threads import run_shares
 
 Floats = NDArray[np.float32]
@@ -64,42 +65,45 @@ def _in_shares(
 def _e4m3(
     codes: Bytes, scales: Floats, out: Floats, block: int, channels: int, at: int, to: int
 ) -> None:
-    """The code's exponent and fraction are shifted to float32's: off by 2 ** 120, as are the
-    subnormal numbers."""
-    n = len(out)
-    factor = np.float32(2.0**120)
-    for i in range(n):
+    """Numbers in units of 2 ** -9, the least that the code has: subnormal floats are slow."""
+    for i in range(len(out)):
         for start in range(0, channels, block):
-            scale = scales[i, start // block]
-            for c in range(start, min(start + block, channels)):
-                code = np.int32(codes[i, at + c])
-                bits = ((code & np.int32(128)) << np.int32(24)) | (
-                    (code & np.int32(127)) << np.int32(20)
-                )
-                out[i, to + c] = as_float(bits) * factor * scale  # type: ignore[call-arg]
+            scale = scales[i, start // block] * np.float32(2.0**-9)
+            stop = min(start + block, channels)
+            source, target = codes[i, at + start : at + stop], out[i, to + start : to + stop]
+            for c in range(len(target)):
+                code = np.int32(source[c])
+                exponent = (code >> np.int32(3)) & np.int32(15)
+                normal = np.int32(exponent > 0)
+                size = ((code & np.int32(7)) + (normal << np.int32(3))) << (exponent - normal)
+                sign = np.int32(1) - ((code >> np.int32(7)) << np.int32(1))
+                target[c] = np.float32(sign * size) * scale
 
 
 @kernel
 def _e2m1(
     codes: Bytes, scales: Floats, out: Floats, block: int, channels: int, at: int, to: int
 ) -> None:
-    """As `_e4m3`, off by 2 ** 126."""
-    n = len(out)
-    factor = np.float32(2.0**126)
-    for i in range(n):
+    """As `_e4m3`, in units of 1 / 2."""
+    for i in range(len(out)):
         for start in range(0, channels, block):
-            scale = scales[i, start // block]
+            scale = scales[i, start // block] * np.float32(0.5)
             stop = min(start + block, channels)
-            for c in range(start // 2, stop // 2):
-                code = np.int32(codes[i, at + c])
-                low = ((code & np.int32(8)) << np.int32(28)) | (
-                    (code & np.int32(7)) << np.int32(22)
-                )
-                high = ((code & np.int32(128)) << np.int32(24)) | (
-                    (code & np.int32(112)) << np.int32(18)
-                )
-                out[i, to + 2 * c] = as_float(low) * factor * scale  # type: ignore[call-arg]
-                out[i, to + 2 * c + 1] = as_float(high) * factor * scale
+            source = codes[i, at + start // 2 : at + stop // 2]
+            target = out[i, to + start : to + stop]
+            for c in range(len(source)):
+                code = np.int32(source[c])
+                target[2 * c] = np.float32(_halves(code & np.int32(15))) * scale
+                target[2 * c + 1] = np.float32(_halves(code >> np.int32(4))) * scale
+
+
+@kernel
+def _halves(code: Any) -> Any:
+    """Twice the number that a code of e2m1 stands for."""
+    exponent = (code >> np.int32(1)) & np.int32(3)
+    normal = np.int32(exponent > 0)
+    size = ((code & np.int32(1)) + (normal << np.int32(1))) << (exponent - normal)
+    return (np.int32(1) - ((code >> np.int32(3)) << np.int32(1))) * size
 
 
 @kernel
@@ -115,22 +119,26 @@ def _integers(
 ) -> None:
     n = len(out)
     each = 8 // bits
-    mask = np.int32((1 << bits) - 1)
     for i in range(n):
         for start in range(0, channels, block):
             least, step = pairs[i, start // block * 2], pairs[i, start // block * 2 + 1]
             stop = min(start + block, channels)
+            source = codes[i, at + start // each : at + stop // each]
+            target = out[i, to + start : to + stop]
             if bits == 8:
-                for c in range(start, stop):
-                    out[i, to + c] = np.float32(codes[i, at + c]) * step + least
+                for c in range(len(source)):
+                    target[c] = np.float32(source[c]) * step + least
             elif bits == 4:
-                for c in range(start // 2, stop // 2):
-                    code = np.int32(codes[i, at + c])
-                    out[i, to + 2 * c] = np.float32(code & np.int32(15)) * step + least
-                    out[i, to + 2 * c + 1] = np.float32(code >> np.int32(4)) * step + least
+                for c in range(len(source)):
+                    code = np.int32(source[c])
+                    target[2 * c] = np.float32(code & np.int32(15)) * step + least
+                    target[2 * c + 1] = np.float32(code >> np.int32(4)) * step + least
             else:
-                for c in range(start // each, stop // each):
-                    code = np.int32(codes[i, at + c])
-                    for place in range(each):
-                        value = (code >> np.int32(bits * place)) & mask
-                        out[i, to + each * c + place] = np.float32(value) * step + least
+                for c in range(len(source)):
+                    code = np.int32(source[c])
+                    target[4 * c] = np.float32(code & np.int32(3)) * step + least
+                    code = code >> np.int32(2)
+                    target[4 * c + 1] = np.float32(code & np.int32(3)) * step + least
+                    code = code >> np.int32(2)
+                    target[4 * c + 2] = np.float32(code & np.int32(3)) * step + least
+                    target[4 * c + 3] = np.float32(code >> np.int32(2)) * step + least
