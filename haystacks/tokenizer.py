@@ -192,7 +192,7 @@ def _load(name: str) -> FastTokenizer:
         )
     if kind != "hf" or not location:
         raise TokenizerError(f"tokenizer: {name!r} is not {BUNDLED_NAME!r} or 'hf:PATH_OR_NAME'")
-    loaded = _transformers_tokenizer(location)
+    loaded = transformers_tokenizer(location)
     rust = RustTokenizer.from_str(loaded.backend_tokenizer.to_str())
     template = ChatTemplate(name, loaded) if loaded.chat_template else None
     ends = [] if loaded.eos_token_id is None else [int(loaded.eos_token_id)]
@@ -205,7 +205,8 @@ def _load(name: str) -> FastTokenizer:
     return tokenizer
 
 
-def _transformers_tokenizer(location: str) -> Any:
+def transformers_tokenizer(location: str) -> Any:
+    """The fast tokenizer of a folder or of the hub. Raises: TokenizerError."""
     try:
         from transformers import AutoTokenizer
     except ImportError:

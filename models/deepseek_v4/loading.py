@@ -1,6 +1,7 @@
-"""Loads a checkpoint's folder: `config.json`, `model.safetensors`, and `model.json`, its card.
+"""Loads a checkpoint's folder: `config.json`, weights, and `model.json`, its card.
 
-The card says which tokenizer the ids belong to.
+The layout is our own, transformers' or the official one. The card says which tokenizer the ids
+belong to; a folder without a card has a tokenizer of its own.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from models.deepseek_v3.model import LatentTwin
 from models.deepseek_v4 import session_files, weights
 from models.deepseek_v4.cache import CsaCache, HcaCache, LayerCache
-from models.deepseek_v4.checkpoint_files import Card, read_card, read_config
+from models.deepseek_v4.checkpoint_files import Card, read_card, read_config, read_eos_ids
 from models.deepseek_v4.config import (
     CSA,
     DSA,
@@ -31,6 +31,7 @@ from models.deepseek_v4.config import (
 )
 from models.deepseek_v4.config import FULL as FULL_ATTENTION
 from models.deepseek_v4.dense import DenseTwin
+from models.deepseek_v4.layouts.folders import load_folder_into
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import AtQuestion, DeepseekV4Session
 from models.devices import find_device, find_dtype
@@ -78,6 +79,7 @@ class LoadedModel:
     trained: DeepseekV4Config
     options: Mapping[str, object] = field(default_factory=dict)
     forks: Forks = "share"
+    eos_ids: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         self.network.eval()
@@ -117,11 +119,13 @@ class LoadedModel:
         device = find_device(self.options.get("device", "cpu"))
         if dtype != torch.float32:
             self.fingerprint = f"{self.fingerprint}-{self.options['dtype']}"
+        if self.eos_ids:
+            self.fingerprint += "".join(f"-eos{i}" for i in sorted(self.eos_ids))
         self.network.to(device=device, dtype=dtype)
         self.device = str(device)
 
     def session(self) -> DeepseekV4Session:
-        return self._prepared(DeepseekV4Session(self.network))
+        return self._prepared(DeepseekV4Session(self.network, eos_ids=self.eos_ids))
 
     def _prepared(self, session: DeepseekV4Session) -> DeepseekV4Session:
         """The session with what options have it do when the context ends."""
@@ -156,7 +160,8 @@ class LoadedModel:
     def restore(self, path: Path) -> tuple[DeepseekV4Session, dict[str, str]]:
         """Implements `KeepingModel`."""
         state = session_files.load(path, self.fingerprint)
-        return self._prepared(DeepseekV4Session.restored(self.network, state)), state.notes
+        session = DeepseekV4Session.restored(self.network, state, eos_ids=self.eos_ids)
+        return self._prepared(session), state.notes
 
     def describe(self) -> dict[str, object]:
         config = self.network.config
@@ -195,14 +200,8 @@ def load_folder(name: str, folder: Path, options: Mapping[str, object]) -> Loade
     config = override(trained, options)
     card = read_card(folder)
     network = build(config)
-    try:
-        weights.load_weights(network, folder)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"model: {folder / 'model.safetensors'} cannot be read: {error}") from None
-    except RuntimeError as error:  # torch lists every tensor on a line of its own
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"model: weights do not fit {folder / 'config.json'}: {reason}") from None
-    return LoadedModel(name, network, card, trained, options)
+    load_folder_into(network, folder)
+    return LoadedModel(name, network, card, trained, options, eos_ids=read_eos_ids(folder))
 
 
 def chosen_format(config: DeepseekV4Config, options: Mapping[str, object]) -> CacheFormat:

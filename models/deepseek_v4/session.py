@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -50,8 +50,12 @@ class AtQuestion(NamedTuple):
 class DeepseekV4Session:
     """Implements `TracedSession` and `PressedSession`. Any split gives the same answers."""
 
-    def __init__(self, model: DeepseekV4, chunk_size: int = 1024) -> None:
+    def __init__(
+        self, model: DeepseekV4, chunk_size: int = 1024, eos_ids: Collection[int] = ()
+    ) -> None:
+        """`eos_ids` end an answer."""
         self._model = model
+        self._eos_ids = eos_ids
         self._chunk_size = chunk_size
         self._caches = model.new_caches()
         self._position = 0
@@ -71,7 +75,7 @@ class DeepseekV4Session:
 
     def fork(self) -> DeepseekV4Session:
         self._refuse_broken()
-        child = DeepseekV4Session(self._model, self._chunk_size)
+        child = DeepseekV4Session(self._model, self._chunk_size, self._eos_ids)
         child._caches = [cache.fork() for cache in self._caches]
         child._position = self._position
         child._last = self._last
@@ -119,7 +123,7 @@ class DeepseekV4Session:
         return {i: cache for i, cache in enumerate(self._caches) if isinstance(cache, FullCache)}
 
     def generate(self, decoding: Decoding) -> Reply:
-        return answer(self, self.fork, self._clock, decoding)
+        return answer(self, self.fork, self._clock, decoding, self._eos_ids)
 
     def usage(self) -> Usage:
         clock = self._clock
@@ -180,9 +184,11 @@ class DeepseekV4Session:
         return State(self._position, layer_tensors(self._caches) | last, dict(notes))
 
     @classmethod
-    def restored(cls, model: DeepseekV4, state: State) -> DeepseekV4Session:
+    def restored(
+        cls, model: DeepseekV4, state: State, eos_ids: Collection[int] = ()
+    ) -> DeepseekV4Session:
         """The session that `state` was taken of."""
-        session = cls(model)
+        session = cls(model, eos_ids=eos_ids)
         # Copies: what was loaded may be a map of the file.
         tensors = {name: t.to(model.device, copy=True) for name, t in state.tensors.items()}
         session._caches = layer_caches(tensors, session._caches)

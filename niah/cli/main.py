@@ -502,6 +502,32 @@ def train(
     typer.echo(f"checkpoint: {train_arm(config, arm, out)}")
 
 
+@app.command("export-model")
+def export_checkpoint(
+    model: Annotated[str, typer.Argument(help="A DeepSeek-V4 of `niah models`, or path:FOLDER.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    layout: Annotated[
+        Literal["transformers", "official", "gguf"],
+        typer.Option("--format", help="Whose layout: gguf is one file for llama.cpp."),
+    ] = "transformers",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Of matrices: float32 or bfloat16; for official also fp8, or fp4 for its experts. "
+            "Default: float32, for official bfloat16."
+        ),
+    ] = None,
+    sharpen: Annotated[
+        float | None,
+        typer.Option(help="A constant temperature, in place of a checkpoint's log_length_base."),
+    ] = None,
+) -> None:
+    """Write a nano checkpoint, with its tokenizer, as other engines load it."""
+    from niah.interchange.export import export_model
+
+    typer.echo(f"checkpoint: {export_model(model, layout, out, precision, sharpen)}")
+
+
 @app.command()
 def models() -> None:
     """List the models a sweep's arms may name."""
