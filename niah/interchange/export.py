@@ -48,9 +48,10 @@ def export_model(
     from models.deepseek_v4.layouts import gguf_files, writing
 
     chosen = precision or writing.PRECISIONS[layout][0]
+    writing.check_precision(layout, chosen)
     if layout == "gguf":
         parts = gguf_files.BpeParts(*bpe_parts(tokenizer))
-        gguf_files.write_gguf(network, out / GGUF_FILE, parts, chosen)
+        gguf_files.write_gguf(network, out / GGUF_FILE, parts)
         return out / GGUF_FILE
     write = writing.write_transformers if layout == "transformers" else writing.write_official
     write(network, out, chosen, model.eos_ids)

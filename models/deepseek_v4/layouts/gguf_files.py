@@ -15,7 +15,6 @@ from torch import Tensor
 from models.deepseek_v4.config import ConfigError, DeepseekV4Config
 from models.deepseek_v4.layouts.configs import RATIOS, refuse_unpublished
 from models.deepseek_v4.layouts.names import DOWN, GATE_UP, OFFICIAL
-from models.deepseek_v4.layouts.writing import check_precision
 from models.deepseek_v4.model import DeepseekV4
 from models.errors import ModelError
 from models.files import replacing
@@ -89,16 +88,13 @@ class BpeParts(NamedTuple):
     unused_id: int
 
 
-def write_gguf(
-    model: DeepseekV4, path: Path, tokenizer: BpeParts, precision: str = "float32"
-) -> None:
-    """Write one file with weights, configuration and tokenizer.
+def write_gguf(model: DeepseekV4, path: Path, tokenizer: BpeParts) -> None:
+    """Write one file with weights (float32), configuration and tokenizer.
 
     Raises:
         ModelError: the model is no stock DeepSeek-V4 of V4's own widths, or the package `gguf` is
             missing.
     """
-    check_precision("gguf", precision)
     refuse_narrow(model.config)
     try:
         import gguf
@@ -111,7 +107,8 @@ def write_gguf(
         _write_tokenizer(writer, tokenizer)
         for name, tensor in model.state_dict().items():
             for stored, part in _tensors(name, tensor):
-                _add(writer, stored, part, precision)
+                kind = torch.float32 if part.is_floating_point() else torch.int32
+                writer.add_tensor(stored, part.to(kind).contiguous().numpy())
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -210,18 +207,3 @@ def _tensors(name: str, tensor: Tensor) -> list[tuple[str, Tensor]]:
         found = [(IN_LAYER[OFFICIAL[rest]], tensor)]
     endings = ((stored, "" if stored.endswith(".bias") else ".weight", t) for stored, t in found)
     return [(f"blk.{number}.{stored}{ending}", t) for stored, ending, t in endings]
-
-
-def _add(writer: GGUFWriter, name: str, tensor: Tensor, precision: str) -> None:
-    import gguf
-
-    if not tensor.is_floating_point():
-        writer.add_tensor(name, tensor.to(torch.int32).contiguous().numpy())
-        return
-    numbers = tensor.float().contiguous().numpy()
-    matrix = tensor.ndim >= 2 and not any(part in name for part in ("hc_", "_ape", "ffn_gate_inp"))
-    if precision == "bfloat16" and matrix:
-        kind = gguf.GGMLQuantizationType.BF16
-        writer.add_tensor(name, gguf.quants.quantize(numbers, kind), raw_dtype=kind)
-    else:
-        writer.add_tensor(name, numbers)

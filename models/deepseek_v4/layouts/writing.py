@@ -28,7 +28,7 @@ from models.files import replacing
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "transformers": ("float32", "bfloat16"),
     "official": ("bfloat16", "float32", "fp8", "fp4"),
-    "gguf": ("float32", "bfloat16"),
+    "gguf": ("float32",),
 }
 """What matrices may be written in; the first is the usual one."""
 KEPT = ("_hc.", "hc_head.", "position_bias", "tid2eid")
