@@ -521,11 +521,64 @@ def export_checkpoint(
         float | None,
         typer.Option(help="A constant temperature, in place of a checkpoint's log_length_base."),
     ] = None,
+    golden: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TOKENS",
+            help="Also write golden.json: prompts of at most so many tokens and what is predicted.",
+        ),
+    ] = None,
 ) -> None:
     """Write a nano checkpoint, with its tokenizer, as other engines load it."""
     from niah.interchange.export import export_model
 
-    typer.echo(f"checkpoint: {export_model(model, layout, out, precision, sharpen)}")
+    written = export_model(model, layout, out, precision, sharpen, golden)
+    typer.echo(f"checkpoint: {written}")
+
+
+@app.command("check-model")
+def check_model(
+    model: Annotated[str, typer.Argument(help="Any name of `niah models`.")],
+    golden: Annotated[Path, typer.Argument(help="A golden.json of `niah export-model`.")],
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE, an option of the model as in a sweep's arm."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="The most that a log-probability may be off.")
+    ] = 0.01,
+) -> None:
+    """Compare a model's predictions and greedy answers with golden vectors.
+
+    Exit codes: 0 all agree; 1 some differ; 2 wrong usage.
+    """
+    from models.registry import load_model
+    from niah.interchange.golden import agrees, check, finding_line, read_golden
+
+    if not tolerance > 0:
+        raise typer.BadParameter(f"{tolerance} is not above 0", param_hint="--tolerance")
+    vectors = read_golden(golden)
+    loaded = load_model(model, dict(named_value(text) for text in option or ()))
+    alike = []
+    for finding in check(loaded, vectors, tolerance):
+        typer.echo(finding_line(finding, tolerance))
+        alike.append(agrees(finding, tolerance))
+    typer.echo(f"{sum(alike)} of {len(alike)} prompts agree")
+    raise typer.Exit(0 if all(alike) else 1)
+
+
+def named_value(text: str) -> tuple[str, object]:
+    """NAME=VALUE, the value as YAML reads it. Raises: typer.BadParameter."""
+    import yaml
+
+    name, equals, value = text.partition("=")
+    try:
+        found = yaml.safe_load(value)
+    except yaml.YAMLError:
+        found = value
+    if not name or not equals:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--option")
+    return name, found
 
 
 @app.command()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from haystacks.tokenizer_files import bpe_parts, write_tokenizer
 from models.registry import configuration, load_model
 from niah.errors import NiahError
+from niah.interchange.golden import GOLDEN_FILE, make_golden, write_golden
 
 if TYPE_CHECKING:
     from models.deepseek_v4.loading import LoadedModel
@@ -23,7 +24,12 @@ class ExportError(NiahError):
 
 
 def export_model(
-    name: str, layout: str, out: Path, precision: str | None = None, sharpen: float | None = None
+    name: str,
+    layout: str,
+    out: Path,
+    precision: str | None = None,
+    sharpen: float | None = None,
+    golden: int | None = None,
 ) -> Path:
     """Write the model called `name` into the folder `out`; returns what an engine is to load.
 
@@ -32,6 +38,7 @@ def export_model(
         layout: one of LAYOUTS.
         precision: of matrices; None: the layout's usual one.
         sharpen: a constant in place of the temperature that grows with length.
+        golden: golden vectors are written, too, with prompts of at most so many tokens.
 
     Raises:
         ExportError, ModelError, TokenizerError: what is asked cannot be written.
@@ -51,13 +58,19 @@ def export_model(
     writing.check_precision(layout, chosen)
     if layout == "gguf":
         parts = gguf_files.BpeParts(*bpe_parts(tokenizer))
-        gguf_files.write_gguf(network, out / GGUF_FILE, parts)
-        return out / GGUF_FILE
-    write = writing.write_transformers if layout == "transformers" else writing.write_official
-    write(network, out, chosen, model.eos_ids)
-    write_tokenizer(tokenizer, out)
-    write_card(out, model.card)
-    return out
+        written = out / GGUF_FILE
+        gguf_files.write_gguf(network, written, parts)
+    else:
+        write = writing.write_transformers if layout == "transformers" else writing.write_official
+        written = out
+        write(network, out, chosen, model.eos_ids)
+        write_tokenizer(tokenizer, out)
+        write_card(out, model.card)
+    if golden is not None:
+        # Of the weights as they were written: rounded, where they are.
+        again = of_weights(model, network) if layout == "gguf" else load_deepseek(f"path:{out}")
+        write_golden(make_golden(again, golden), out / GOLDEN_FILE)
+    return written
 
 
 def load_deepseek(name: str) -> LoadedModel:
@@ -72,6 +85,13 @@ def load_deepseek(name: str) -> LoadedModel:
             f"model: got {name!r}, expected a DeepSeek-V4 of this repository or path:FOLDER"
         )
     return model
+
+
+def of_weights(model: LoadedModel, network: DeepseekV4) -> LoadedModel:
+    """The model with other weights."""
+    from models.deepseek_v4.loading import LoadedModel
+
+    return LoadedModel(model.name, network, model.card, network.config, eos_ids=model.eos_ids)
 
 
 def stock(network: DeepseekV4, sharpen: float | None) -> DeepseekV4:
