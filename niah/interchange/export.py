@@ -102,14 +102,13 @@ def stock(network: DeepseekV4, sharpen: float | None) -> DeepseekV4:
     """
     if sharpen is None:
         return network
-    base = network.config.log_length_base
-    if base is None:
+    if not 0 < sharpen < float("inf"):
+        raise ExportError(f"--sharpen: got {sharpen:g}, expected a number above 0, such as 2.0")
+    if network.config.log_length_base is None:
         raise ExportError(
             f"--sharpen: got {sharpen:g}, but the checkpoint has no log_length_base to replace; "
             "leave it out"
         )
-    if not 0 < sharpen < float("inf"):
-        raise ExportError(f"--sharpen: got {sharpen:g}, expected a number above 0, such as 2.0")
 
     from models.deepseek_v4.loading import build
     from models.deepseek_v4.sharpen import sharpen as fold

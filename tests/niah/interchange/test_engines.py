@@ -16,7 +16,7 @@ from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import DeepseekV4Session
 from models.protocols import Decoding, Piece
-from models.registry import load_model
+from models.registry import configuration, load_model
 from niah.interchange.export import export_model
 from tests.models.servers.real_servers import llama_server, transformers_server
 from tests.models.small import random_ids
@@ -94,7 +94,8 @@ def test_llama_cpp_agrees_with_the_model_here(tmp_path: Path) -> None:
 
 def test_transformers_serve_answers_as_the_model_here(tmp_path: Path) -> None:
     pytest.importorskip("transformers.models.deepseek_v4", reason="an older transformers")
-    folder = export_model("nano-v4", "transformers", tmp_path / "model", sharpen=2.0)
+    sharpen = 2.0 if configuration("nano-v4").log_length_base else None
+    folder = export_model("nano-v4", "transformers", tmp_path / "model", sharpen=sharpen)
     tokenizer = load_tokenizer("bundled-bpe-2048")
     prompt = (
         "The special magic number for brave otter is 48213. The grass is green. "

@@ -115,7 +115,7 @@ def test_a_constant_takes_the_place_of_a_growing_temperature(tmp_path: Path) -> 
             r"^--sharpen: got 2, but the check",
         ),
         (
-            "nano-v4",
+            "random-v4",
             "transformers",
             {"sharpen": -1.0},
             r"^--sharpen: got -1, expected a",
