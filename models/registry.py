@@ -230,7 +230,7 @@ REGISTRY = {
         "the same with sparse latent attention (DSA): top tokens", _random, _random_config
     ),
     "path:FOLDER": Entry(
-        "a checkpoint of your own (config.json, model.safetensors, model.json)",
+        "a DeepSeek-V4's folder: of your own training, or in transformers' or the official layout",
         _checkpoint,
         _checkpoint_config,
     ),

@@ -18,6 +18,7 @@ from models.deepseek_v4.session import DeepseekV4Session
 from models.protocols import Decoding, Piece
 from models.registry import configuration, load_model
 from niah.interchange.export import export_model
+from niah.interchange.golden import agrees, check, read_golden
 from tests.models.servers.real_servers import llama_server, transformers_server
 from tests.models.small import random_ids
 
@@ -64,7 +65,7 @@ def test_llama_cpp_agrees_with_the_model_here(tmp_path: Path) -> None:
     model = random_model()
     weights.save(model, tmp_path / "ours")
     write_card(tmp_path / "ours", Card("bundled-bpe-2048"))
-    file = export_model(f"path:{tmp_path / 'ours'}", "gguf", tmp_path / "theirs")
+    file = export_model(f"path:{tmp_path / 'ours'}", "gguf", tmp_path / "theirs", golden=257)
     text = "The code is 48213; it's naïve — ünï 漢字\n\n\t don't  x"
     with llama_server(file, "f16") as url:
         base = url.removesuffix("/v1")
@@ -90,6 +91,10 @@ def test_llama_cpp_agrees_with_the_model_here(tmp_path: Path) -> None:
             assert len(top) == 10
             for entry in top:
                 assert entry["logprob"] == pytest.approx(float(expected[entry["id"]]), abs=0.002)
+        served = load_model("openai:any", {"base_url": url, "tokenizer": "bundled-bpe-2048"})
+        findings = list(check(served, read_golden(file.parent / "golden.json"), 0.002))
+        assert len(findings) == 11
+        assert all(agrees(finding, 0.002) for finding in findings)
 
 
 def test_transformers_serve_answers_as_the_model_here(tmp_path: Path) -> None:

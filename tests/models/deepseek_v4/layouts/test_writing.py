@@ -14,9 +14,10 @@ import torch
 
 pytest.importorskip("transformers.models.deepseek_v4", reason="an older transformers")
 
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, FineGrainedFP8Config
 
 from models.deepseek_v4.config import CSA, SLIDING
+from models.deepseek_v4.layouts.folders import load_folder_into
 from models.deepseek_v4.layouts.writing import write_official, write_transformers
 from models.deepseek_v4.loading import load_folder
 from models.deepseek_v4.model import DeepseekV4
@@ -57,6 +58,32 @@ def test_transformers_loads_it_and_agrees(
         logits = loaded(IDS[None]).logits[0]
     assert relative_difference(logits, full_logits(ours, IDS)) < 1e-5
     assert loaded.generation_config.eos_token_id is None
+
+
+@pytest.mark.parametrize("precision", ["fp8", "fp4"])
+def test_transformers_reads_the_same_numbers_out_of_quantised_weights(
+    precision: str, tmp_path: Path
+) -> None:
+    """Whole blocks only: its FP8 takes no others. It dequantises to bfloat16, which holds them."""
+    widths = {"hidden_size": 128, "q_lora_rank": 128, "moe_intermediate_size": 128}
+    heads = {"head_dim": 64, "num_attention_heads": 4, "o_lora_rank": 64, "index_head_dim": 32}
+    model = randomized(DeepseekV4(replace(REAL, **widths, **heads)), seed=4)
+    write_official(model, tmp_path, precision)
+    again = DeepseekV4(model.config)
+    load_folder_into(again, tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaded = AutoModelForCausalLM.from_pretrained(
+            tmp_path,
+            dtype=torch.bfloat16,
+            quantization_config=FineGrainedFP8Config(dequantize=True),
+        )
+    read = loaded.state_dict()
+    assert set(read) == set(again.state_dict())
+    different = [
+        n for n, t in again.state_dict().items() if not torch.equal(read[n].float(), t.float())
+    ]
+    assert not different
 
 
 def test_files_can_be_read_by_whoever_may_read_the_folder(
