@@ -174,7 +174,7 @@ def run(
         typer.echo(f"nothing is left to ask: {folder} holds an answer to every question")
     show_run(folder, sweep)
     if tally is not None:
-        summarize(folder, tally)
+        summarize(folder, sweep, tally)
 
 
 def print_residues(plan: "Plan", bench: "Bench") -> None:
@@ -217,7 +217,7 @@ def ask(
     return tally
 
 
-def summarize(folder: Path, tally: "Tally") -> None:
+def summarize(folder: Path, sweep: "Sweep", tally: "Tally") -> None:
     """Say what came of a run. Raises: typer.Exit where a question ended in an error."""
     from rich.console import Console
 
@@ -225,7 +225,7 @@ def summarize(folder: Path, tally: "Tally") -> None:
     from niah.runs.store import ROWS, parsed_rows
 
     console, answers = Console(), count_answers(parsed_rows(folder / ROWS))
-    print_summary(console, tally, answers)
+    print_summary(console, tally, answers, [arm.name for arm in sweep.arms])
     console.print(f"rows: {folder / ROWS}", soft_wrap=True)
     if answers.errors:
         typer.echo(

@@ -199,10 +199,10 @@ def count_answers(rows: Iterable[Row]) -> Answers:
     return answers
 
 
-def print_summary(console: Console, tally: Tally, answers: Answers) -> None:
+def print_summary(console: Console, tally: Tally, answers: Answers, arms: Sequence[str]) -> None:
     """Right answers by length, then what this run did."""
     if answers.cells:
-        console.print(recall_table(answers))
+        console.print(recall_table(answers, arms))
     reused = tally.reused_tokens / max(1, tally.computed_tokens + tally.reused_tokens)
     outside = tally.seconds - tally.model_seconds
     # Servers and workers that answer several questions at once leave no time outside.
@@ -215,10 +215,9 @@ def print_summary(console: Console, tally: Tally, answers: Answers) -> None:
     )
 
 
-def recall_table(answers: Answers) -> Table:
+def recall_table(answers: Answers, arms: Sequence[str]) -> Table:
     """Right answers over questions by length, one column an arm; an error is not a right answer."""
     cells = answers.cells
-    arms = list(dict.fromkeys(arm for _, arm in cells))
     table = Table(title="right answers / questions", box=None, header_style="dim")
     table.add_column("length", style="dim", justify="right")
     for arm in arms:

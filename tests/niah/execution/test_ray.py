@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -224,6 +225,83 @@ def test_a_late_row_is_not_written_twice() -> None:
     assert not list(executor._new(hand, batch["rows"]))
     assert hand.task is not None
     assert [job.pairs for job in hand.task.left()] == [("more",)]
+
+
+@dataclass
+class Room:
+    """A crew without workers: room for `size` of them beside arm `served`, which takes none."""
+
+    size: int
+    hands: list[driver.Hand] = field(default_factory=list)
+
+    def slots(self) -> int:
+        return self.size
+
+    def counts(self, arm: str) -> bool:
+        return arm != "served"
+
+    def dismiss(self, hand: driver.Hand) -> None:
+        self.hands.remove(hand)
+
+
+def executor_with(room: Room, **tokens: Sequence[int]) -> RayExecutor:
+    """Jobs of so many tokens wait, by arm."""
+    bench = fake_bench()
+    plan = make_plan(SWEEP, bench.materials)
+    executor = RayExecutor(room, plan, bench, Path(), print)  # type: ignore[arg-type]
+    for arm, sizes in tokens.items():
+        for size in sizes:
+            executor.tasks.add(as_task([Job(arm, 0, (f"{arm}{size}",), size)]))
+    return executor
+
+
+def hands(*arms: str, ready: bool = True) -> list[driver.Hand]:
+    return [driver.Hand(arm, None, ready=ready) for arm in arms]
+
+
+def test_the_arm_with_the_most_left_a_worker_is_loaded_next() -> None:
+    left = {"dense": [900, 100], "sparse": [600]}
+    assert executor_with(Room(2), **left)._most_wanted() == "dense"
+    assert executor_with(Room(2, hands("dense")), **left)._most_wanted() == "sparse"
+    assert executor_with(Room(2, hands("dense", "sparse")), **left)._most_wanted() is None
+    assert executor_with(Room(1, hands("dense")), served=[5])._most_wanted() == "served"
+    assert executor_with(Room(1, hands("served")), **left)._most_wanted() == "dense"
+
+
+def test_no_more_workers_load_an_arm_than_it_has_jobs_or_a_machine_has_room_for() -> None:
+    loading = Room(9, hands("dense", ready=False))
+    assert executor_with(loading, dense=[100])._most_wanted() is None
+    assert executor_with(loading, dense=[100, 100])._most_wanted() == "dense"
+    crowded = executor_with(Room(9, hands("dense")), dense=[100, 100])
+    crowded.unloaded["dense"] = driver.MAX_DEATHS
+    assert crowded._most_wanted() is None
+    crowded.crew.hands.clear()
+    assert crowded._most_wanted() == "dense"
+
+
+def test_a_cluster_where_every_worker_dies_ends_in_one_line() -> None:
+    room = Room(2)
+    executor = executor_with(room, dense=[1])
+    for _ in range(5):
+        room.hands = hands("dense", ready=False)
+        executor._lose(room.hands[0], "OutOfMemory")
+    room.hands = hands("dense", ready=False)
+    with pytest.raises(StopRunError, match=r"--ray: 6 workers died .* \(OutOfMemory\)"):
+        executor._lose(room.hands[0], "OutOfMemory")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("The actor died.\nWorker exit type: SYSTEM_ERROR Worker exit detail: ...", "SYSTEM_ERROR"),
+        (
+            "creation task failed\n  File x\nModuleNotFoundError: niah\n\n",
+            "ModuleNotFoundError: niah",
+        ),
+    ],
+)
+def test_the_reason_of_a_death_is_one_line(text: str, reason: str) -> None:
+    assert driver.reason_of(RuntimeError(text)) == f"RuntimeError: {reason}"
 
 
 @pytest.mark.parametrize(
