@@ -104,7 +104,11 @@ class LoadedModel:
                 self.fingerprint = f"{self.fingerprint}-{name}-{self.options[name]}"
 
     def _pressed_fingerprint(self, asked: Pressing) -> str:
-        """Raises: ModelError where the model keeps compressed entries instead of tokens."""
+        """Raises: ModelError where the model keeps latents or entries instead of keys."""
+        if self.network.config.latent is not None:
+            raise ModelError(
+                f"options.press: {self.name} keeps one latent for all heads (MLA), not keys"
+            )
         if not is_uncompressed(self.network.config):
             raise ModelError(
                 f"options.press: {self.name} keeps compressed entries, not every token's keys; "

@@ -181,5 +181,9 @@ def test_compressed_entries_cannot_be_pressed() -> None:
     told = r"^options\.press: random-v4 keeps compressed entries, not every token's keys; its unc"
     with pytest.raises(ModelError, match=told):
         load_model("random-v4", {"press": OPTIONS["knorm"]})
+    for name in ("random-mla", "random-dsa"):
+        told = rf"^options\.press: {name} keeps one latent for all heads \(MLA\), not keys$"
+        with pytest.raises(ModelError, match=told):
+            load_model(name, {"press": OPTIONS["knorm"]})
     with pytest.raises(ModelError, match=r"^options\.press\.keep: got 2, expected a share"):
         load_model("random-dense", {"press": {"name": "knorm", "keep": 2}})
