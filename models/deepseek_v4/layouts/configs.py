@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, get_type_hints
 
-from models.deepseek_v4.config import CSA, HCA, SLIDING, ConfigError, DeepseekV4Config
+from models.deepseek_v4.config import CSA, HCA, PARTS, SLIDING, ConfigError, DeepseekV4Config
 from models.deepseek_v4.config import is_uncompressed as keeps_every_token
 
 MODEL_TYPE = "deepseek_v4"
@@ -85,6 +85,11 @@ def refuse_unpublished(config: DeepseekV4Config) -> None:
             "layer_types: got full_attention, expected layers of DeepSeek-V4; the uncompressed "
             "twin is of no published architecture"
         )
+    for part in PARTS:
+        if getattr(config, part) is not None:
+            raise ConfigError(
+                f"{part}: got fields, expected null: it is no part of the published architecture"
+            )
     if config.log_length_base is not None:
         raise ConfigError(
             f"log_length_base: got {config.log_length_base}, expected null: no engine computes it; "

@@ -79,7 +79,7 @@ def find_parts(
     Raises:
         ModelError: one line that names the first tensor that does not fit.
     """
-    places = _places(stored, folder)
+    places = _places(stored, shapes, folder)
     parts = []
     filled = dict.fromkeys(shapes, 0)
     for name, place in places.items():
@@ -99,13 +99,18 @@ def find_parts(
     return parts
 
 
-def _places(stored: Mapping[str, Stored], folder: Path) -> dict[str, Place]:
-    """Where each stored tensor goes, scales and draft layers left out."""
+def _places(
+    stored: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]], folder: Path
+) -> dict[str, Place]:
+    """Where each stored tensor goes, scales and draft layers left out.
+
+    A name of the model itself is its own place: latent attention has no published names in V4.
+    """
     places = {}
     for name in stored:
         if name.startswith(LEFT_OUT) or _scaled(name, stored) is not None:
             continue
-        place = ours(name)
+        place = Place(name) if name in shapes else ours(name)
         if place is None and (weight := _lost_weight(name)) is not None:
             raise _misfit(folder, f"{weight} is missing")
         if place is None:

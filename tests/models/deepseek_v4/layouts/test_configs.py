@@ -18,6 +18,7 @@ from models.deepseek_v4.config import (
     V4_FLASH,
     ConfigError,
     DeepseekV4Config,
+    EngramShape,
 )
 from models.deepseek_v4.layouts.configs import (
     from_published,
@@ -25,7 +26,7 @@ from models.deepseek_v4.layouts.configs import (
     transformers_config,
 )
 from models.errors import ModelError
-from tests.models.small import REAL
+from tests.models.small import LATENT, REAL
 
 
 @st.composite
@@ -138,6 +139,11 @@ def test_what_is_not_computed_is_refused(values: dict[str, Any], message: str) -
             r"^log_length_base: got 128, expected null: .*sharpen",
         ),
         (replace(REAL, layer_types=(FULL,)), r"^layer_types: got full_attention, expected layers"),
+        (LATENT, r"^latent: got fields, expected null: it is no part of the published"),
+        (
+            replace(REAL, engram=EngramShape(layers=(1,))),
+            r"^engram: got fields, expected null: it is no part of the published",
+        ),
     ],
 )
 def test_only_a_stock_model_is_written(config: DeepseekV4Config, message: str) -> None:
