@@ -7,9 +7,8 @@ KIVI (Liu et al. 2024, arXiv 2402.02750, section 3) rounds keys along tokens and
 channels. Here one row is both key and value, and `Integers` takes the values' axis for it: blocks
 of channels of one row. The keys' axis needs 32 tokens for a block, which stay in full precision
 until they are there; so a row would be rounded after queries have read it. The price is measured in
-docs/models.md: of the nano models' rows, the values' axis loses about twice what the keys' axis
-would, since their rotary channels are larger than the others. Therefore no block crosses the border
-between the two.
+docs/models.md: in the nano models the keys' axis would lose less, most where rotary channels are
+larger than the others. Therefore no block crosses the border between the two.
 
 Sources: DeepSeek-V4 (arXiv 2606.19348) and its inference code for e4m3 with ue8m0 scales and for
 FP4 index keys; vLLM's and SGLang's NVFP4 cache of V4 (384 bytes an entry); vLLM's FP8 cache, whose

@@ -122,3 +122,23 @@ def test_a_session_without_a_memory_is_not_saved(tmp_path: Path) -> None:
     for each in (session, restored):
         with pytest.raises(ValueError, match=r"^the session has lost a layer's memory and cannot"):
             model.save(each, tmp_path / "other", {})
+
+
+def test_arms_that_differ_at_the_question_share_one_reading() -> None:
+    plain, without = load_model("random-v4"), load_model("random-v4", {"without": "hca"})
+    wider = load_model("random-v4", {"question_topk": 9, "without": "hca"})
+    coded = load_model("random-v4", {"cache": "int4"})
+    assert isinstance(plain, LoadedModel)
+    assert isinstance(without, LoadedModel)
+    assert isinstance(wider, LoadedModel)
+    assert isinstance(coded, LoadedModel)
+    assert plain.trunk == without.trunk == wider.trunk != coded.trunk
+    trunk = without.session()
+    without.share(trunk, [plain, without, wider])
+    trunk.read(CONTEXT.numpy())
+    kept, less = trunk.fork(), trunk.fork()
+    for model, fork in ((plain, kept), (without, less)):
+        model.adopt(fork)
+        fork.context_ends()
+    assert held(kept) == held(trunk)
+    assert held_total(less) < held_total(trunk)
