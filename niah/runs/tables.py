@@ -40,7 +40,7 @@ NUMBERS = (  # which a row may lack: NaN
     *("depth", "actual_depth", "needle_start", "needle_end", "rivals", "compression_ratio"),
     *("answer_tokens", "gold_logprob", "computed_tokens", "reused_tokens", "server_prompt_tokens"),
     *("cached_tokens", "prefill_seconds", "cold_prefill_seconds", "decode_seconds"),
-    *("gold_seconds", "trace_seconds"),
+    *("gold_seconds", "trace_seconds", "requests_in_flight"),
 )
 
 

@@ -13,6 +13,8 @@ from haystacks.corpora.registry import available_corpora
 from haystacks.needles.registry import available_families
 from niah.report.glossary import CACHE
 from niah.runs.tables import Run, cache_kinds
+from niah.sweep.config import SERVER
+from niah.text_format import counted
 
 Named = list[tuple[str, str]]
 
@@ -58,7 +60,25 @@ def _arm_text(run: Run, arm: str, role: str) -> str:
     set_of_arm = {**_mapping(model.get("options")), **_mapping(model.get("session"))}
     options = [f"{name} {value}" for name, value in set_of_arm.items()]
     said = [str(model.get("description") or ""), " and ".join(options)]
-    return ": ".join(filter(None, (role, ", with ".join(filter(None, said)))))
+    text = ": ".join(filter(None, (role, ", with ".join(filter(None, said)))))
+    rows = run.rows[run.rows["arm"] == arm]
+    return "; ".join(filter(None, (text, served_text(rows))))
+
+
+def served_text(rows: pd.DataFrame) -> str:
+    """What a server said of the prompts of an arm; nothing for a model in this process."""
+    answered = rows[rows["model"].str.startswith(SERVER) & ~rows["failed"]]
+    if answered.empty:
+        return ""
+    known = answered[answered["cached_tokens"].notna()]
+    cached, whole = int(known["cached_tokens"].sum()), int(known["length"].sum())
+    text = "the server did not say what its cache gave"
+    if len(known):
+        text = f"{cached:,} of {whole:,} prompt tokens came from the server's cache"
+    if 0 < len(known) < len(answered):
+        text += f", not known for {counted(len(answered) - len(known), 'answer')}"
+    most = answered["requests_in_flight"].max()
+    return f"{text}; up to {int(most)} requests at once" if most > 1 else text
 
 
 def _mapping(value: object) -> Mapping[str, object]:
