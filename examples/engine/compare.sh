@@ -12,7 +12,7 @@ ln -sf "$(realpath "$weights")" runs/engine/model.gguf
 
 start() {
     "${PYTHON:-python}" "$here/llama_server.py" runs/engine/model.gguf --port "$1" --cache "$2" \
-        --threads "${THREADS:-2}" &
+        --threads "${THREADS:-2}" >"runs/engine/$1.log" 2>&1 &
 }
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 start 18091 f16
@@ -23,7 +23,7 @@ for port in 18091 18092; do
         if curl -sf --max-time 2 "http://127.0.0.1:$port/health" >/dev/null; then continue 2; fi
         sleep 0.5
     done
-    echo "no server answers at port $port" >&2
+    echo "no server answers at port $port: see runs/engine/$port.log" >&2
     exit 2
 done
 
