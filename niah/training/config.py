@@ -136,6 +136,7 @@ class TrainConfig(_Strict):
     clip: float = Field(1.0, gt=0)
     compile: bool = Field(False, description="torch.compile the mHC; needs a C++ compiler")
     threads: int = Field(1, ge=1)
+    keep_buffers: bool = Field(True, description="keep freed memory: fewer page faults")
     save_minutes: float = Field(3.0, gt=0)
     distant: DistantSettings | None = None
     compressed: ArmSettings = ArmSettings()

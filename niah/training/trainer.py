@@ -386,7 +386,8 @@ def train(config_path: Path, arm: Twin, out: Path) -> Path:
     config = load_train_config(config_path)
     check_threads(config.threads)
     torch.set_num_threads(config.threads)
-    keep_large_buffers()
+    if config.keep_buffers:
+        keep_large_buffers()
     if config.compile:
         compile_hot_paths()
     trainer = Trainer(config, arm, out / arm)
