@@ -75,7 +75,7 @@ LOSSES = {
     "window": "the token was still in the exact window",
     "elsewhere": "of no one place: answers of several values, errors, other tokens",
 }
-CACHE = {
+CACHE = {  # for runs of before models explained their kinds
     "window": "the last tokens, kept exactly",
     "compressed": "entries that each stand for several tokens",
     "index": "keys by which entries are selected",

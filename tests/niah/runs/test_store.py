@@ -206,7 +206,7 @@ def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
 
 def alive() -> int:
     """How many rows are in memory."""
-    return sum(isinstance(found, Row) for found in gc.get_objects())
+    return sum(type(found) is Row for found in gc.get_objects())
 
 
 def test_a_store_keeps_no_rows_in_memory(tmp_path: Path) -> None:
