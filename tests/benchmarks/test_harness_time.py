@@ -71,12 +71,14 @@ class ClockedSession:
 
 
 class ClockedModel:
-    """`inner`, its sessions timed."""
+    """`inner`, its sessions timed. Arms of it share no reading: it knows no other sessions."""
 
     def __init__(self, inner: Model, clock: Clock) -> None:
         self.inner, self.clock = inner, clock
 
     def __getattr__(self, name: str) -> object:
+        if name == "trunk":
+            raise AttributeError(name)
         return getattr(self.inner, name)
 
     def session(self) -> ClockedSession:
