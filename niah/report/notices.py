@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
 from niah.report.sentences import of_two_runs
 from niah.report.tables import answers_by_arm
-from niah.runs.tables import Run
-from niah.statistics.columns import EXACT
+from niah.runs.tables import PHASES, Run
+from niah.statistics.columns import EXACT, SLICES
 from niah.statistics.comparisons import (
     MAX_NAMED,
     Comparison,
+    Slice,
     left_out_text,
+    slice_rows,
     undecidable_text,
 )
+from niah.statistics.intervals import CONFIDENCE, holm
 from niah.statistics.noise import Noise, explained_by
 from niah.statistics.saturation import saturated
 from niah.text_format import counted, points
 
 PARTED = 0.02  # of the answers: exact and contains differ by more
+PLACES = ("at_depth", *PHASES)  # columns of which a fault of an engine may take some values alone
+NOUNS = {"length": "prompt length", "needle_start": "needle start"}
 
 
 def notices(
@@ -35,18 +40,26 @@ def notices(
         *_failed(rows),
         *(_uncompared(rows, comparisons) if comparisons else ()),
         *_explained(comparisons, noises),
-        *_by_comparison(rows, comparisons),
+        *_by_use(runs, comparisons, noises),
+        *_by_comparison(runs, rows, comparisons),
         *_parted(rows),
         *_saturated(rows),
     ]
     return [*found, *_binned(rows)]
 
 
-def _by_comparison(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[str]:
+def _by_comparison(
+    runs: Sequence[Run], rows: pd.DataFrame, comparisons: Sequence[Comparison]
+) -> list[str]:
     """What is to be said of each comparison; said once of those of which it is the same."""
+    asks = {arm: asked for arm, (asked, _) in _arms(runs).items()}
     titles: dict[str, list[str]] = {}
     for comparison in comparisons:
-        for text in (*_about(comparison), *_in_window(rows, comparison)):
+        for text in (
+            *_about(comparison),
+            *_in_window(rows, comparison, _same(asks, comparison)),
+            *_all_in_one_place(rows, comparison),
+        ):
             titles.setdefault(text, []).append(comparison.title)
     return [f"{'; '.join(of)}: {text}" for text, of in titles.items()]
 
@@ -95,20 +108,22 @@ def _about(comparison: Comparison) -> Iterator[str]:
         yield f"{left_out_text(comparison)}."
 
 
-def _in_window(rows: pd.DataFrame, comparison: Comparison) -> Iterator[str]:
+def _in_window(rows: pd.DataFrame, comparison: Comparison, is_one_model: bool) -> Iterator[str]:
     """What a compressed arm loses of tokens that it still holds as they were is no cost of
-    compression, and has to be told apart from it."""
+    compression, and has to be told apart from it. In arms of one model it is a fault."""
     if of_two_runs(comparison, rows):
         return
     pairs = comparison.answerable
     lost = pairs.loc[pairs["baseline"] & ~pairs["compressed"], "pair"]
     of_arm = rows[(rows["arm"] == comparison.compressed) & (rows["lost_by"] == "window")]
     held = int(lost.isin(of_arm["pair"]).sum())
+    why = "that part of the tax is a difference between the models, not between their caches"
+    if is_one_model:
+        why = "both arms ask one model, so look at the window and at the newest entries"
     if held:
         yield (
             f"{held:,} of {counted(len(lost), 'lost question')} ask for needles still in the exact "
-            "window, where nothing is compressed: that part of the tax is a difference between the "
-            "models, not between their caches."
+            f"window, where nothing is compressed: {why}."
         )
 
 
@@ -122,6 +137,105 @@ def _explained(comparisons: Sequence[Comparison], noises: Sequence[Noise]) -> It
                     f"points. {noise.arm}, the baseline asked once more, differs from the "
                     f"baseline on {points(noise.discordance.value)}% of the questions."
                 )
+
+
+def _by_use(
+    runs: Sequence[Run], comparisons: Sequence[Comparison], noises: Sequence[Noise]
+) -> Iterator[str]:
+    """Arms of the baseline's model and options that answer otherwise after another use of it.
+
+    Shown by Holm's p over all such arms, and by none that the noise floor explains.
+    """
+    known = _arms(runs)
+    asks = {arm: asked for arm, (asked, _) in known.items()}
+    uses = {
+        comparison.title: (comparison, known[comparison.compressed][1])
+        for comparison in comparisons
+        if _same(asks, comparison)
+        and known[comparison.compressed][1] != known[comparison.baseline][1]
+    }
+    shown = holm({title: of.tax.p_difference for title, (of, _) in uses.items() if of.tax})
+    for title, p_value in shown.items():
+        comparison, use = uses[title]
+        if p_value < 1 - CONFIDENCE and comparison.tax and not explained_by(comparison, noises):
+            did = ", ".join(f"{name} {value}" for name, value in use.items() if value) or "none"
+            yield (
+                f"{title}: the model and its options are the same, and the session is used in "
+                f"another way ({did}). A right cache answers the same; here "
+                f"{comparison.tax.lost:,} of {counted(comparison.tax.pairs, 'question')} are lost "
+                f"and {comparison.tax.gained:,} gained. Look for the fault in that use."
+            )
+
+
+def _same(asks: Mapping[str, object], comparison: Comparison) -> bool:
+    """Whether both arms are known to ask one model with one set of options."""
+    return asks.get(comparison.baseline) is not None and asks[comparison.baseline] == asks.get(
+        comparison.compressed
+    )
+
+
+def _arms(runs: Sequence[Run]) -> dict[str, tuple[object, Mapping[str, object]]]:
+    """What each arm asks (model and options), and how it uses its session, by the arm's label."""
+    found = {}
+    for run in runs:
+        arms = run.spec.get("arms")
+        for arm in arms if isinstance(arms, list) else ():
+            if isinstance(arm, dict):
+                label = arm.get("name") if len(runs) == 1 else f"{run.name}/{arm.get('name')}"
+                use = arm.get("session") or {}
+                found[str(label)] = ((arm.get("model"), arm.get("options") or {}), use)
+    return found
+
+
+def _all_in_one_place(rows: pd.DataFrame, comparison: Comparison) -> Iterator[str]:
+    """Residues or depths that hold every lost question, each of them with a loss that Holm's p
+    shows, where others that were asked hold none; and how the needles were lost, where known."""
+    slices = slice_rows(comparison)
+    places = [
+        text
+        for column in PLACES
+        if (text := _place(column, [each for each in slices if each.what == SLICES[column]]))
+    ]
+    if places:
+        yield f"every lost question has {' and '.join(places)}.{_lost_by(rows, comparison)}"
+
+
+def _lost_by(rows: pd.DataFrame, comparison: Comparison) -> str:
+    pairs = comparison.answerable
+    lost = pairs.loc[pairs["baseline"] & ~pairs["compressed"], "pair"]
+    of_arm = rows[(rows["arm"] == comparison.compressed) & rows["pair"].isin(lost)]
+    ways = of_arm["lost_by"].value_counts()
+    said = ", ".join(f"{count:,} by {way}" for way, count in ways.items())
+    return f" Lost by: {said}." if said else ""
+
+
+def _place(column: str, slices: Sequence[Slice]) -> str:
+    """Where in a column all losses are; empty if they are everywhere, nowhere or unproven."""
+    defined = [each for each in slices if each.tax.defined]
+    losing = [each for each in defined if each.tax.lost]
+    others = [each for each in defined if not each.tax.lost]
+    if not losing or not others:
+        return ""
+    if not all(each.tax.shows_loss and each.p_holm < 1 - CONFIDENCE for each in losing):
+        return ""
+    lost = sum(each.tax.lost for each in losing)
+    asked, elsewhere = (sum(each.tax.pairs for each in part) for part in (losing, others))
+    return (
+        f"{_place_name(column, [each.value for each in losing], [each.value for each in defined])} "
+        f"({lost:,} of {asked:,} lost; 0 of {elsewhere:,} at others)"
+    )
+
+
+def _place_name(column: str, values: Sequence[str], asked: Sequence[str]) -> str:
+    said = " or ".join(values)
+    if column not in PHASES:
+        return f"a depth of {said}"
+    _, of, modulus = PHASES[column]
+    blocks = {int(value) % 4 for value in values}
+    same = [value for value in asked if int(value) % 4 in blocks]
+    if len(blocks) == 1 and modulus > 4 and len(values) > 1 and same == list(values):
+        return f"a {NOUNS[of]} of {blocks.pop()} modulo 4 ({said} modulo {modulus})"
+    return f"a {NOUNS[of]} of {said} modulo {modulus}"
 
 
 def _parted(rows: pd.DataFrame) -> Iterator[str]:

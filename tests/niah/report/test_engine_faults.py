@@ -1,0 +1,167 @@
+"""Faults of engines, planted one by one: the report names each in words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.protocols import Decoding, Model, Reply, Session
+from niah.execution.jobs import Tally, open_store
+from niah.execution.loading import Bench
+from niah.execution.sweeps import ask_what_is_left
+from niah.report.notices import notices
+from niah.runs.tables import load_run
+from niah.statistics.comparisons import load_comparisons
+from niah.sweep.config import Sweep
+from niah.sweep.planner import make_plan
+from tests.niah.engine_faults import (
+    EngineSession,
+    LostKeys,
+    LostOverlap,
+    StaleWindow,
+    engine,
+    with_last_digit_wrong,
+)
+from tests.niah.fakes import RecallModel, RecallSession, sweep_of, tiny_materials
+
+MATERIALS = tiny_materials(40_000)
+Uses = dict[str, dict[str, Any]]
+
+
+def sweep_with(uses: Uses, **fields: Any) -> Sweep:
+    """The first arm is the baseline; each asks one model, and uses its session as it says."""
+    arms = [
+        {"name": name, "role": "compressed" if at else "baseline", "model": "m", "session": use}
+        for at, (name, use) in enumerate(uses.items())
+    ]
+    return sweep_of(arms=arms, **({"spread": 0.0, "max_needle_share": 0.5} | fields))
+
+
+def said(folder: Path, sweep: Sweep, models: dict[str, Model]) -> list[str]:
+    """What the report says of a run of `sweep`."""
+    bench = Bench(models, MATERIALS, {arm.name: arm.session for arm in sweep.arms})
+    plan = make_plan(sweep, MATERIALS)
+    with open_store(folder, plan, bench) as store:
+        ask_what_is_left(plan, bench, store, lambda arm, tokens: None, Tally())
+    run = load_run(folder)
+    assert not run.rows["failed"].any()
+    return notices([run], *load_comparisons([run]))
+
+
+def about(name: str, found: list[str]) -> list[str]:
+    return [text.partition(": ")[2] for text in found if text.startswith(f"{name} against")]
+
+
+class WrongResidueSession(RecallSession):
+    def fork(self) -> Session:
+        return WrongResidueSession(self.model, self.chunks, self.position)
+
+    def generate(self, decoding: Decoding) -> Reply:
+        reply = super().generate(decoding)
+        return with_last_digit_wrong(reply) if self.position % 4 == 3 else reply
+
+
+class WrongResidue(RecallModel):
+    """The last digit is wrong where the prompt's length is 3 modulo 4 (vllm#55927)."""
+
+    def session(self) -> Session:
+        return WrongResidueSession(self)
+
+
+@dataclass
+class ShortWindowSession(RecallSession):
+    def fork(self) -> Session:
+        return ShortWindowSession(self.model, self.chunks, self.position)
+
+    def generate(self, decoding: Decoding) -> Reply:
+        read = np.concatenate([np.asarray(chunk) for chunk in self.chunks])
+        self.chunks = (np.delete(read, len(read) - ShortWindow.WINDOW),)
+        return super().generate(decoding)
+
+
+class ShortWindow(RecallModel):
+    """The token at the far edge of the window is in neither the window nor an entry."""
+
+    WINDOW = 128
+
+    def session(self) -> Session:
+        return ShortWindowSession(self)
+
+
+@pytest.mark.parametrize(
+    ("phase", "told"),
+    [
+        ({"modulus": 4}, "3 modulo 4 (16 of 16 lost; 0 of 48 at others)"),
+        (
+            {"modulus": 128, "residues": [0, 1, 2, 3, 64, 127]},
+            "3 modulo 4 (3 or 127 modulo 128) (32 of 32 lost; 0 of 64 at others)",
+        ),
+    ],
+)
+def test_a_residue_that_alone_is_wrong(tmp_path: Path, phase: dict[str, Any], told: str) -> None:
+    arms: Uses = {"right": {}, "engine": {}}
+    fields = {"lengths": [256], "depths": [0.2, 0.7], "repeats": 8, "layout": "isolated"}
+    sweep = sweep_with(arms, length_phase=phase, **fields)
+    found = said(tmp_path, sweep, {"right": RecallModel(), "engine": WrongResidue()})
+    assert about("engine", found) == [f"every lost question has a prompt length of {told}."]
+
+
+def test_a_window_that_is_one_token_short(tmp_path: Path) -> None:
+    sweep = sweep_with(
+        {"right": {}, "engine": {}},
+        lengths=[512],
+        length_phase={"modulus": 128, "residues": [0, 1, 2, 127]},
+        needle_phase={"modulus": 128, "residues": [64, 116]},
+        depths=[0.1, 1.0],
+        repeats=8,
+        layout="isolated",
+    )
+    found = said(tmp_path, sweep, {"right": RecallModel(), "engine": ShortWindow()})
+    assert about("engine", found) == [
+        "every lost question has a depth of 100% (32 of 64 lost; 0 of 64 at others) and a needle "
+        "start of 116 modulo 128 (32 of 64 lost; 0 of 64 at others)."
+    ]
+
+
+NANO: Uses = {
+    "plain": {},
+    "keys": {},
+    "second-use": {"question_before": True},
+    "decoded": {"decode_tail": 28},
+}
+
+
+@pytest.fixture(scope="module")
+def found_in_nano_v4(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Nine questions in the second of three chunks, and nine in the window."""
+    sweep = sweep_with(NANO, lengths=[400], depths=[0.4, 1.0], repeats=9, chunk_tokens=128)
+    sessions = (EngineSession, LostKeys, StaleWindow, LostOverlap)
+    models: dict[str, Model] = dict(zip(NANO, map(engine, sessions), strict=True))
+    return said(tmp_path_factory.mktemp("nano") / "run", sweep, models)
+
+
+def test_keys_lost_beyond_the_last_chunk(found_in_nano_v4: list[str]) -> None:
+    (told,) = about("keys", found_in_nano_v4)
+    assert re.fullmatch(
+        r"every lost question has a depth of 40% \((\d) of 9 lost; 0 of 9 at others\)\. "
+        r"Lost by: \1 by selection\.",
+        told,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arm", "use"), [("second-use", "question_before True"), ("decoded", "decode_tail 28")]
+)
+def test_a_use_that_alone_is_wrong(found_in_nano_v4: list[str], arm: str, use: str) -> None:
+    first, *rest = about(arm, found_in_nano_v4)
+    assert first.startswith(
+        "the model and its options are the same, and the session is used in another way "
+        f"({use}). A right cache answers the same; here "
+    )
+    assert any("one model, so look at the window" in text for text in rest)
+    assert not any("between the models" in text for text in rest)
