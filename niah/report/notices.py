@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -25,6 +26,7 @@ from niah.text_format import counted, points
 
 PARTED = 0.02  # of the answers: exact and contains differ by more
 PLACES = ("at_depth", *PHASES)  # columns of which a fault of an engine may take some values alone
+USES = {"prefix": "as_is", "concurrency": 1}  # options of a server that are uses of it
 NOUNS = {"length": "prompt length", "needle_start": "needle start"}
 
 
@@ -52,12 +54,12 @@ def _by_comparison(
     runs: Sequence[Run], rows: pd.DataFrame, comparisons: Sequence[Comparison]
 ) -> list[str]:
     """What is to be said of each comparison; said once of those of which it is the same."""
-    asks = {arm: asked for arm, (asked, _) in _arms(runs).items()}
+    asked = _asked(runs)
     titles: dict[str, list[str]] = {}
     for comparison in comparisons:
         for text in (
             *_about(comparison),
-            *_in_window(rows, comparison, _same(asks, comparison)),
+            *_in_window(rows, comparison, _same(asked, comparison)),
             *_all_in_one_place(rows, comparison),
         ):
             titles.setdefault(text, []).append(comparison.title)
@@ -146,45 +148,50 @@ def _by_use(
 
     Shown by Holm's p over all such arms, and by none that the noise floor explains.
     """
-    known = _arms(runs)
-    asks = {arm: asked for arm, (asked, _) in known.items()}
-    uses = {
-        comparison.title: (comparison, known[comparison.compressed][1])
-        for comparison in comparisons
-        if _same(asks, comparison)
-        and known[comparison.compressed][1] != known[comparison.baseline][1]
-    }
-    shown = holm({title: of.tax.p_difference for title, (of, _) in uses.items() if of.tax})
-    for title, p_value in shown.items():
-        comparison, use = uses[title]
-        if p_value < 1 - CONFIDENCE and comparison.tax and not explained_by(comparison, noises):
-            did = ", ".join(f"{name} {value}" for name, value in use.items() if value) or "none"
+    asked = _asked(runs)
+    used = {of.title: (of, _another_use(asked, of)) for of in comparisons if _same(asked, of)}
+    taxes = {title: of.tax for title, (of, use) in used.items() if use and of.tax}
+    for title, p_value in holm({t: tax.p_difference for t, tax in taxes.items()}).items():
+        comparison, use = used[title]
+        if p_value < 1 - CONFIDENCE and not explained_by(comparison, noises):
+            tax = taxes[title]
             yield (
-                f"{title}: the model and its options are the same, and the session is used in "
-                f"another way ({did}). A right cache answers the same; here "
-                f"{comparison.tax.lost:,} of {counted(comparison.tax.pairs, 'question')} are lost "
-                f"and {comparison.tax.gained:,} gained. Look for the fault in that use."
+                f"{title}: one model, used in another way ({use}). A right cache answers the same; "
+                f"here {tax.lost:,} of {counted(tax.pairs, 'question')} are lost and "
+                f"{tax.gained:,} gained. Look for the fault in that use."
             )
 
 
-def _same(asks: Mapping[str, object], comparison: Comparison) -> bool:
-    """Whether both arms are known to ask one model with one set of options."""
-    return asks.get(comparison.baseline) is not None and asks[comparison.baseline] == asks.get(
-        comparison.compressed
-    )
+class _Asked(NamedTuple):
+    """What an arm asks, and how it uses it."""
+
+    model: tuple[object, Mapping[str, object]]  # its name, and options
+    use: Mapping[str, object]
 
 
-def _arms(runs: Sequence[Run]) -> dict[str, tuple[object, Mapping[str, object]]]:
-    """What each arm asks (model and options), and how it uses its session, by the arm's label."""
+def _asked(runs: Sequence[Run]) -> dict[str, _Asked]:
+    """By the arms' labels, as far as the runs' sweeps are known."""
     found = {}
     for run in runs:
         arms = run.spec.get("arms")
         for arm in arms if isinstance(arms, list) else ():
-            if isinstance(arm, dict):
-                label = arm.get("name") if len(runs) == 1 else f"{run.name}/{arm.get('name')}"
-                use = arm.get("session") or {}
-                found[str(label)] = ((arm.get("model"), arm.get("options") or {}), use)
+            label = arm["name"] if len(runs) == 1 else f"{run.name}/{arm['name']}"
+            options = {**arm.get("options", {})}
+            ways = {name: options.pop(name, usual) for name, usual in USES.items()}
+            found[label] = _Asked((arm["model"], options), ways | arm.get("session", {}))
     return found
+
+
+def _same(asked: Mapping[str, _Asked], comparison: Comparison) -> bool:
+    """Whether both arms are known to ask one model with one set of options."""
+    arms = [asked.get(arm) for arm in (comparison.baseline, comparison.compressed)]
+    return arms[0] is not None and arms[1] is not None and arms[0].model == arms[1].model
+
+
+def _another_use(asked: Mapping[str, _Asked], comparison: Comparison) -> str:
+    """The fields by which the compressed arm's use is not the baseline's; empty if it is."""
+    usual, other = asked[comparison.baseline].use, asked[comparison.compressed].use
+    return ", ".join(f"{name} {other[name]}" for name in other if other[name] != usual.get(name))
 
 
 def _all_in_one_place(rows: pd.DataFrame, comparison: Comparison) -> Iterator[str]:
@@ -233,7 +240,7 @@ def _place_name(column: str, values: Sequence[str], asked: Sequence[str]) -> str
     _, of, modulus = PHASES[column]
     blocks = {int(value) % 4 for value in values}
     same = [value for value in asked if int(value) % 4 in blocks]
-    if len(blocks) == 1 and modulus > 4 and len(values) > 1 and same == list(values):
+    if len(blocks) == 1 and modulus > 4 and same == list(values):
         return f"a {NOUNS[of]} of {blocks.pop()} modulo 4 ({said} modulo {modulus})"
     return f"a {NOUNS[of]} of {said} modulo {modulus}"
 

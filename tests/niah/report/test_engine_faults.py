@@ -17,7 +17,7 @@ from niah.execution.sweeps import ask_what_is_left
 from niah.report.notices import notices
 from niah.runs.tables import load_run
 from niah.statistics.comparisons import load_comparisons
-from niah.sweep.config import Sweep
+from niah.sweep.config import Sweep, load_sweep
 from niah.sweep.planner import make_plan
 from tests.niah.engine_faults import (
     EngineSession,
@@ -29,6 +29,7 @@ from tests.niah.engine_faults import (
 )
 from tests.niah.fakes import RecallModel, RecallSession, sweep_of, tiny_materials
 
+ROOT = Path(__file__).parents[3]
 MATERIALS = tiny_materials(40_000)
 Uses = dict[str, dict[str, Any]]
 
@@ -93,6 +94,21 @@ class ShortWindow(RecallModel):
         return ShortWindowSession(self)
 
 
+def of_the_kit() -> Sweep:
+    """The grid of the conformance sweep: a right arm against an engine."""
+    sweep = load_sweep(ROOT / "configs" / "conformance.yaml")
+    arms = sweep_with({"right": {}, "engine": {}}).arms
+    return sweep.model_copy(update={"arms": arms, "corpora": ("tiny",)})
+
+
+def test_a_residue_that_alone_is_wrong(tmp_path: Path) -> None:
+    found = said(tmp_path, of_the_kit(), {"right": RecallModel(), "engine": WrongResidue()})
+    assert about("engine", found) == [
+        "every lost question has a prompt length of 3 modulo 4 (127 modulo 128) (24 of 24 lost; "
+        "0 of 72 at others)."
+    ]
+
+
 @pytest.mark.parametrize(
     ("phase", "told"),
     [
@@ -103,7 +119,9 @@ class ShortWindow(RecallModel):
         ),
     ],
 )
-def test_a_residue_that_alone_is_wrong(tmp_path: Path, phase: dict[str, Any], told: str) -> None:
+def test_residues_of_128_that_are_one_of_4(
+    tmp_path: Path, phase: dict[str, Any], told: str
+) -> None:
     arms: Uses = {"right": {}, "engine": {}}
     fields = {"lengths": [256], "depths": [0.2, 0.7], "repeats": 8, "layout": "isolated"}
     sweep = sweep_with(arms, length_phase=phase, **fields)
@@ -112,6 +130,13 @@ def test_a_residue_that_alone_is_wrong(tmp_path: Path, phase: dict[str, Any], to
 
 
 def test_a_window_that_is_one_token_short(tmp_path: Path) -> None:
+    found = said(tmp_path, of_the_kit(), {"right": RecallModel(), "engine": ShortWindow()})
+    assert about("engine", found) == [
+        "every lost question has a depth of 100% (28 of 32 lost; 0 of 64 at others)."
+    ]
+
+
+def test_a_window_that_is_short_at_some_needle_starts(tmp_path: Path) -> None:
     sweep = sweep_with(
         {"right": {}, "engine": {}},
         lengths=[512],
@@ -126,6 +151,11 @@ def test_a_window_that_is_one_token_short(tmp_path: Path) -> None:
         "every lost question has a depth of 100% (32 of 64 lost; 0 of 64 at others) and a needle "
         "start of 116 modulo 128 (32 of 64 lost; 0 of 64 at others)."
     ]
+
+
+def test_a_right_engine_is_blamed_for_nothing(tmp_path: Path) -> None:
+    found = said(tmp_path, of_the_kit(), {"right": RecallModel(), "engine": RecallModel()})
+    assert about("engine", found) == []
 
 
 NANO: Uses = {
@@ -160,8 +190,7 @@ def test_keys_lost_beyond_the_last_chunk(found_in_nano_v4: list[str]) -> None:
 def test_a_use_that_alone_is_wrong(found_in_nano_v4: list[str], arm: str, use: str) -> None:
     first, *rest = about(arm, found_in_nano_v4)
     assert first.startswith(
-        "the model and its options are the same, and the session is used in another way "
-        f"({use}). A right cache answers the same; here "
+        f"one model, used in another way ({use}). A right cache answers the same; here "
     )
     assert any("one model, so look at the window" in text for text in rest)
     assert not any("between the models" in text for text in rest)

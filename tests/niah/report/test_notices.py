@@ -85,6 +85,30 @@ def test_losses_in_the_exact_window_are_told_apart(tmp_path: Path) -> None:
     assert said(run) == []
 
 
+def test_a_server_used_in_another_way_is_named(tmp_path: Path) -> None:
+    """Not where the noise floor explains it, and not where another server is asked."""
+    arms = {"dense": CERTAIN, "again": CERTAIN, "v4": lambda *_: 0.5}
+    run = load_run(write_run(tmp_path / "run", replace(MADE, arms=arms)))
+    rows, comparisons = load_comparisons([run])
+
+    def told(**v4: object) -> list[str]:
+        cold = {"model": "openai:m", "options": {"base_url": "u", "prefix": "cold"}}
+        spec = {"arms": [{"name": "dense", **cold}, {"name": "v4", **cold, **v4}]}
+        return [
+            text
+            for text in notices([replace(run, spec=spec)], rows, comparisons)
+            if "another way" in text
+        ]
+
+    (text,) = told(options={"base_url": "u", "concurrency": 4})
+    assert text.startswith("v4 against dense: one model, used in another way (prefix as_is, ")
+    assert "(prefix as_is, concurrency 4). A right cache answers the same; here " in text
+    (text,) = told(session={"decode_tail": 4})
+    assert "(decode_tail 4)" in text
+    assert told() == []
+    assert told(options={"base_url": "w", "concurrency": 4}) == []
+
+
 def test_bins_are_told(tmp_path: Path) -> None:
     many = Synthetic((1024,), tuple(k / 19 for k in range(20)), repeats=9)
     (found,) = said(write_run(tmp_path / "run", many))
