@@ -175,10 +175,12 @@ def _asked(runs: Sequence[Run]) -> dict[str, _Asked]:
     for run in runs:
         arms = run.spec.get("arms")
         for arm in arms if isinstance(arms, list) else ():
-            label = arm["name"] if len(runs) == 1 else f"{run.name}/{arm['name']}"
-            options = {**arm.get("options", {})}
-            ways = {name: options.pop(name, usual) for name, usual in USES.items()}
-            found[label] = _Asked((arm["model"], options), ways | arm.get("session", {}))
+            if isinstance(arm, dict) and "name" in arm:
+                label = arm["name"] if len(runs) == 1 else f"{run.name}/{arm['name']}"
+                options = {**(arm.get("options") or {})}
+                ways = {name: options.pop(name, usual) for name, usual in USES.items()}
+                use = ways | (arm.get("session") or {})
+                found[label] = _Asked((arm.get("model"), options), use)
     return found
 
 
