@@ -94,19 +94,36 @@ class ShortWindow(RecallModel):
         return ShortWindowSession(self)
 
 
-def of_the_kit() -> Sweep:
-    """The grid of the conformance sweep: a right arm against an engine."""
+@pytest.fixture(scope="module")
+def found_by_the_kit(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The conformance sweep's grid, asked of engines beside a right arm."""
+    models: dict[str, Model] = {
+        "right": RecallModel(),
+        "right-too": RecallModel(),
+        "residue": WrongResidue(),
+        "window": ShortWindow(),
+    }
     sweep = load_sweep(ROOT / "configs" / "conformance.yaml")
-    arms = sweep_with({"right": {}, "engine": {}}).arms
-    return sweep.model_copy(update={"arms": arms, "corpora": ("tiny",)})
+    arms = sweep_with({name: {} for name in models}).arms
+    sweep = sweep.model_copy(update={"arms": arms, "corpora": ("tiny",)})
+    return said(tmp_path_factory.mktemp("kit") / "run", sweep, models)
 
 
-def test_a_residue_that_alone_is_wrong(tmp_path: Path) -> None:
-    found = said(tmp_path, of_the_kit(), {"right": RecallModel(), "engine": WrongResidue()})
-    assert about("engine", found) == [
+def test_a_residue_that_alone_is_wrong(found_by_the_kit: list[str]) -> None:
+    assert about("residue", found_by_the_kit) == [
         "every lost question has a prompt length of 3 modulo 4 (127 modulo 128) (24 of 24 lost; "
         "0 of 72 at others)."
     ]
+
+
+def test_a_window_that_is_one_token_short(found_by_the_kit: list[str]) -> None:
+    assert about("window", found_by_the_kit) == [
+        "every lost question has a depth of 100% (28 of 32 lost; 0 of 64 at others)."
+    ]
+
+
+def test_a_right_engine_is_blamed_for_nothing(found_by_the_kit: list[str]) -> None:
+    assert about("right-too", found_by_the_kit) == []
 
 
 @pytest.mark.parametrize(
@@ -129,13 +146,6 @@ def test_residues_of_128_that_are_one_of_4(
     assert about("engine", found) == [f"every lost question has a prompt length of {told}."]
 
 
-def test_a_window_that_is_one_token_short(tmp_path: Path) -> None:
-    found = said(tmp_path, of_the_kit(), {"right": RecallModel(), "engine": ShortWindow()})
-    assert about("engine", found) == [
-        "every lost question has a depth of 100% (28 of 32 lost; 0 of 64 at others)."
-    ]
-
-
 def test_a_window_that_is_short_at_some_needle_starts(tmp_path: Path) -> None:
     sweep = sweep_with(
         {"right": {}, "engine": {}},
@@ -151,11 +161,6 @@ def test_a_window_that_is_short_at_some_needle_starts(tmp_path: Path) -> None:
         "every lost question has a depth of 100% (32 of 64 lost; 0 of 64 at others) and a needle "
         "start of 116 modulo 128 (32 of 64 lost; 0 of 64 at others)."
     ]
-
-
-def test_a_right_engine_is_blamed_for_nothing(tmp_path: Path) -> None:
-    found = said(tmp_path, of_the_kit(), {"right": RecallModel(), "engine": RecallModel()})
-    assert about("engine", found) == []
 
 
 NANO: Uses = {
