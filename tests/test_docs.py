@@ -30,3 +30,4 @@ def test_ci_runs_the_pages() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert ".ci/readme.py README.md docs/*.md" in script
     assert "\n.ci/gate\n" in script
+    assert "\n.ci/real\n" in script

@@ -301,7 +301,8 @@ def _read(name: str, source: Source) -> Weights:
     except ModelError:
         raise
     except Exception as error:  # transformers and its readers raise what they like
-        raise ModelError(f"model: {name!r} cannot be loaded: {_first_line(error)}") from None
+        reason = _absent_file(source) or _first_line(error)
+        raise ModelError(f"model: {name!r} cannot be loaded: {reason}") from None
     weights = checked(weights)
     if weights.network.stepwise and not weights.fault:
         log.warning("model %s: read token by token after the first call: slow", name)
@@ -325,6 +326,13 @@ def _fault(network: Network) -> str | None:
         network.max_position,
         network.module.dtype,
     )
+
+
+def _absent_file(source: Source) -> str:
+    """What to say of a GGUF file that is neither here nor on the hub; "" if it is here."""
+    if source.gguf_file is None or (Path(source.location) / source.gguf_file).is_file():
+        return ""
+    return f"no file {source.gguf_file} in {source.location} here, nor reached on the hub"
 
 
 def _first_line(error: Exception) -> str:

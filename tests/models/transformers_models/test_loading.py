@@ -281,3 +281,11 @@ def test_without_transformers_the_message_says_what_to_install(
         ModelError, match=r"needs transformers: in a checkout, pip install '\.\[hf\]'$"
     ):
         load("hf:x", {})
+
+
+@pytest.mark.parametrize("folder", ["", "absent/"])
+def test_an_absent_gguf_file_is_named(tmp_path: Path, folder: str) -> None:
+    pytest.importorskip("gguf", reason="GGUF files need the package gguf")
+    pytest.importorskip("accelerate", reason="transformers reads GGUF files with accelerate")
+    with pytest.raises(ModelError, match=r"cannot be loaded: no file tiny.gguf in \S+ here, nor"):
+        load(f"hf:{tmp_path}/{folder}tiny.gguf", ON_CPU)
