@@ -134,7 +134,7 @@ def test_five_refusals_end_the_run_and_a_resume_goes_on(tmp_path: Path, concurre
         assert set(errors) <= {"RefusedError: HTTP 402: credit used up"}
         answered = len(rows) - len(errors)
         fake.answers, fake.asked = recalled, []
-        tally = run(tmp_path, sweep, bench_of(sweep, fake))
+        tally = run(tmp_path, sweep, bench_of(sweep, fake, concurrency=concurrency))
         assert tally.errors == 0
         assert len(fake.asked) == make_plan(sweep, MATERIALS).questions - answered
 
