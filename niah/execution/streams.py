@@ -48,10 +48,6 @@ class Pending(NamedTuple):
             self.started.cancel()
 
 
-def finished(row: Row) -> Finished:
-    return Finished(row)
-
-
 @dataclass
 class StreamReader:
     """Reads a stream for `askers`, whose models have one trunk; the first one's model reads.
@@ -84,28 +80,27 @@ class StreamReader:
         ratios = self.leader.compression_ratios(self.context, trials)
         keeper = self.keeper()
         waiting = [asker for asker in self.askers if missing.get(asker.arm.name)]
+
+        def lacking(trial: Trial) -> list[Asker]:
+            return [asker for asker in waiting if trial.pair in missing[asker.arm.name]]
+
+        last = {asker.arm.name: n for n, trial in enumerate(trials) for asker in lacking(trial)}
         first = self.leader.fork_at(trials[0])
         trunk = self.begin(keeper, first, partial(self.advanced, waiting))
         for number, trial in enumerate(trials):
-            left = [
-                (asker, later)
-                for later in trials[number:]
-                for asker in waiting
-                if later.pair in missing[asker.arm.name]
-            ]
-            reading = {asker.arm.name: asker for asker, _ in left}
-            trunk.progress = partial(self.advanced, list(reading.values()))
+            reading = [asker for asker in waiting if last[asker.arm.name] >= number]
+            trunk.progress = partial(self.advanced, reading)
             # A model may fail in any way; the row says how, and a resumed run asks again.
             try:
                 self.read(trunk, self.leader.fork_at(trial))
             except Exception as error:
                 log.debug("stream %s cannot go on", self.stream.index, exc_info=True)
-                for asker, lost in left:
-                    row = Row(**asker.describe(lost, self.context, ratios), **failed(error))
-                    yield Pending(partial(finished, row))
+                for lost in trials[number:]:
+                    for asker in lacking(lost):
+                        row = Row(**asker.describe(lost, self.context, ratios), **failed(error))
+                        yield Pending(partial(Finished, row))
                 return
-            now = [asker for asker, later in left if later is trial]
-            yield from self.ask(trial, trunk, now, ratios)
+            yield from self.ask(trial, trunk, lacking(trial), ratios)
         if keeper:
             keeper.forget()
 
@@ -119,7 +114,7 @@ class StreamReader:
         except Exception as error:
             log.debug("question %s failed", trial.pair, exc_info=True)
             for _, asked in told:
-                yield Pending(partial(finished, Row(**asked, **failed(error))))
+                yield Pending(partial(Finished, Row(**asked, **failed(error))))
             return
         for asker, asked in told:
             yield self.begun(asker, trial, shared, asked)
@@ -131,7 +126,7 @@ class StreamReader:
             question = asker.begin(trial, self.context, shared)
         except Exception as error:
             log.debug("question %s failed", trial.pair, exc_info=True)
-            return Pending(partial(finished, Row(**asked, **failed(error))))
+            return Pending(partial(Finished, Row(**asked, **failed(error))))
         return Pending(partial(asker.finish, question, self.context, asked), question.started)
 
     def context_read(

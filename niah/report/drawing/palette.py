@@ -104,14 +104,11 @@ def arm_styles(techniques: Mapping[str, str]) -> dict[str, ArmStyle]:
     groups: dict[str, list[str]] = {}
     for arm, technique in techniques.items():
         groups.setdefault(technique or f"arm {arm}", []).append(arm)
-    if len(groups) <= len(ARMS) and max(map(len, groups.values()), default=0) <= len(MARKERS):
-        places = [(i, j, arm) for i, of in enumerate(groups.values()) for j, arm in enumerate(of)]
-        if any(len(of) > 1 for of in groups.values()):
-            found = {
-                arm: ArmStyle(ARMS[i], MARKERS[(i + j) % len(MARKERS)]) for i, j, arm in places
-            }
-            return {arm: found[arm] for arm in techniques}
-    return {
-        arm: ArmStyle(ARMS[number % len(ARMS)], MARKERS[number % len(MARKERS)])
-        for number, arm in enumerate(techniques)
+    if len(groups) > len(ARMS) or max(map(len, groups.values()), default=0) > len(MARKERS):
+        groups = {arm: [arm] for arm in techniques}
+    found = {
+        arm: ArmStyle(ARMS[number % len(ARMS)], MARKERS[(number + place) % len(MARKERS)])
+        for number, arms in enumerate(groups.values())
+        for place, arm in enumerate(arms)
     }
+    return {arm: found[arm] for arm in techniques}
