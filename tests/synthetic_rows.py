@@ -175,8 +175,9 @@ def held_bytes(length: int, compressed: bool) -> dict[str, int]:
         return {"window": 2 * 128 * 512, "full": length * 4 * 512}
     return {
         "window": 6 * 128 * 512,
-        "compressed": length // 4 * 2 * 512 + length // 128 * 2 * 512,
+        "csa": length // 4 * 2 * 512,
         "index": length // 4 * 2 * 128,
+        "hca": length // 128 * 2 * 512,
         "tail": 9_000,
     }
 

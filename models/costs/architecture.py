@@ -36,7 +36,7 @@ class Rows:
     """Equal tables of rows in `layers` layers: a row stands for `per` tokens.
 
     Attributes:
-        kind: of cache bytes (window, compressed, index, full).
+        kind: of cache bytes (window, csa, index, hca, full).
         part: of FLOPs (indexer, sliding, csa, hca, full).
         flops: of one query and one row, in one layer; a multiplication and its addition count 2.
         prefill_flops: the same in prefill where that differs (MLA expands its rows there).

@@ -77,7 +77,7 @@ def held_bytes(
         element_bytes: of a number of the model's type.
         cache: the session's option `cache`.
     """
-    none = {"window": 0, "compressed": 0, "index": 0, "tail": 0, "full": 0}
+    none = {"window": 0, "csa": 0, "index": 0, "hca": 0, "tail": 0, "full": 0}
     layout = Layout("as the model's type", plain(element_bytes), element_bytes)
     if cache != "full":
         layout = LAYOUTS[STORED.get(cache, cache)]
@@ -172,8 +172,7 @@ def _rows(config: DeepseekV4Config, newest: int) -> tuple[Rows, ...]:
         near("sliding", SLIDING),
         near("csa", CSA),
         near("hca", HCA),
-        Rows("compressed", "csa", count(CSA), entry, core, per=c.csa_ratio, reads=c.index_topk),
-        Rows("compressed", "hca", count(HCA), entry, core, per=c.hca_ratio),
+        Rows("csa", "csa", count(CSA), entry, core, per=c.csa_ratio, reads=c.index_topk),
         Rows(
             "index",
             "indexer",
@@ -183,6 +182,7 @@ def _rows(config: DeepseekV4Config, newest: int) -> tuple[Rows, ...]:
             per=c.csa_ratio,
             precision="fp4_index",
         ),
+        Rows("hca", "hca", count(HCA), entry, core, per=c.hca_ratio),
         Rows("full", "full", count(FULL), entry, core),
         *_latent_rows(c),
     )

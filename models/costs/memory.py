@@ -1,6 +1,6 @@
 """Cache bytes of one sequence by kind: held after a prompt, read by a query, per request.
 
-Bytes by kind are a dictionary: window, compressed, index, tail, full, state. `total` adds them up.
+Bytes by kind are a dictionary: window, csa, index, hca, tail, full, state. `total` adds them up.
 """
 
 from __future__ import annotations

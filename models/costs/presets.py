@@ -40,7 +40,7 @@ def _v4_1_flash() -> Architecture:
     entry, index = Shape("latent", 448, 64), Shape("index", 128)
     rows = tuple(
         Rows(kind, part, layers, shape, flops=0, per=per)
-        for kind, part, shape in (("compressed", "csa", entry), ("index", "indexer", index))
+        for kind, part, shape in (("csa", "csa", entry), ("index", "indexer", index))
         for layers, per in ((3, 2), (1, 1))
     )
     return Architecture(

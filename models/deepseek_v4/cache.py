@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -249,19 +249,24 @@ class SlidingCache(LayerCache):
 
     window: Window = field(default_factory=Window, metadata={KIND: "window"})
 
+    def forget_window(self) -> None:
+        """Drop the window; tokens from here on fill a new one."""
+        self.window = self.window.of({})
+
 
 @dataclass
 class HcaCache(SlidingCache):
-    """Of heavily compressed attention."""
+    """Of heavily compressed attention. `kind`: of its entries' bytes."""
 
-    entries: Rows = field(default_factory=Rows, metadata={KIND: "compressed"})  # K = V
+    kind: ClassVar[str] = "hca"
+    entries: Rows = field(default_factory=Rows, metadata={KIND: kind})  # K = V
     tail: Pending = field(default_factory=Pending, metadata={KIND: "tail"})
     gone: bool = False  # queries see the window alone
 
     def fork(self) -> Self:
         return replace(super().fork(), gone=self.gone)
 
-    def forget(self) -> None:
+    def forget_entries(self) -> None:
         """Drop all but the window, and keep no more from here on."""
         for name, kind, part in self._parts():
             if kind != "window":
@@ -285,6 +290,8 @@ class SelectingCache(LayerCache):
 class CsaCache(SelectingCache, HcaCache):
     """Of compressed sparse attention."""
 
+    kind = "csa"
+    entries: Rows = field(default_factory=Rows, metadata={KIND: kind})  # K = V
     index_tail: Pending = field(default_factory=Pending, metadata={KIND: "tail"})
 
 

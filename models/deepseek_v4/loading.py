@@ -17,7 +17,6 @@ import torch
 
 from models.deepseek_v3.model import LatentTwin
 from models.deepseek_v4 import session_files, weights
-from models.deepseek_v4.cache import CsaCache, HcaCache, LayerCache
 from models.deepseek_v4.checkpoint_files import Card, read_card, read_config, read_eos_ids
 from models.deepseek_v4.config import (
     CSA,
@@ -33,7 +32,7 @@ from models.deepseek_v4.config import FULL as FULL_ATTENTION
 from models.deepseek_v4.dense import DenseTwin
 from models.deepseek_v4.layouts.folders import load_folder_into
 from models.deepseek_v4.model import DeepseekV4
-from models.deepseek_v4.session import AtQuestion, DeepseekV4Session
+from models.deepseek_v4.session import AtQuestion, DeepseekV4Session, Memory
 from models.devices import find_device, find_dtype
 from models.errors import ModelError
 from models.number_formats import FULL, CacheFormat, cache_format
@@ -43,9 +42,10 @@ from models.protocols import Forks, Model, Session, TokenizerRef
 
 CACHE_KINDS = {
     "window": "exact keys of the newest tokens",
-    "compressed": "entries of several tokens each",
-    "index": "the indexer's keys, which choose entries",
-    "tail": "tokens that do not fill an entry yet",
+    "csa": "entries of a few tokens each, of which a query reads some (CSA)",
+    "index": "the indexer's keys, by which a query chooses entries",
+    "hca": "entries of many tokens each, all of which a query reads (HCA)",
+    "tail": "the compressors' state: tokens that do not fill an entry yet",
     "full": "every token's own key, or its latent",
     "queries": "what a press has seen of queries, until the context ends",
     "pages": "bounds of the keys of each page, by which queries choose pages",
@@ -56,8 +56,12 @@ PRESS = "press"
 CACHE = "cache"
 WITHOUT = "without"
 QUESTION_TOPK = "question_topk"
-LAYERS: dict[str, tuple[str, type[LayerCache]]] = {"hca": (HCA, HcaCache), "csa": (CSA, CsaCache)}
-"""What the option `without` may name: a kind of layers, and their cache."""
+MEMORIES: dict[Memory, tuple[str, ...]] = {
+    "hca": (HCA,),
+    "csa": (CSA,),
+    "window": (SLIDING, CSA, HCA),
+}
+"""What the option `without` may name, and the kinds of layers that have it."""
 STORED_LAYERS = (SLIDING, CSA, HCA, FULL_ATTENTION, MLA, DSA)
 """Kinds of layers whose caches store their rows in a format."""
 
@@ -235,10 +239,11 @@ def changes_at_question(config: DeepseekV4Config, options: Mapping[str, object])
     topk = count_of(QUESTION_TOPK, options[QUESTION_TOPK]) if QUESTION_TOPK in options else None
     if word is None:
         return AtQuestion(topk=topk)
-    present = [name for name, (kind, _) in LAYERS.items() if kind in config.layer_types]
-    if word not in present:
-        raise ModelError(f"options.{WITHOUT}: got {word!r}, expected {' or '.join(present)}")
-    return AtQuestion(LAYERS[str(word)][1], topk)
+    present = [name for name, kinds in MEMORIES.items() if set(kinds) & set(config.layer_types)]
+    for name in present:
+        if word == name:
+            return AtQuestion(name, topk)
+    raise ModelError(f"options.{WITHOUT}: got {word!r}, expected one of {', '.join(present)}")
 
 
 def count_of(name: str, value: object) -> int:

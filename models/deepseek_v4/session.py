@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from models.deepseek_v4.cache import (
     HcaCache,
     LayerCache,
     SelectingCache,
+    SlidingCache,
     total_bytes,
 )
 from models.deepseek_v4.config import DSA
@@ -29,20 +30,25 @@ from models.presses.options import Pressing
 from models.presses.rotary import Rotary
 from models.protocols import Decoding, Piece, Reply, TokenIds, Trace, Usage
 
+Memory = Literal["window", "csa", "hca"]
+
 
 class AtQuestion(NamedTuple):
     """What changes when the context has been read and the question begins.
 
-    `without`: layers of this cache lose all but their window. `topk`: entries that each query of a
-    CSA layer selects; None: as many as before.
+    `without`: what is taken away: "window", the exact tokens of every layer; "csa" or "hca", all
+    but the window in layers of that kind. `topk`: entries that each query of a CSA layer selects;
+    None: as many as before.
     """
 
-    without: type[LayerCache] | None = None
+    without: Memory | None = None
     topk: int | None = None
 
     def apply(self, cache: LayerCache) -> None:
-        if isinstance(cache, HcaCache) and type(cache) is self.without:
-            cache.forget()
+        if self.without == "window" and isinstance(cache, SlidingCache):
+            cache.forget_window()
+        if isinstance(cache, HcaCache) and self.without == cache.kind:
+            cache.forget_entries()
         if isinstance(cache, CsaCache) and self.topk is not None:
             cache.topk = self.topk
 
@@ -161,7 +167,8 @@ class DeepseekV4Session:
     def extend_traced(self, token_id: int, wanted: int) -> Trace:
         """Extend by one token, and say how each layer that selects ranked what holds `wanted`.
 
-        A layer that has closed no entry with it yet is left out. DSA has no exact window.
+        A layer that has closed no entry with it yet is left out. DSA has no exact window, and
+        neither has a session without it.
         """
         config = self._model.config
         selecting = [(i, c) for i, c in enumerate(self._caches) if isinstance(c, SelectingCache)]
@@ -173,7 +180,8 @@ class DeepseekV4Session:
             cache.watch = None
         seen = tuple(watch.seen for watch in watches if watch.seen)
         near = self.position - wanted <= config.sliding_window
-        return Trace(near and DSA not in config.layer_types, seen)
+        has_window = DSA not in config.layer_types and self._changes.without != "window"
+        return Trace(near and has_window, seen)
 
     def state(self, notes: Mapping[str, str]) -> State:
         """What `session_files.save` writes; shares the session's memory."""

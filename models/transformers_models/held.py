@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from models.deepseek_v4.config import HCA
 from models.transformers_models.growing import Rows
 
 CACHE_KINDS = {
     "window": "keys and values of the newest tokens, in layers that keep no others",
     "full": "every token's keys and values",
-    "compressed": "entries of several tokens each",
-    "index": "keys of an indexer, which choose entries",
+    "csa": "entries of a few tokens each, of which a query reads some (CSA)",
+    "index": "keys of an indexer, by which a query chooses tokens or entries",
+    "hca": "entries of many tokens each, all of which a query reads (HCA)",
     "state": "states of convolutions and of linear attention, the same at any length",
     "quantized": "keys and values in few bits, with their scales",
     "residual": "the newest keys and values of a quantized layer, not quantized yet",
@@ -100,7 +102,9 @@ def _kind(layer: Any, name: str, member: str = "") -> str:
             return "residual"
         return "window" if hasattr(layer, "sliding_window") else "full"
     if name == "compressed_kv":
-        return "index" if member == "indexer" else "compressed"
+        if member == "indexer":
+            return "index"
+        return "hca" if layer._layer_type == HCA else "csa"
     return KINDS.get(name, "tail")
 
 

@@ -46,7 +46,7 @@ MODEL = Row(
     gold_logprob=-0.25,
     spans=((4096, 4112),),
     excerpt={"before": "w" * 100, "needle": "n" * 60, "after": "w" * 100},
-    cache_bytes={"window": 1 << 20, "compressed": 1 << 20, "index": 1 << 20, "total": 3 << 20},
+    cache_bytes={"window": 1 << 20, "csa": 1 << 20, "index": 1 << 20, "total": 3 << 20},
     **{"computed_tokens": 100, "reused_tokens": 8092, "prefill_seconds": 0.0},
     **{"cold_prefill_seconds": 0.0, "gold_seconds": 0.0},
 )

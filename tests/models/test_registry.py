@@ -52,7 +52,13 @@ def test_random_models_keep_the_protocols(name: str) -> None:
 def test_fingerprints_tell_weights_and_options_apart() -> None:
     options: list[dict[str, object]] = [{}, {"seed": 1}, {"index_topk": 8}, {"sliding_window": 64}]
     options += [{"cache": word} for word in ("bf16", "int4", "published")]
-    options += [{"without": "hca"}, {"without": "csa"}, {"question_topk": 8}, {"question_topk": 9}]
+    options += [
+        {"without": "hca"},
+        {"without": "csa"},
+        {"without": "window"},
+        {"question_topk": 8},
+        {"question_topk": 9},
+    ]
     prints = [load_model("random-v4", choice).fingerprint for choice in options]
     assert len(set(prints)) == len(prints)
     assert load_model("random-v4", {"seed": 0}).fingerprint == prints[0]
@@ -117,8 +123,8 @@ def test_options_change_what_is_selected() -> None:
         ("random-v4", {"index_topk": True}, r"^options.index_topk: got True, expected a whole"),
         (
             "random-v4",
-            {"without": "window"},
-            r"^options.without: got 'window', expected hca or csa",
+            {"without": "mla"},
+            r"^options.without: got 'mla', expected one of hca, csa, window$",
         ),
         ("random-v4", {"question_topk": 0}, r"^options.question_topk: got 0, expected a whole n"),
         ("random-dense", {"without": "hca"}, r"^options: got 'without', expected one of sliding"),

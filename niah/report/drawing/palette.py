@@ -20,8 +20,10 @@ ARMS = (
 MARKERS = "osD^vPX"  # as many as have no factor in common with ARMS: 56 arms look different
 KINDS = {
     "window": "#9aa5b1",
-    "compressed": "#c2410d",
+    "csa": "#c2410b",
     "index": "#e8a27c",
+    "hca": "#7d5ba5",
+    "compressed": "#c2410d",  # of older runs: csa and hca together
     "tail": "#f2cdb6",
     "full": "#4b5764",
 }

@@ -91,8 +91,9 @@ def test_a_query_reads_selected_rows_and_all_index_keys() -> None:
     read = decode_reads(PRESETS["v4-flash"], 2**20)
     assert read == {
         "window": 43 * 128 * 584,
-        "compressed": 584 * (21 * 512 + 20 * 8192),
+        "csa": 584 * 21 * 512,
         "index": 68 * 21 * 262144,
+        "hca": 584 * 20 * 8192,
     }
 
 

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from models import kernels
 from models.deepseek_v4 import attention
-from models.deepseek_v4.cache import CsaCache, HcaCache, LayerCache
 from models.deepseek_v4.loading import LoadedModel
 from models.deepseek_v4.model import DeepseekV4
-from models.deepseek_v4.session import AtQuestion, DeepseekV4Session
+from models.deepseek_v4.session import AtQuestion, DeepseekV4Session, Memory
 from models.protocols import PressedSession
 from models.registry import load_model
 from tests.models.small import BUILDS, random_ids, relative_difference, score_in_pieces
@@ -54,15 +53,27 @@ def hide_entries(monkeypatch: pytest.MonkeyPatch, ratio: int) -> None:
 
 
 @pytest.mark.usefixtures("path")
-@pytest.mark.parametrize(("kind", "ratio"), [(HcaCache, 128), (CsaCache, 4)])
+@pytest.mark.parametrize(("kind", "ratio"), [("hca", 128), ("csa", 4)])
 def test_what_is_left_is_what_hiding_every_entry_leaves(
-    kind: type[LayerCache], ratio: int, monkeypatch: pytest.MonkeyPatch
+    kind: Memory, ratio: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = BUILDS["top 3"]()
     whole, found = logits(asked(model, AtQuestion())), logits(asked(model, AtQuestion(kind)))
     assert relative_difference(found, whole) > 1e-3
     session = asked(model, AtQuestion())
     hide_entries(monkeypatch, ratio)
+    assert relative_difference(logits(session), found) < 1e-5
+
+
+@pytest.mark.usefixtures("path")
+def test_without_a_window_the_question_sees_its_own_tokens_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = BUILDS["top 3"]()
+    whole, found = logits(asked(model, AtQuestion())), logits(asked(model, AtQuestion("window")))
+    assert relative_difference(found, whole) > 1e-3
+    session = asked(model, AtQuestion())
+    monkeypatch.setattr(attention, "window_keys", lambda kv, cache, window: kv)
     assert relative_difference(logits(session), found) < 1e-5
 
 
@@ -83,8 +94,15 @@ def both() -> Tensor:
     return torch.cat((CONTEXT, QUESTION))
 
 
-@pytest.mark.parametrize("kind", [HcaCache, CsaCache])
-def test_the_bytes_of_what_was_taken_away_are_gone(kind: type[LayerCache]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "gone"),
+    [
+        ("window", {"window"}),
+        ("csa", {"csa", "index"}),
+        ("hca", {"hca"}),
+    ],
+)
+def test_the_bytes_of_what_was_taken_away_are_gone(kind: Memory, gone: set[str]) -> None:
     model = BUILDS["top 3"]()
     parent = DeepseekV4Session(model)
     parent.change_at_question(AtQuestion(kind))
@@ -92,20 +110,28 @@ def test_the_bytes_of_what_was_taken_away_are_gone(kind: type[LayerCache]) -> No
     child = parent.fork()
     before = held(parent)
     child.context_ends()
-    lost = [cache.num_bytes() for cache in parent._caches if type(cache) is kind]
-    lost_bytes = sum(sum(each.values()) - each["window"] for each in lost)
-    assert lost_bytes > 0
-    assert held_total(child) == held_total(parent) - lost_bytes
+    after = held(child)
     assert held(parent) == before
-    assert held(child)["index"] == (0 if kind is CsaCache else before["index"])
+    assert after["tail"] < before["tail"] or kind == "window"
+    for name in before.keys() - {"tail"}:
+        assert after[name] == (0 if name in gone else before[name])
+        assert before[name] > 0
     assert relative_difference(parent.score(QUESTION.numpy()), logits(child)) > 1e-3
 
 
 def test_forks_stay_without_it_and_answer() -> None:
-    session = asked(BUILDS["top 3"](), AtQuestion(HcaCache, topk=5))
+    session = asked(BUILDS["top 3"](), AtQuestion("hca", topk=5))
     grandchild = session.fork().fork()
     assert relative_difference(logits(grandchild), logits(session)) < 1e-6
     assert greedy_ids(grandchild, 3) == greedy_ids(session, 3)
+
+
+@pytest.mark.parametrize(("without", "near"), [(None, True), ("window", False)])
+def test_what_was_taken_away_is_not_told_to_hold_a_token(
+    without: Memory | None, near: bool
+) -> None:
+    session = asked(BUILDS["top 3"](), AtQuestion(without))
+    assert session.extend_traced(7, wanted=len(CONTEXT) - 2).in_window is near
 
 
 def test_a_session_without_a_memory_is_not_saved(tmp_path: Path) -> None:

@@ -133,8 +133,8 @@ def test_bytes_of_a_compressed_cache() -> None:
     session = session_of(oracle(SPEC, seed=0))
     session.read(IDS.numpy())
     bytes_by_kind = held(session)
-    entries = 2 * (60 // SPEC.csa_ratio) + 60 // SPEC.hca_ratio
-    assert bytes_by_kind["compressed"] == 4 * SPEC.head_dim * entries
+    assert bytes_by_kind["csa"] == 4 * SPEC.head_dim * 2 * (60 // SPEC.csa_ratio)
+    assert bytes_by_kind["hca"] == 4 * SPEC.head_dim * (60 // SPEC.hca_ratio)
     assert bytes_by_kind["index"] == 4 * SPEC.index_head_dim * 2 * (60 // SPEC.csa_ratio)
     # The sliding layer's K and V are two tensors in transformers, the others' are one.
     assert bytes_by_kind["window"] == 4 * (2 + 3) * SPEC.head_dim * (SPEC.sliding_window - 1)

@@ -144,6 +144,24 @@ def test_bytes_that_were_not_measured_are_unknown() -> None:
     assert frame[["bytes_total", "bytes_full"]].isna().all(axis=1).tolist() == [False, True]
 
 
+def test_older_rows_keep_their_kinds_beside_newer_ones() -> None:
+    """Entries of CSA and HCA were one kind once; the totals can be compared."""
+    shared = {"role": "compressed", "model": "m", "family": "f", "corpus": "c", "length": 1024}
+    held = {
+        "older": {"window": 1, "compressed": 6, "total": 7},
+        "newer": {"window": 1, "csa": 4, "hca": 2, "total": 7},
+    }
+    rows = [
+        row_of(key=key, pair=key, arm="a", depth=0.5, correct=True, cache_bytes=kinds, **shared)
+        for key, kinds in held.items()
+    ]
+    frame = rows_frame(rows)
+    assert cache_kinds(frame) == ["window", "compressed", "csa", "hca"]
+    assert frame["bytes_compressed"].tolist() == [6, 0]
+    assert frame["bytes_csa"].tolist() == [0, 4]
+    assert frame["bytes_total"].tolist() == [7, 7]
+
+
 def test_a_retried_error_gives_way_and_rows_are_not_kept() -> None:
     shared = {"role": "baseline", "model": "m", "family": "f", "corpus": "c", "length": 1024}
     asked = {"arm": "a", "depth": 0.5, **shared}
