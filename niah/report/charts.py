@@ -17,10 +17,11 @@ from niah.report.drawing import figures
 from niah.report.drawing.look import Look, look_of
 from niah.report.drawing.theme import inline_svg, style
 from niah.statistics.comparisons import Comparison
+from niah.statistics.intervals import BASELINE_FLOOR
 from niah.statistics.noise import Noise
 from niah.text_format import length_text, nats, points
 
-SHARES = frozenset({"recall", "low", "high", "exact", "contains", "discordance"})
+SHARES = frozenset({"recall", "low", "high", "exact", "contains", "discordance", "whole", "left"})
 NATS = frozenset({"baseline", "compressed", "difference", "low", "high"})
 MEDIANS = frozenset({"rivals", "first_difference"})
 
@@ -59,6 +60,7 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
     Repeat arms are drawn beside the baseline in recall and seconds only.
     """
     look, arms = look_of(rows), without_repeats(rows)
+    floor = comparisons[0].floor if comparisons else BASELINE_FLOOR
     found = [
         Plate(
             "recall",
@@ -143,6 +145,18 @@ def make_plates(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[P
             tables.pareto_by_length(arms),
             look,
             figures.draw_pareto,
+        ),
+        Plate(
+            "memories",
+            "What each memory holds and carries",
+            "One memory is taken away, or queries select fewer or more entries, when the question "
+            "begins. Left: the bytes that are gone. Right: the points of recall lost against the "
+            "same arm with all of its memory, on the same questions, with 95% paired intervals. "
+            "One memory can stand in for another, so losses do not add up. No interval: too few "
+            "streams. No point: the arm recalls too little with all of its memory.",
+            tables.memories_by_length(rows, floor),
+            look,
+            figures.draw_memories,
         ),
         Plate(
             "seconds",

@@ -11,9 +11,9 @@ from niah.runs.row import LostBy
 from niah.runs.tables import BYTES, MAX_RESIDUES, PHASES, cache_kinds, questions
 from niah.scoring.outcomes import Outcome
 from niah.statistics.columns import SLICES
-from niah.statistics.comparisons import Comparison
+from niah.statistics.comparisons import Comparison, changed_at_question
 from niah.statistics.graded import graded_by, parting_by
-from niah.statistics.intervals import Tax, estimate_recall
+from niah.statistics.intervals import BASELINE_FLOOR, Tax, estimate_recall
 from niah.statistics.noise import Noise
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
@@ -176,7 +176,9 @@ def bytes_by_length(rows: pd.DataFrame) -> pd.DataFrame:
 def pareto_by_length(rows: pd.DataFrame) -> pd.DataFrame:
     """arm, technique, length, bytes_per_token (held when the question was asked, mean), recall,
     low, high (95%, clustered by stream), frontier: no other arm holds as little and recalls as
-    much. Sorted by technique in order of appearance; nothing for fewer than three arms."""
+    much. Sorted by technique in order of appearance; nothing for fewer than three arms. Arms that
+    change when the question begins are left out: their text was read with more."""
+    rows = rows[rows["intact"] == ""]
     held = bytes_by_length(rows)
     if held["arm"].nunique() < 3:
         return pd.DataFrame()
@@ -189,6 +191,29 @@ def pareto_by_length(rows: pd.DataFrame) -> pd.DataFrame:
     found = found.sort_values("technique", key=lambda of: of.map(order.index), kind="stable")
     columns = ["arm", "technique", "length", "bytes_per_token", "recall", "low", "high", "frontier"]
     return found[columns].reset_index(drop=True)
+
+
+def memories_by_length(rows: pd.DataFrame, floor: float = BASELINE_FLOOR) -> pd.DataFrame:
+    """What arms lose that change when the question begins, against the arm that does not.
+
+    arm, against, length, bytes by kind that are gone (mean), gone (all kinds), family, pairs, whole
+    and left (recall without the change and with it), tax, low, high, defined, decidable.
+    """
+    held = bytes_by_length(rows).set_index(["arm", "length"]) if len(rows) else pd.DataFrame()
+    found = []
+    for comparison in changed_at_question(rows, floor):
+        for (length, family), pairs in comparison.complete.groupby(["at_length", "family"]):
+            sides = [(arm, length) for arm in (comparison.baseline, comparison.compressed)]
+            if not all(side in held.index for side in sides):
+                continue
+            whole, left = (held.loc[side] for side in sides)
+            gone = (whole - left).rename({"total": "gone"})
+            tax = comparison.tax_within(pairs)
+            arms = {"arm": comparison.compressed, "against": comparison.baseline}
+            recalls = {"pairs": tax.pairs, "whole": tax.baseline, "left": tax.compressed}
+            place = {**arms, "length": length, **gone, "family": family}
+            found.append({**place, **recalls, **_span(tax)})
+    return pd.DataFrame(found)
 
 
 def _undominated(point: pd.Series, found: pd.DataFrame) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ PHASES = {  # column: the sweep's field that asks for it, what has the residue, 
     "needle_mod_128": ("needle_phase", "needle_start", 128),
 }
 BYTES = "bytes_"
+AT_QUESTION = ("without", "question_topk")  # options that change a cache when the question begins
 MAX_RESIDUES = 16  # looked at one by one; more would leave each of them few pairs
 QUESTION = (  # what is known of a question before it is answered
     *("family", "corpus", "layout", "template_split", "stream_id"),
@@ -62,6 +64,7 @@ class Run:
     context a question was put to: questions of one stream are not independent. Bytes are in
     `bytes_KIND` and `bytes_total`. `length_mod_4` and the other columns of `PHASES` hold residues
     only where the sweep asks for them (`with_phases`). `technique` is the label of an arm, or "".
+    `intact`: of an arm that changes when the question begins, the arm that does not; else "".
 
     `planned`: one line a question that every arm was to be asked, with `pair`, `control` and the
     columns of `QUESTION`; no lines in a folder from before they were kept.
@@ -169,6 +172,8 @@ def rows_frame(records: Iterable[Row], spec: Mapping[str, object] | None = None)
     frame[list(NUMBERS)] = frame[list(NUMBERS)].astype(float)
     labels = techniques(spec or {})
     frame["technique"] = [labels.get(arm, "") for arm in frame["arm"]]
+    unchanged = intact_arms(spec or {})
+    frame["intact"] = [unchanged.get(arm, "") for arm in frame["arm"]]
     frame["failed"] = frame["correct"].isna()
     frame["recalled"] = [value is True for value in frame["correct"]]
     frame.loc[frame["failed"], "outcome"] = "error"
@@ -200,6 +205,28 @@ def techniques(spec: Mapping[str, object]) -> dict[str, str]:
     listed = spec.get("arms")
     arms = [dict(arm) for arm in listed] if isinstance(listed, list) else []
     return {arm["name"]: str(arm.get("technique", "")) for arm in arms}
+
+
+def intact_arms(spec: Mapping[str, object]) -> dict[str, str]:
+    """By arm with an option of AT_QUESTION, the arm that has none and is otherwise the same."""
+    listed = spec.get("arms")
+    arms = [dict(arm) for arm in listed] if isinstance(listed, list) else []
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for arm in arms:
+        options = {k: v for k, v in _options(arm).items() if k not in AT_QUESTION}
+        same = [arm.get("model"), options, arm.get("session")]
+        alike.setdefault(json.dumps(same, sort_keys=True, default=str), []).append(arm)
+    return {
+        changed["name"]: whole["name"]
+        for group in alike.values()
+        for whole in [arm for arm in group if not set(AT_QUESTION) & set(_options(arm))][:1]
+        for changed in group
+        if set(AT_QUESTION) & set(_options(changed))
+    }
+
+
+def _options(arm: Mapping[str, Any]) -> dict[str, object]:
+    return dict(arm.get("options") or {})
 
 
 def with_bytes(frame: pd.DataFrame, held: Sequence[Mapping[str, int] | None]) -> pd.DataFrame:

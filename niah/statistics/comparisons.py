@@ -133,6 +133,15 @@ def load_comparisons(
     return rows, list(_paired(rows, planned, _matches(rows, names), floor))
 
 
+def changed_at_question(rows: pd.DataFrame, floor: float = BASELINE_FLOOR) -> Iterator[Comparison]:
+    """The arms that change when the question begins, each against the arm that does not."""
+    changed = rows.loc[rows["intact"] != "", ["intact", "arm"]].drop_duplicates()
+    for intact, arm in changed.itertuples(index=False):
+        pairs = pair_arms(rows, intact, arm)
+        if not pairs["incomplete"].all():
+            yield Comparison(f"{arm} against {intact}", intact, arm, pairs, floor)
+
+
 def compare(folders: Sequence[Path], floor: float = BASELINE_FLOOR) -> list[Comparison]:
     """Every comparison that the runs in `folders` allow, as `load_comparisons` pairs them.
 
@@ -261,7 +270,8 @@ def undecidable_text(comparison: Comparison) -> str:
 def _labelled(run: Run, alone: bool) -> pd.DataFrame:
     rows = run.rows.assign(run=run.name)
     if not alone:
-        rows["arm"] = run.name + "/" + rows["arm"]
+        for name in ("arm", "intact"):
+            rows[name] = (run.name + "/" + rows[name]).where(rows[name] != "", "")
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,14 @@ from matplotlib.figure import Figure
 
 from niah.report.drawing import parts
 from niah.report.drawing.look import Look, cut_middle, fitted
-from niah.report.drawing.palette import LOSS_COLOURS, MUTED, OUTCOME_COLOURS, kind_colours
+from niah.report.drawing.palette import (
+    LOSS_COLOURS,
+    MUTED,
+    OUTCOME_COLOURS,
+    ArmStyle,
+    arm_styles,
+    kind_colours,
+)
 
 MOST_WITH_INTERVALS = 4
 INTERVAL = ("low", "high")
@@ -139,6 +147,53 @@ def draw_pareto(frame: pd.DataFrame, look: Look) -> Figure:
     return figure
 
 
+def draw_memories(frame: pd.DataFrame, look: Look) -> Figure:
+    """A row a length: bytes that are gone, by kind, beside points of recall lost, by family."""
+    arms = fitted(list(dict.fromkeys(frame["arm"])), 24, lines=1)
+    lengths, families = sorted(set(frame["length"])), list(dict.fromkeys(frame["family"]))
+    styles, moves = arm_styles(dict.fromkeys(families, "")), parts.shifts(len(families), 2.0)
+    kinds = [kind for kind in _gone_kinds(frame) if (frame[kind] > 0).any()]
+    colours, labels = kind_colours(kinds), [*kinds, *parts.names(families).values()]
+    figure = parts.canvas(len(lengths) * (0.55 + 0.24 * len(arms)), labels)
+    grid = figure.subplots(len(lengths), 2, squeeze=False, sharey=True)
+    shown, marks = _in_points(frame), {}
+    for (held, lost), length in zip(grid, lengths, strict=True):
+        found = shown[shown["length"] == length]
+        _draw_gone(held, found.drop_duplicates("arm").set_index("arm").reindex(list(arms)), colours)
+        held.set_title(f"{look.length(length)} tokens")
+        lost.sharex(grid[0][1])
+        lost.axvline(0, color=MUTED, linewidth=0.8)
+        for (family, style), shift in zip(styles.items(), moves, strict=True):
+            of = found[found["family"] == family].set_index("arm").reindex(list(arms))
+            marks[family] = _dots(lost, of, np.arange(len(arms)) + shift, style)
+        lost.grid(axis="x")
+    grid[0][0].set(ylim=(len(arms) - 0.5, -0.5))
+    grid[0][0].set_yticks(range(len(arms)), list(arms.values()))
+    grid[-1][1].set_xlabel("points of recall lost")
+    handles = [*parts.swatches(kinds, colours, MUTED), *marks.values()]
+    parts.add_legend(figure, handles, labels)
+    return figure
+
+
+def _gone_kinds(frame: pd.DataFrame) -> list[str]:
+    """The kinds of bytes among the columns of `memories_by_length`."""
+    names = list(frame)
+    return names[names.index("length") + 1 : names.index("gone")]
+
+
+def _draw_gone(axes: Axes, gone: pd.DataFrame, colours: Mapping[str, str]) -> None:
+    """A bar a line of `gone`, one part a kind."""
+    unit, size = byte_unit(gone["gone"].max())
+    left = np.zeros(len(gone))
+    for kind, colour in colours.items():
+        part = gone[kind].clip(lower=0).fillna(0).to_numpy() / size
+        axes.barh(range(len(gone)), part, 0.6, left, color=colour)
+        left += part
+    axes.set_xlim(0, 1.05 * left.max() or 1.0)
+    axes.set_xlabel(f"{unit} gone")
+    axes.grid(axis="x")
+
+
 def draw_seconds(frame: pd.DataFrame, look: Look) -> Figure:
     """Median seconds of prefill and of decoding side by side; prefill's axis is logarithmic."""
     arms = parts.names(list(dict.fromkeys(frame["arm"])))
@@ -235,24 +290,27 @@ def _draw_taxes(frame: pd.DataFrame, look: Look, by: str, labels: Mapping[Hashab
     places, handles = pd.Index(labels), []
     for (_, group), shift in _moved(frame, "comparison", pd.Series(range(len(labels)))):
         style, shown = look.arms[str(group["arm"].iloc[0])], _in_points(group)
-        below, above = shown["tax"] - shown["low"], shown["high"] - shown["tax"]
-        handles.append(
-            axes.errorbar(
-                shown["tax"],
-                places.get_indexer(group[by]) + 1.6 * shift,
-                xerr=np.clip([below, above], 0, None),
-                color=style.colour,
-                marker=style.marker,
-                markersize=4,
-                elinewidth=0.9,
-                linestyle="none",
-            )
-        )
+        handles.append(_dots(axes, shown, places.get_indexer(group[by]) + 1.6 * shift, style))
     axes.set_yticks(range(len(labels)), list(labels.values()))
     axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel="points of recall lost")
     axes.grid(axis="x")
     parts.add_legend(figure, handles, list(titles.values()))
     return figure
+
+
+def _dots(axes: Axes, shown: pd.DataFrame, at: np.ndarray, style: ArmStyle) -> Any:
+    """Taxes in points with their intervals, a line each."""
+    below, above = shown["tax"] - shown["low"], shown["high"] - shown["tax"]
+    return axes.errorbar(
+        shown["tax"],
+        at,
+        xerr=np.clip([below, above], 0, None),
+        color=style.colour,
+        marker=style.marker,
+        markersize=4,
+        elinewidth=0.9,
+        linestyle="none",
+    )
 
 
 def _draw_kinds(frame: pd.DataFrame, look: Look, colours: Mapping[str, str]) -> Figure:

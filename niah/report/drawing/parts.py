@@ -89,11 +89,14 @@ def line(
 
 
 def recall_axis(axes: Axes, lowest: float) -> None:
-    """From a calm number below the lowest to 100%, and no tick above that."""
-    low = max(0.0, min(0.9, lowest) - 0.02)
+    """From a little below the lowest to 100%, with room for half a mark at both ends.
+
+    No tick stands below 0% or above 100%.
+    """
+    low = min(0.9, lowest) - 0.02
     axes.set_ylim(low, 1.02)
-    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, 1.0)
-    axes.set_yticks([tick for tick in ticks if low <= tick <= 1 + 1e-9])
+    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(max(0.0, low), 1.0)
+    axes.set_yticks([tick for tick in ticks if max(0.0, low) <= tick <= 1 + 1e-9])
     axes.yaxis.set_major_formatter("{x:.0%}")
 
 

@@ -11,6 +11,7 @@ from niah.report.tables import (
     answers_by_arm,
     asked_by_length,
     contains_share,
+    memories_by_length,
     pareto_by_length,
     recall_by_length,
 )
@@ -104,3 +105,40 @@ def test_the_frontier_holds_the_arms_that_no_other_arm_beats() -> None:
         ]
     assert list(found["technique"]) == ["", "", "float", "float", *["integer"] * 4]
     assert len(pareto_by_length(rows[rows["arm"].isin(["dense", "fp8"])])) == 0
+
+
+def layers_run() -> pd.DataFrame:
+    """`blind` is `v4` without its CSA entries when the question begins: it answers nothing."""
+    arms = {"dense": lambda *_: 1.0, "v4": lambda *_: 1.0, "blind": lambda *_: 0.0}
+    made = Synthetic((1024, 4096), (0.0, 0.5), ("number", "word"), repeats=4, arms=arms)
+    lines = records(made)
+    for line in lines:
+        if line["arm"] == "blind":
+            line["cache_bytes"] = line["cache_bytes"] | {"csa": 0, "index": 0}
+    options = {"dense": {}, "v4": {}, "blind": {"without": "csa"}}
+    listed = [
+        {"name": name, "model": name[:2].replace("bl", "v4"), "options": found}
+        for name, found in options.items()
+    ]
+    return rows_frame([row_of(**line) for line in lines], {"arms": listed}).assign(run="run")
+
+
+def test_bytes_and_recall_of_a_memory_are_what_its_arm_lacks() -> None:
+    rows = layers_run()
+    found = memories_by_length(rows).set_index(["length", "family"])
+    assert list(found.index) == [(n, of) for n in (1024, 4096) for of in ("number", "word")]
+    for (length, _), line in found.iterrows():
+        assert (line["arm"], line["against"], line["pairs"]) == ("blind", "v4", 8)
+        assert line["csa"] == length // 4 * 2 * 512
+        assert line["index"] == length // 4 * 2 * 128
+        assert line["gone"] == line["csa"] + line["index"]
+        assert (line["window"], line["hca"], line["tail"]) == (0, 0, 0)
+        assert (line["whole"], line["left"], line["tax"]) == (1.0, 0.0, 1.0)
+    assert pareto_by_length(rows).empty  # two arms are left
+
+
+def test_there_are_no_memories_without_an_arm_that_lacks_one() -> None:
+    assert memories_by_length(table(SMALL)).empty
+    rows = layers_run()
+    unknown = [name for name in rows if str(name).startswith("bytes_")]
+    assert memories_by_length(rows.assign(**dict.fromkeys(unknown, float("nan")))).empty

@@ -13,7 +13,7 @@ import pytest
 from niah.errors import NiahError
 from niah.runs.row import Row, parse_row
 from niah.runs.store import read_rows
-from niah.runs.tables import cache_kinds, load_run, rows_frame
+from niah.runs.tables import cache_kinds, intact_arms, load_run, rows_frame
 from tests.niah.rows import row_of
 from tests.synthetic_rows import Synthetic, write_run
 
@@ -142,6 +142,24 @@ def test_bytes_that_were_not_measured_are_unknown() -> None:
     assert cache_kinds(frame) == ["full", "state"]
     assert frame["bytes_total"].tolist()[0] == 6
     assert frame[["bytes_total", "bytes_full"]].isna().all(axis=1).tolist() == [False, True]
+
+
+def test_an_arm_that_changes_at_the_question_knows_the_one_that_does_not() -> None:
+    v4 = {"model": "nano-v4", "options": {"cache": "int4"}}
+    changed: dict[str, dict[str, object]] = {
+        "no-csa": {"without": "csa", "cache": "int4"},
+        "wide": {"question_topk": 9, "cache": "int4"},
+        "other-format": {"without": "csa"},
+    }
+    arms: list[dict[str, object]] = [
+        {"name": "dense", "model": "nano-dense"},
+        {"name": "v4", **v4},
+        {"name": "v4-again", **v4},
+        {"name": "after-another", **v4, "session": {"question_before": True}},
+        *({"name": name, "model": "nano-v4", "options": of} for name, of in changed.items()),
+    ]
+    assert intact_arms({"arms": arms}) == {"no-csa": "v4", "wide": "v4"}
+    assert intact_arms({}) == {}
 
 
 def test_older_rows_keep_their_kinds_beside_newer_ones() -> None:

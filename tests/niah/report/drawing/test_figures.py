@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from niah.report.charts import Plate, make_plates
-from niah.report.drawing import palette
+from niah.report.drawing import palette, parts
 from niah.report.drawing.figures import seconds_text
 from niah.report.drawing.heatmap import draw_heatmaps, tax_limit
 from niah.report.drawing.look import fitted
@@ -172,6 +172,41 @@ def test_an_arm_looks_the_same_in_every_figure_and_like_no_other(tmp_path: Path)
     assert drawn == [styles[arm].colour for arm in list(styles)[1:]]
 
 
+def test_memories_have_a_row_an_arm_with_its_bytes_and_its_losses(tmp_path: Path) -> None:
+    """A panel of bytes and one of points a length; bars end at the bytes that are gone."""
+    arms = {"dense": lambda *_: 1.0, "v4": lambda *_: 1.0, f"{LONG}{LONG}": lambda *_: 0.0}
+    arms["top-16"] = lambda *_: 0.5
+    options = [{}, {}, {"without": "csa"}, {"question_topk": 16}]
+    listed = [
+        {"name": name, "model": "m" if place else "dense", "options": of}
+        for place, (name, of) in enumerate(zip(arms, options, strict=True))
+    ]
+    made = Synthetic((1024, 4096), (0.0, 0.5), ("number", "word"), repeats=6, arms=arms)
+    folder = write_run(tmp_path / "run", made, arms=listed)
+    lines = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["arm"].startswith(LONG):
+            line["cache_bytes"] |= {"csa": 0, "index": 0}
+    (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows, comparisons = load_comparisons([load_run(folder)])
+    (plate,) = [plate for plate in make_plates(rows, comparisons) if plate.name == "memories"]
+    assert {"whole, %", "left, %", "tax, points", "csa", "gone"} <= set(plate.table()[0])
+    figure = laid_out(plate.figure())
+    assert len(figure.axes) == 4
+    held, lost = figure.axes[2:]
+    ends = [bar.get_x() + bar.get_width() for bar in held.patches]
+    assert max(ends) == pytest.approx((4096 // 4 * 2 * (512 + 128)) / 2**20)
+    assert held.get_xlabel() == "MiB gone"
+    colours = {to_hex(bar.get_facecolor()) for bar in held.patches}
+    assert colours == {palette.KINDS["csa"], palette.KINDS["index"]}
+    found = [np.asarray(bars.lines[0].get_xdata(), dtype=float) for bars in lost.containers]
+    assert [points[0] for points in found] == [100, 100]
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names[1] == "top-16"
+    assert len(names[0]) <= 24
+    assert held.get_window_extent().width > 0.25 * figure.bbox.width
+
+
 @pytest.mark.parametrize("name", ["v", LONG])
 def test_axes_keep_their_width_and_texts_their_room(tmp_path: Path, name: str) -> None:
     for plate in plates(tmp_path, many_arms(name)).values():
@@ -290,6 +325,19 @@ def test_markers_of_decoding_are_whole(tmp_path: Path) -> None:
         marker = axes.lines[0].get_markersize() / 2 * figure.dpi / 72
         top = axes.transData.transform((0, most))[1]
         assert top + marker < axes.get_window_extent().y1
+
+
+@pytest.mark.parametrize("name", ["recall", "pareto"])
+def test_markers_at_both_ends_of_recall_are_whole(tmp_path: Path, name: str) -> None:
+    arms = {"dense": lambda *_: 1.0, "none": lambda *_: 0.0, "also": lambda *_: 0.0}
+    found = plates(tmp_path, Synthetic((1024, 4096), (0.5,), repeats=3, arms=arms))
+    axes = laid_out(found[name].figure()).axes[0]
+    marker = parts.MARK["markersize"] / 2 * axes.figure.dpi / 72
+    box = axes.get_window_extent()
+    (_, bottom), (_, top) = axes.transData.transform([(1024, 0.0), (1024, 1.0)])
+    assert box.y0 < bottom - marker
+    assert top + marker < box.y1
+    assert min(axes.get_yticks()) == pytest.approx(0)
 
 
 def test_recall_has_no_tick_above_all(tmp_path: Path) -> None:
