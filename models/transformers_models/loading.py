@@ -14,7 +14,6 @@ from weakref import WeakValueDictionary
 
 import torch
 from transformers import AutoModelForCausalLM
-from transformers.utils.hub import cached_file
 
 from models.devices import DTYPES, find_device
 from models.errors import ModelError
@@ -25,6 +24,7 @@ from models.transformers_models.caches import CacheKind, cache_kind
 from models.transformers_models.checks import split_fault
 from models.transformers_models.growing import forks_of
 from models.transformers_models.held import CACHE_KINDS
+from models.transformers_models.hub import absence, local_path
 from models.transformers_models.positions import allowed_positions, fix_rotary
 from models.transformers_models.pressing import Layout, Presser, layout_of
 from models.transformers_models.session import CHUNK_TOKENS, HuggingFaceSession, Network
@@ -279,6 +279,9 @@ def _read(name: str, source: Source) -> Weights:
         _need("accelerate", f"model: {name!r}")  # transformers reads GGUF with its help
     elif source.is_folder:
         _refuse_pickles(name, Path(source.location))
+    absent = absence(source.location, source.gguf_file, source.revision)
+    if absent:
+        raise ModelError(f"model: {name!r} cannot be loaded: {absent}")
     placement: dict[str, Any] = {}
     if source.device_map is not None:
         placement["device_map"] = json.loads(source.device_map)
@@ -301,8 +304,7 @@ def _read(name: str, source: Source) -> Weights:
     except ModelError:
         raise
     except Exception as error:  # transformers and its readers raise what they like
-        reason = _absent_file(source) or _first_line(error)
-        raise ModelError(f"model: {name!r} cannot be loaded: {reason}") from None
+        raise ModelError(f"model: {name!r} cannot be loaded: {_first_line(error)}") from None
     weights = checked(weights)
     if weights.network.stepwise and not weights.fault:
         log.warning("model %s: read token by token after the first call: slow", name)
@@ -328,13 +330,6 @@ def _fault(network: Network) -> str | None:
     )
 
 
-def _absent_file(source: Source) -> str:
-    """What to say of a GGUF file that is neither here nor on the hub; "" if it is here."""
-    if source.gguf_file is None or (Path(source.location) / source.gguf_file).is_file():
-        return ""
-    return f"no file {source.gguf_file} in {source.location} here, nor reached on the hub"
-
-
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
@@ -358,29 +353,15 @@ def _digest(source: Source) -> str:
 
 
 def _weight_files(source: Source) -> list[str]:
-    index = _find(source, INDEX)
-    if _find(source, SINGLE) is not None or index is None:
+    index = local_path(source.location, INDEX, source.revision)
+    if index is None or local_path(source.location, SINGLE, source.revision):
         return [SINGLE]
     mapping = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
     return sorted(set(mapping.values()))
 
 
-def _find(source: Source, name: str) -> str | None:
-    """The file's path; files of the hub are on this machine once the model has been loaded."""
-    found: str | None = cached_file(
-        source.location,
-        name,
-        revision=source.revision or "main",
-        local_files_only=True,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return found
-
-
 def _local(source: Source, name: str) -> Path:
-    found = _find(source, name)
+    found = local_path(source.location, name, source.revision)
     if found is None:
         raise ModelError(f"model: {source.location}: {name} is not on this machine")
     return Path(found)

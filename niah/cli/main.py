@@ -104,6 +104,8 @@ def options(
     refuse_shadows()
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING)
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    if not verbose:  # each retry of a request to the hub
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 @app.command()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import logging
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,13 @@ import torch
 
 pytest.importorskip("transformers", reason="the adapter needs transformers: install the dev extra")
 
+from huggingface_hub import constants
 from transformers import PreTrainedModel
 
 from models.errors import ModelError
 from models.protocols import Model, TokenizerRef
 from models.registry import load_model
-from models.transformers_models import load, loading
+from models.transformers_models import hub, load, loading
 from tests.models.architectures import REFUSED, STEPWISE, build, generated
 from tests.models.small import random_ids, relative_difference
 from tests.models.transformers_models.tiny import tiny_llama
@@ -283,9 +286,37 @@ def test_without_transformers_the_message_says_what_to_install(
         load("hf:x", {})
 
 
-@pytest.mark.parametrize("folder", ["", "absent/"])
-def test_an_absent_gguf_file_is_named(tmp_path: Path, folder: str) -> None:
-    pytest.importorskip("gguf", reason="GGUF files need the package gguf")
-    pytest.importorskip("accelerate", reason="transformers reads GGUF files with accelerate")
-    with pytest.raises(ModelError, match=r"cannot be loaded: no file tiny.gguf in \S+ here, nor"):
-        load(f"hf:{tmp_path}/{folder}tiny.gguf", ON_CPU)
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("hf:{folder}/tiny.gguf", r"there is no file tiny.gguf in \S+: make or download it, or"),
+        ("hf:{folder}/absent/tiny.gguf", r"there is no folder \S+/absent here: make or download"),
+        ("hf:./absent/model/tiny.gguf", r"there is no folder ./absent/model here: make or"),
+        ("hf:./absent", r"there is no folder ./absent here: make or download it"),
+        ("hf:some/model/below", r"there is no folder some/model/below here: make or download"),
+    ],
+)
+def test_what_cannot_be_on_the_hub_is_refused_without_it(
+    folder: Path, name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name.endswith("gguf"):
+        pytest.importorskip("gguf", reason="GGUF files need the package gguf")
+        pytest.importorskip("accelerate", reason="transformers reads GGUF files with accelerate")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://asked.invalid")
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda _: pytest.fail("the hub was asked"))
+    with pytest.raises(ModelError, match=r"cannot be loaded: " + reason):
+        load(name.format(folder=folder), ON_CPU)
+
+
+def test_a_hub_that_is_not_reached_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens here
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        with pytest.raises(ModelError) as caught:
+            load("hf:owner/no-such-model", ON_CPU)
+    message = str(caught.value)
+    assert "there is no folder owner/no-such-model here, and the hub was not reached (" in message
+    assert "\n" not in message
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
