@@ -20,6 +20,11 @@ from models.stop_texts import cut_in_lead, stop_index
 
 TEXT_SLACK = 0.02  # of a text's tokens: as many may join or part when it is encoded again
 TEXT_SLACK_TOKENS = 8
+REUSE_TRIES = 3  # of several requests at once: another may take the place of the cached prefix
+
+
+class NotReusedError(ServerError):
+    """No prompt token came from the server's cache where some should."""
 
 
 @dataclass
@@ -126,16 +131,7 @@ class ServerSession:
     async def _answer(self, decoding: Decoding, earlier: Sequence[Earlier]) -> Reply:
         line = self._line
         async with line.turns.one(line, line.concurrency) as turn:
-            if line.prefix == "warm":
-                await self._warm(decoding.decode)
-            for session, aside in earlier:
-                assert isinstance(session, ServerSession)
-                await line.send(session._parts, aside.decode, aside.max_new_tokens, aside.stop)
-            await self._send_steps(decoding.decode)
-            heard, seconds = await self._heard(decoding, decoding.stop)
-            self._check_reuse(heard, bool(earlier))
-            if heard.finish != "length" and cut_in_lead(heard.text, decoding.stop):
-                heard, seconds = await self._heard(decoding, ())
+            heard, seconds = await self._reusing(decoding, earlier)
             gold_logprob = await line.gold_logprob(self._parts, decoding.gold_ids)
         self._usage = Usage(
             prefill_seconds=heard.prefill_seconds,
@@ -147,6 +143,31 @@ class ServerSession:
             requests_in_flight=turn.most,
         )
         return as_reply(heard, decoding)._replace(gold_logprob=gold_logprob)
+
+    async def _reusing(self, decoding: Decoding, earlier: Sequence[Earlier]) -> tuple[Heard, float]:
+        """What is asked, once more where another request at once took what it was to reuse."""
+        tries = REUSE_TRIES if self._line.concurrency > 1 else 1
+        for _ in range(tries - 1):
+            try:
+                return await self._asked(decoding, earlier)
+            except NotReusedError:
+                continue
+        return await self._asked(decoding, earlier)
+
+    async def _asked(self, decoding: Decoding, earlier: Sequence[Earlier]) -> tuple[Heard, float]:
+        """An answer and its seconds, after what the arm's options and `session` send before."""
+        line = self._line
+        if line.prefix == "warm":
+            await self._warm(decoding.decode)
+        for session, aside in earlier:
+            assert isinstance(session, ServerSession)
+            await line.send(session._parts, aside.decode, aside.max_new_tokens, aside.stop)
+        await self._send_steps(decoding.decode)
+        heard, seconds = await self._heard(decoding, decoding.stop)
+        self._check_reuse(heard, bool(earlier))
+        if heard.finish != "length" and cut_in_lead(heard.text, decoding.stop):
+            heard, seconds = await self._heard(decoding, ())
+        return heard, seconds
 
     async def _warm(self, decode: Decode) -> None:
         """Send what the fork shares, so that the question finds it in the cache."""
@@ -173,7 +194,7 @@ class ServerSession:
     def _check_reuse(self, heard: Heard, after_others: bool) -> None:
         """Raises: ServerError where the cache was not used as the arm's `session` says."""
         if after_others and self._shared and heard.cached_tokens == 0:
-            raise ServerError("session: no prompt token came from the server's cache")
+            raise NotReusedError("session: no prompt token came from the server's cache")
         after_steps = sum(map(len, self._parts[self._steps.stop :]))
         if self._steps and after_steps and computed(heard) != after_steps:
             raise ServerError(
@@ -220,7 +241,7 @@ def check_cached(heard: Heard, prefix: Prefix) -> None:
             f"prefix: cold: {heard.cached_tokens} prompt tokens came from the server's cache"
         )
     if prefix == "warm" and heard.cached_tokens == 0:
-        raise ServerError("prefix: warm: no prompt token came from the server's cache")
+        raise NotReusedError("prefix: warm: no prompt token came from the server's cache")
 
 
 def as_reply(heard: Heard, decoding: Decoding) -> Reply:

@@ -262,6 +262,28 @@ def test_a_warm_prompt_that_was_not_cached_is_an_error() -> None:
         answered(load(fake, prefix="warm"))
 
 
+@pytest.mark.parametrize(("lost", "tries"), [(1, 2), (2, 3), (3, 3)])
+def test_a_warm_prefix_that_another_request_displaced_is_sent_again(lost: int, tries: int) -> None:
+    """llama.cpp gives a slot to whoever fits it: requests at once take it from each other."""
+    left = [lost]
+
+    def reply(request: Request) -> Answer:
+        prompt = request.body["prompt"]
+        cached = 2 if left[0] <= 0 else 0
+        left[0] -= len(prompt) == 4
+        return Answer(llama(timings={"cache_n": cached}, tokens_evaluated=len(prompt)))
+
+    with serve(reply, LLAMA) as fake:
+        model = load(fake, prefix="warm", concurrency=2)
+        if lost < 3:
+            assert answered(model)[1].usage().cached_tokens == 2
+        else:
+            with pytest.raises(ServerError, match=r"^prefix: warm: no prompt token came from"):
+                answered(model)
+        sent = [request.body["prompt"] for request in fake.asked]
+        assert sent == [[1, 1], [1, 1, 2, 3]] * tries
+
+
 def test_what_a_server_does_not_count_stays_unknown() -> None:
     with serve(warm_llama(None), LLAMA) as fake:
         assert answered(load(fake, prefix="warm"))[1].usage().cached_tokens is None
