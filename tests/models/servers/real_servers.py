@@ -35,11 +35,11 @@ def smollm2() -> Path:
 
 
 @contextmanager
-def llama_server(weights: Path, cache: str) -> Iterator[str]:
-    """The address of a llama.cpp server whose cache has the given type."""
+def llama_server(weights: Path, cache: str, slots: int = 1) -> Iterator[str]:
+    """The address of a llama.cpp server whose cache has the given type, for `slots` at once."""
     port = free_port()
     command = [sys.executable, str(LLAMA), str(weights), "--port", str(port), "--cache", cache]
-    command += ["--until-closed"]
+    command += ["--slots", str(slots), "--until-closed"]
     with running(command, f"http://127.0.0.1:{port}"):
         yield f"http://127.0.0.1:{port}/v1"
 

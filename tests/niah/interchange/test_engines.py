@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import torch
+import yaml
 
 from haystacks.tokenizer import load_tokenizer
 from models.deepseek_v4 import weights
@@ -17,12 +20,16 @@ from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import DeepseekV4Session
 from models.protocols import Decoding, Piece
 from models.registry import configuration, load_model
+from niah.execution.sweeps import run_sweep
 from niah.interchange.export import export_model
 from niah.interchange.golden import agrees, check, read_golden
 from tests.models.servers.real_servers import llama_server, transformers_server
 from tests.models.small import random_ids
+from tests.niah.rows import row_dicts
 
 pytestmark = pytest.mark.slow
+CONFORMANCE = Path(__file__).parents[3] / "configs" / "conformance-llamacpp.yaml"
+CACHES = {"18101": "f16", "18102": "q8_0", "18103": "q4_0"}  # by the port in that file
 
 V4_WIDTHS = DeepseekV4Config(
     vocab_size=2048,
@@ -57,14 +64,20 @@ def random_model() -> DeepseekV4:
     return model.eval()
 
 
-def test_llama_cpp_agrees_with_the_model_here(tmp_path: Path) -> None:
-    """The bar is 0.005; without sinks, or without position biases, it would differ by more."""
+def saved_model(model: DeepseekV4, folder: Path) -> Path:
+    """Skips the test where llama.cpp is not installed."""
     for package in ("xllamacpp", "gguf"):
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed: make install")
+    weights.save(model, folder)
+    write_card(folder, Card("bundled-bpe-2048"))
+    return folder
+
+
+def test_llama_cpp_agrees_with_the_model_here(tmp_path: Path) -> None:
+    """The bar is 0.005; without sinks, or without position biases, it would differ by more."""
     model = random_model()
-    weights.save(model, tmp_path / "ours")
-    write_card(tmp_path / "ours", Card("bundled-bpe-2048"))
+    saved_model(model, tmp_path / "ours")
     file = export_model(f"path:{tmp_path / 'ours'}", "gguf", tmp_path / "theirs", golden=257)
     text = "The code is 48213; it's naïve — ünï 漢字\n\n\t don't  x"
     with llama_server(file, "f16") as url:
@@ -95,6 +108,50 @@ def test_llama_cpp_agrees_with_the_model_here(tmp_path: Path) -> None:
         findings = list(check(served, read_golden(file.parent / "golden.json"), 0.002))
         assert len(findings) == 11
         assert all(agrees(finding, 0.002) for finding in findings)
+
+
+def conformance(folder: Path, ports: dict[str, str]) -> Path:
+    """configs/conformance-llamacpp.yaml with fewer and shorter questions, other ports, and the
+    checkpoint `engine` of a folder."""
+    text = CONFORMANCE.read_text(encoding="utf-8").replace("runs/export", str(folder))
+    for port, address in ports.items():
+        text = text.replace(f"http://127.0.0.1:{port}/v1", address)
+    sweep = yaml.safe_load(text)
+    sweep |= {"lengths": 384, "depths": [0.4], "repeats": 1, "chunk_tokens": 150}
+    sweep["decoding"] = {"max_new_tokens": 6}
+    sweep["needle_phase"]["residues"] = [116]
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep), encoding="utf-8")
+    return folder / "sweep.yaml"
+
+
+def test_the_conformance_sweep_through_llama_cpp(tmp_path: Path) -> None:
+    """Whatever a model recalls, its answers' probabilities are those of the same weights here."""
+    saved_model(random_model(), tmp_path / "engine")
+    file = export_model(f"path:{tmp_path / 'engine'}", "gguf", tmp_path / "engine-gguf")
+    with ExitStack() as servers:
+        ports = {
+            port: servers.enter_context(llama_server(file, cache, slots=8))
+            for port, cache in CACHES.items()
+        }
+        run_sweep(conformance(tmp_path, ports), tmp_path / "run")
+    rows: dict[str, dict[str, Any]] = {}
+    for row in row_dicts(tmp_path / "run"):
+        assert row["error"] is None
+        rows.setdefault(row["arm"], {})[row["pair"]] = row
+    here = rows.pop("in-process")
+    assert {row["length"] % 128 for row in here.values()} == {0, 1, 2, 127}
+    off = {}
+    for arm, served in rows.items():
+        assert served.keys() == here.keys()
+        assert all(row["server_prompt_tokens"] == row["length"] for row in served.values())
+        off[arm] = [abs(row["gold_logprob"] - here[pair]["gold_logprob"])
+                    for pair, row in served.items()]  # fmt: skip
+        if arm not in ("q8_0", "q4_0"):
+            assert max(off[arm]) < 0.005
+            assert [row["answer"] for row in served.values()] == [
+                here[pair]["answer"] for pair in served
+            ]
+    assert max(off["cold"]) < max(off["q8_0"]) < max(off["q4_0"]) < 0.5, "the caches are used"
 
 
 def test_transformers_serve_answers_as_the_model_here(tmp_path: Path) -> None:
