@@ -15,6 +15,9 @@ from torch.nn import functional as F
 
 from models.deepseek_v4.compressor import visible_mask
 
+BLOCK = 32
+"""Queries that meet a window's keys together: as many as torch's kernel multiplies at once."""
+
 
 class Mixed(NamedTuple):
     """Attention over some keys [B, H, S, C], and the log of its denominator [B, H, S]."""
@@ -49,8 +52,8 @@ def of_one_width(*operands: Tensor) -> list[Tensor]:
 def attend_window(q: Tensor, keys: Tensor, window: int) -> Mixed:
     """Causal band of `window` keys: queries [B, S, H, C] are the last S of keys [B, P + S, C].
 
-    Blocks of b queries meet b + w - 1 keys, as in `parts.window_part`; a block is a batch. The
-    first ones may lack keys, and are attended to by themselves.
+    Blocks of b queries meet b + w - 1 keys; a block is a batch. The first ones may lack keys, and
+    are attended to by themselves.
     """
     num_queries, past = q.shape[1], keys.shape[1] - q.shape[1]
     short = min(num_queries, max(0, window - 1 - past))  # queries whose window is not full
@@ -68,7 +71,7 @@ def attend_window(q: Tensor, keys: Tensor, window: int) -> Mixed:
 def _full_windows(q: Tensor, keys: Tensor, window: int) -> Mixed:
     """As `attend_window`, with w - 1 keys before the first query."""
     batch, num_queries, heads, dim = q.shape
-    b = min(num_queries, window)
+    b = min(num_queries, window, BLOCK)
     blocks = -(-num_queries // b)
     fill = blocks * b - num_queries
     near = F.pad(keys, (0, 0, 0, fill)).unfold(1, window - 1 + b, b)  # [B, blocks, C, w - 1 + b]

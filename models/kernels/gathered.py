@@ -5,16 +5,12 @@ Report section 2.3.1, equations 18 and 19. Shapes: B batch, S queries, H heads, 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.kernels.compile import kernel, reordering_kernel
+from models.kernels.compile import reordering_kernel
+from models.kernels.floats import exp
 from models.kernels.threads import run_shares
 
 Floats = NDArray[np.float32]
@@ -48,33 +44,6 @@ def _in_shares(
     run_shares(len(q), SHARE, work)
 
 
-@intrinsic
-def _as_float(typing: Any, bits: Any) -> Any:
-    """The float with these 32 bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), generate
-
-
-@kernel
-def _exp(x: np.float32) -> np.float32:
-    """exp(x) for x <= 0 within 2 units in the last place, in operations that a vector has."""
-    x = max(x, np.float32(-87.0))
-    whole = np.floor(x * np.float32(1.4426950408889634) + np.float32(0.5))
-    r = x - whole * np.float32(0.693359375) - whole * np.float32(-2.12194440e-4)
-    y = np.float32(1.9875691500e-4)
-    y = y * r + np.float32(1.3981999507e-3)
-    y = y * r + np.float32(8.3334519073e-3)
-    y = y * r + np.float32(4.1665795894e-2)
-    y = y * r + np.float32(1.6666665459e-1)
-    y = y * r + np.float32(5.0000001201e-1)
-    y = y * r * r + r + np.float32(1.0)
-    scale: Any = _as_float((np.int32(whole) + np.int32(127)) << np.int32(23))  # type: ignore[call-arg]
-    return np.float32(y * scale)
-
-
 @reordering_kernel
 def _attend_rows(
     q: Floats, rows: Floats, chosen: Ints, counts: Ints, output: Floats, log_total: Floats
@@ -101,7 +70,7 @@ def _attend_rows(
                 top = max(top, logits[h, i])
             total = np.float32(0)
             for i in range(count):
-                logits[h, i] = _exp(logits[h, i] - top)
+                logits[h, i] = exp(logits[h, i] - top)
                 total += logits[h, i]
             log_total[s, h] = top + np.log(total)
             inverse = np.float32(1) / total

@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from models.kernels.compile import LANES, VECTORS, kernel
+from models.kernels.floats import as_float
 
 TILE = LANES * VECTORS
 HEADS = 4  # scored together
@@ -151,53 +152,52 @@ def _lowest_bit(typing: Any, bits: Any) -> Any:
 
 
 @kernel
-def _kth_largest(values: Floats, count: int, k: int) -> float:
-    """Hoare's selection among the first `count` values, which it reorders."""
-    low, high, target = 0, count - 1, k - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] > pivot:
-                i += 1
-            while values[j] < pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if target <= j:
-            high = j
-        elif target >= i:
-            low = i
-        else:
-            break
-    return float(values[target])
+def _largest(scores: Floats, count: int) -> np.float32:
+    """The largest magnitude; of integers, because these are compared in vectors."""
+    bits, most = scores.view(np.int32), np.int32(0)
+    for i in range(count):
+        most = max(most, bits[i] & np.int32(0x7FFFFFFF))
+    largest: Any = as_float(most)  # type: ignore[call-arg]  # the first is the compiler's
+    return np.float32(largest)
 
 
 @kernel
-def _keep_best(scores: Floats, places: Ints, count: int, k: int, scratch: Floats) -> float:
-    """The k best of `count` > k candidates, their order kept; returns the least score of them.
+def _bounds(scores: Floats, count: int, k: int) -> tuple[np.float32, np.float32, int]:
+    """Bisection: of `count` > k scores at least k reach `low`, at most k reach `high`; where these
+    are fewer, scores between the two are equal. Returns low, high, and how many reach high.
+    """
+    middle = _largest(scores, count)
+    low, high, above = -middle, np.float32(np.inf), 0
+    while above < k:
+        reached = 0
+        for i in range(count):
+            reached += scores[i] >= middle
+        if reached > k:
+            low = middle
+        else:
+            high, above = middle, reached
+        middle = np.float32(0.5) * low + np.float32(0.5) * high
+        if not low < middle < high:
+            break
+    return low, high, above
+
+
+@kernel
+def _keep_best(scores: Floats, places: Ints, count: int, k: int) -> float:
+    """The k best of `count` > k candidates, their order kept; returns what the next must exceed.
 
     Candidates are in ascending order of place: of equal scores the earlier ones stay.
     """
+    low, high, above = _bounds(scores, count, k)
+    ties, kept = k - above, 0
     for i in range(count):
-        scratch[i] = scores[i]
-    least = _kth_largest(scratch, count, k)
-    ties = k
-    for i in range(count):
-        if scores[i] > least:
-            ties -= 1
-    kept = 0
-    for i in range(count):
-        keep = scores[i] > least
-        if scores[i] == least and ties > 0:
-            ties -= 1
-            keep = True
-        if keep:
-            scores[kept], places[kept] = scores[i], places[i]
-            kept += 1
-    return least
+        score = scores[i]
+        best = int(score >= high)
+        tied = int(score >= low) - best
+        scores[kept], places[kept] = score, places[i]
+        kept += best | (tied & int(ties > 0))
+        ties -= tied
+    return float(low if above < k else high)
 
 
 @kernel
@@ -223,7 +223,6 @@ def scan(
     room = scores.shape[1]
     tile = np.zeros((dim, TILE), np.float32)
     found = np.empty(TILE, np.float32)
-    scratch = np.empty(room, np.float32)
     query_address, weight_address = queries.ctypes.data, weights.ctypes.data
     tile_address, found_address = tile.ctypes.data, found.ctypes.data
     first = 0
@@ -260,7 +259,7 @@ def scan(
                 count += 1
                 hits &= hits - np.uint64(1)
             if count > room - TILE:
-                least[s] = _keep_best(scores[s], places[s], count, k, scratch)
+                least[s] = _keep_best(scores[s], places[s], count, k)
                 count = k
             counts[s] = count
 
@@ -269,11 +268,10 @@ def scan(
 def finish(scores: Floats, places: Ints, counts: Ints, visible: Ints, k: int, chosen: Ints) -> None:
     """Candidates -> indices [S, k] in ascending order; what k exceeds `visible` by is filled up
     with the first hidden entries."""
-    scratch = np.empty(scores.shape[1], np.float32)
     for s in range(len(counts)):
         count = counts[s]
         if count > k:
-            _keep_best(scores[s], places[s], count, k, scratch)
+            _keep_best(scores[s], places[s], count, k)
             count = k
         for i in range(count):
             chosen[s, i] = places[s, i]

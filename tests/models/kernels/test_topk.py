@@ -108,6 +108,18 @@ def test_scores_that_only_rise_replace_every_candidate(k: int) -> None:
     assert chosen[0, 1].tolist() == list(range(2000 - k, 2000))
 
 
+@pytest.mark.parametrize("k", [1, 20, 64])
+def test_scores_of_any_magnitude(k: int) -> None:
+    """From the smallest number to 1e38, of both signs, a third of them equal."""
+    exponents = torch.linspace(-45, 38, 1500)[torch.randperm(1500)]
+    keys = 10.0**exponents
+    keys[::3] = 1.0
+    q = torch.tensor([1.0, -1.0]).repeat(40)[None, :, None, None]
+    w = q[..., 0]  # the second kind of query scores 0 everywhere
+    w[:, 2::4] = -1.0
+    assert_as_selected(q, w, (keys[None, :, None],), ascending(80, 1500), k)
+
+
 def test_equal_scores_leave_the_first_entries() -> None:
     q, w, keys = torch.zeros(1, 100, 4, 8), torch.ones(1, 100, 4), torch.randn(1, 3000, 8)
     chosen, real = best_entries(q, w, (keys,), torch.full((100,), 3000), 70)
