@@ -81,11 +81,12 @@ def make_heatmap(comparison: Comparison, max_cells: int = MAX_CELLS) -> Heatmap:
 
 def filter_texts(frame: pd.DataFrame) -> dict[str, pd.Series]:
     """What questions are filtered by, as text by the name of a filter; empty where a sweep does
-    not have it. Residues of FEW or less can be chosen in any sweep."""
+    not have it. Residues are of the question as it was planned, the same for all arms; those of FEW
+    or less can be chosen in any sweep."""
     residues = {
         name: frame[of].fillna(0).clip(lower=0) % modulus
         for name, (_, of, modulus) in PHASES.items()
-        if modulus <= FEW
+        if modulus <= FEW or frame[name].notna().any()
     }
     return {found.name: frame.assign(**residues)[found.name].map(_text) for found in FILTERS}
 

@@ -40,6 +40,7 @@ def notices(
     found = [
         *_unfinished(runs),
         *_failed(rows),
+        *_read_otherwise(rows),
         *(_uncompared(rows, comparisons) if comparisons else ()),
         *_explained(comparisons, noises),
         *_by_use(runs, comparisons, noises),
@@ -81,6 +82,19 @@ def _failed(rows: pd.DataFrame) -> Iterator[str]:
             yield (
                 f"{failed['sum']:,} of {counted(failed['size'], 'question')} to {arm} ended in an "
                 "error. They count as not recalled; the same niah run asks them again."
+            )
+
+
+def _read_otherwise(rows: pd.DataFrame) -> Iterator[str]:
+    """Texts that a server encoded as other tokens: no arm beside it read the same prompt."""
+    answered = rows[rows["server_prompt_tokens"].notna() & ~rows["failed"]]
+    for arm, asked in answered.groupby("arm", sort=False):
+        other = int((asked["read_length"] != asked["length"]).sum())
+        if other:
+            yield (
+                f"The server of {arm} read {other:,} of {counted(len(asked), 'prompt')} as more or "
+                "fewer tokens than planned. Their lengths modulo 4 and 128 are those that it "
+                "counted, and where their needles stand is not known."
             )
 
 

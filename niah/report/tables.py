@@ -8,7 +8,7 @@ from typing import get_args
 import pandas as pd
 
 from niah.runs.row import LostBy
-from niah.runs.tables import BYTES, MAX_RESIDUES, PHASES, cache_kinds, questions
+from niah.runs.tables import BYTES, MAX_RESIDUES, PHASES, READ, cache_kinds, questions
 from niah.scoring.outcomes import Outcome
 from niah.statistics.columns import SLICES
 from niah.statistics.comparisons import Comparison, changed_at_question
@@ -274,12 +274,13 @@ def recall_by_phase(rows: pd.DataFrame) -> pd.DataFrame:
     asked = asked[asked["needle_start"].notna()]
     found = []
     for phase, (_, of, modulus) in PHASES.items():
-        residues = asked[of].astype(int) % modulus
+        residues = asked[READ[of]].dropna().astype(int) % modulus
         if residues.nunique() < 2 or (modulus > 4 and residues.max() < 4):
             continue
         if residues.nunique() > MAX_RESIDUES:
             residues = residues // BIN * BIN
-        for (arm, at), group in asked.groupby([asked["arm"], residues], sort=False):
+        known = asked.loc[residues.index]
+        for (arm, at), group in known.groupby([known["arm"], residues], sort=False):
             where = {"arm": arm, "phase": SLICES[phase], "residue": at}
             found.append({**where, **_recall_fields(group)})
     frame = pd.DataFrame(found)

@@ -26,13 +26,14 @@ PHASES = {  # column: the sweep's field that asks for it, what has the residue, 
     "length_mod_128": ("length_phase", "length", 128),
     "needle_mod_128": ("needle_phase", "needle_start", 128),
 }
+READ = {"length": "read_length", "needle_start": "read_start"}  # planned: as the arm read it
 BYTES = "bytes_"
 AT_QUESTION = ("without", "question_topk")  # options that change a cache when the question begins
 MAX_RESIDUES = 16  # looked at one by one; more would leave each of them few pairs
 QUESTION = (  # what is known of a question before it is answered
     *("family", "corpus", "layout", "template_split", "stream_id"),
     *("length", "needle_start", "at_length", "at_depth"),
-    *("exact_length", "exact_depth", *PHASES),
+    *("exact_length", "exact_depth", *READ.values(), *PHASES),
 )
 FIELDS = tuple(name for name in Row.model_fields if name not in ("schema_", "cache_bytes"))
 SHARED = frozenset(  # texts that are the same in many rows
@@ -46,6 +47,7 @@ NUMBERS = (  # which a row may lack: NaN
 )
 
 
+AS_READ = (*READ.values(), *PHASES)  # of a question, which a server may read as other tokens
 ANSWER = ("gold_logprob", "answer_ids")  # of an answer, beside whether it is right
 
 
@@ -60,7 +62,9 @@ class Run:
     `rows`: one line a question and arm. `recalled` is bool, False for an error; `failed` marks
     errors, so that no denominator loses them. `at_length` and `at_depth` are the ones asked for,
     which a heatmap is drawn by; a report may put them in bins, and finds them as they were in
-    `exact_length` and `exact_depth`. `length` and `needle_start` are exact. `stream_id` names the
+    `exact_length` and `exact_depth`. `length` and `needle_start` are exact, as planned.
+    `read_length` is what a server counted where it says so, and `read_start` is NaN where that is
+    another length: residues are of these. `stream_id` names the
     context a question was put to: questions of one stream are not independent. Bytes are in
     `bytes_KIND` and `bytes_total`. `length_mod_4` and the other columns of `PHASES` hold residues
     only where the sweep asks for them (`with_phases`). `technique` is the label of an arm, or "".
@@ -271,9 +275,14 @@ def with_phases(frame: pd.DataFrame, spec: Mapping[str, object]) -> pd.DataFrame
     of that modulus asks the same at each, so that a residue is a slice of its own to judge. With
     more than MAX_RESIDUES of them, none is: see the phase plot.
     """
+    planned = frame["length"].astype(float)
+    read = frame.get("server_prompt_tokens", planned)
+    frame[READ["length"]] = read.where(read.notna(), planned)
+    start = frame["needle_start"].astype(float)
+    frame[READ["needle_start"]] = start.where(frame[READ["length"]] == planned)
     for column, (asked_by, of, modulus) in PHASES.items():
         asked = spec.get(asked_by)
-        residues = frame[of].astype(float) % modulus
+        residues = frame[READ[of]] % modulus
         wanted = isinstance(asked, dict) and asked.get("modulus") == modulus
         frame[column] = residues if wanted and residues.nunique() <= MAX_RESIDUES else float("nan")
     return frame
@@ -284,10 +293,11 @@ def pair_arms(
 ) -> pd.DataFrame:
     """The questions to two arms: one line a pair, an outer join, with those only `planned`.
 
-    Columns of the question as in `QUESTION`, then `baseline` and `compressed` (recalled, bool),
-    `baseline_failed` and `compressed_failed` (an error, or no row at all), `..._logprob` (of the
-    gold answer; NaN: not measured), `..._ids` (of the answer; None: not known), and `incomplete`:
-    not put to both. Controls (questions without a needle) are not recall and are left out.
+    Columns of the question as in `QUESTION`, those of `AS_READ` as the compressed arm read it; then
+    `baseline` and `compressed` (recalled, bool), `baseline_failed` and `compressed_failed` (an
+    error, or no row at all), `..._logprob` (of the gold answer; NaN: not measured), `..._ids` (of
+    the answer; None: not known), and `incomplete`: not put to both. Controls (questions without a
+    needle) are not recall and are left out.
     """
     known = rows if planned is None or planned.empty else pd.concat([rows, planned])
     columns = ["pair", "arm", *QUESTION, "recalled", "failed", *ANSWER]
@@ -296,6 +306,7 @@ def pair_arms(
     index = sides[0].index.union(sides[1].index, sort=False)
     index = index.union(known.loc[known["arm"].isna(), "pair"].unique(), sort=False)
     pairs = known.drop_duplicates("pair").set_index("pair")[list(QUESTION)].reindex(index)
+    pairs.loc[sides[1].index, list(AS_READ)] = sides[1][list(AS_READ)]
     for name, side in zip(("baseline", "compressed"), sides, strict=True):
         pairs[name] = side["recalled"].reindex(index, fill_value=False).astype(bool)
         pairs[f"{name}_failed"] = side["failed"].reindex(index, fill_value=True).astype(bool)

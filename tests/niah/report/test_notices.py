@@ -45,6 +45,16 @@ def test_errors_are_counted(tmp_path: Path) -> None:
         assert any(f"{failed} of 99 questions to {arm} ended" in text for text in said(run))
 
 
+def test_prompts_that_a_server_read_otherwise_are_counted(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", MADE)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    for number, row in enumerate(row for row in rows if row["arm"] == "v4"):
+        row["server_prompt_tokens"] = row["length"] - (number < 5)
+    (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (found,) = said(run)
+    assert found.startswith("The server of v4 read 5 of 99 prompts as more or fewer tokens than")
+
+
 def test_a_run_that_meets_no_other_is_named(tmp_path: Path) -> None:
     alone = replace(MADE, seed=9, arms={"dense": MADE.arms["dense"]})
     found = said(write_run(tmp_path / "a", MADE), write_run(tmp_path / "c", alone))

@@ -160,6 +160,29 @@ def test_residues_are_slices_where_the_sweep_asks_for_them(
     assert not [found for found in slice_rows(compared(other)) if "mod" in found.what]
 
 
+def test_the_tokens_that_a_server_read_decide_the_phase(tmp_path: Path) -> None:
+    """vLLM#55927 is wrong at 3 modulo 4, whatever was planned for a prompt that is sent as text."""
+
+    def read(row: Row) -> Row:
+        planned = {"length": row["length"] + row["repeat"] % 4, "needle_start": row["repeat"] % 4}
+        if row["arm"] == "dense":
+            return planned
+        counted = planned["length"] - (row["repeat"] == 0)
+        wrong = counted % 4 == 3
+        return planned | {"server_prompt_tokens": counted, "correct": not wrong}
+
+    phases = {"length_phase": {"modulus": 4}, "needle_phase": {"modulus": 4}}
+    run = load_run(changed(tmp_path / "run", MADE, read, **phases))
+    comparison = load_comparisons([run])[1][0]
+    by_length, by_needle = comparison.slices("length_mod_4"), comparison.slices("needle_mod_4")
+    assert [by_length[at].pairs for at in range(4)] == [16, 24, 24, 32]
+    assert [by_length[at].lost for at in range(4)] == [0, 0, 0, 32]
+    assert [by_needle[at].pairs for at in range(4)] == [16, 24, 24, 24], "unknown where it is read"
+    shown = recall_by_phase(run.rows).set_index(["arm", "phase", "residue"])["recall"]
+    assert [shown["v4", "Length mod 4", at] for at in range(4)] == [1, 1, 1, 0]
+    make_heatmap(comparison)
+
+
 def test_many_residues_are_binned_and_few_are_not(tmp_path: Path) -> None:
     def residues(count: int) -> set[int]:
         def place(row: Row) -> Row:
