@@ -28,7 +28,7 @@ from tests.models.small import random_ids
 from tests.niah.rows import row_dicts
 
 pytestmark = pytest.mark.slow
-CONFORMANCE = Path(__file__).parents[3] / "configs" / "conformance-llamacpp.yaml"
+CONFIGS = Path(__file__).parents[3] / "configs"
 CACHES = {"18101": "f16", "18102": "q8_0", "18103": "q4_0"}  # by the port in that file
 
 V4_WIDTHS = DeepseekV4Config(
@@ -110,18 +110,28 @@ def test_llama_cpp_agrees_with_the_model_here(tmp_path: Path) -> None:
         assert all(agrees(finding, 0.002) for finding in findings)
 
 
-def conformance(folder: Path, ports: dict[str, str]) -> Path:
-    """configs/conformance-llamacpp.yaml with fewer and shorter questions, other ports, and the
-    checkpoint `engine` of a folder."""
-    text = CONFORMANCE.read_text(encoding="utf-8").replace("runs/export", str(folder))
-    for port, address in ports.items():
-        text = text.replace(f"http://127.0.0.1:{port}/v1", address)
+def asked(name: str, folder: Path, instead: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """The rows by arm and pair of a conformance sweep with fewer and shorter questions.
+
+    `instead`: addresses and folders of the test by those in the configuration.
+    """
+    text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
+    for written, meant in instead.items():
+        text = text.replace(written, meant)
     sweep = yaml.safe_load(text)
     sweep |= {"lengths": 384, "depths": [0.4], "repeats": 1, "chunk_tokens": 150}
     sweep["decoding"] = {"max_new_tokens": 6}
     sweep["needle_phase"]["residues"] = [116]
     (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep), encoding="utf-8")
-    return folder / "sweep.yaml"
+    run_sweep(folder / "sweep.yaml", folder / "run")
+    rows: dict[str, dict[str, Any]] = {}
+    for row in row_dicts(folder / "run"):
+        assert row["error"] is None
+        rows.setdefault(row["arm"], {})[row["pair"]] = row
+    here = rows["in-process"]
+    assert {row["length"] % 128 for row in here.values()} == {0, 1, 2, 127}
+    assert all(served.keys() == here.keys() for served in rows.values())
+    return rows
 
 
 def test_the_conformance_sweep_through_llama_cpp(tmp_path: Path) -> None:
@@ -129,29 +139,22 @@ def test_the_conformance_sweep_through_llama_cpp(tmp_path: Path) -> None:
     saved_model(random_model(), tmp_path / "engine")
     file = export_model(f"path:{tmp_path / 'engine'}", "gguf", tmp_path / "engine-gguf")
     with ExitStack() as servers:
-        ports = {
-            port: servers.enter_context(llama_server(file, cache, slots=8))
-            for port, cache in CACHES.items()
-        }
-        run_sweep(conformance(tmp_path, ports), tmp_path / "run")
-    rows: dict[str, dict[str, Any]] = {}
-    for row in row_dicts(tmp_path / "run"):
-        assert row["error"] is None
-        rows.setdefault(row["arm"], {})[row["pair"]] = row
+        instead = {"runs/export": str(tmp_path)}
+        for port, cache in CACHES.items():
+            url = servers.enter_context(llama_server(file, cache, slots=8))
+            instead[f"http://127.0.0.1:{port}/v1"] = url
+        rows = asked("conformance-llamacpp", tmp_path, instead)
     here = rows.pop("in-process")
-    assert {row["length"] % 128 for row in here.values()} == {0, 1, 2, 127}
     off = {}
     for arm, served in rows.items():
-        assert served.keys() == here.keys()
         assert all(row["server_prompt_tokens"] == row["length"] for row in served.values())
-        off[arm] = [abs(row["gold_logprob"] - here[pair]["gold_logprob"])
-                    for pair, row in served.items()]  # fmt: skip
+        off[arm] = max(
+            abs(row["gold_logprob"] - here[pair]["gold_logprob"]) for pair, row in served.items()
+        )
         if arm not in ("q8_0", "q4_0"):
-            assert max(off[arm]) < 0.005
-            assert [row["answer"] for row in served.values()] == [
-                here[pair]["answer"] for pair in served
-            ]
-    assert max(off["cold"]) < max(off["q8_0"]) < max(off["q4_0"]) < 0.5, "the caches are used"
+            assert off[arm] < 0.005
+            assert all(row["answer"] == here[pair]["answer"] for pair, row in served.items())
+    assert off["cold"] < off["q8_0"] < off["q4_0"] < 0.5, "each cache is in use"
 
 
 def test_transformers_serve_answers_as_the_model_here(tmp_path: Path) -> None:
@@ -171,6 +174,15 @@ def test_transformers_serve_answers_as_the_model_here(tmp_path: Path) -> None:
     with transformers_server(folder) as url:
         body = {"model": str(folder), "prompt": prompt, "max_tokens": 8, "temperature": 0}
         answer = httpx.post(f"{url}/completions", json=body, timeout=120).json()
+        instead = {"http://127.0.0.1:18100/v1": url, "runs/export/nano-v4": str(folder)}
+        rows = asked("conformance-server", tmp_path, instead)
     assert answer["choices"][0]["text"] == expected.text
     assert answer["usage"]["prompt_tokens"] == len(tokenizer.encode(prompt))
     assert "48213" in expected.text
+    here = rows.pop("in-process")
+    for served in rows.values():
+        as_planned = [
+            p for p, row in served.items() if row["server_prompt_tokens"] == row["length"]
+        ]
+        assert as_planned, "no text was encoded as it was planned"
+        assert all(served[pair]["answer"] == here[pair]["answer"] for pair in as_planned)
