@@ -27,32 +27,51 @@ class Predictor(Protocol):
         """Consume `ids`; logits [S, V] after each of them."""
 
 
-def greedy(session: Predictor, decoding: Decoding, eos_ids: Collection[int] = ()) -> Reply:
-    """The most probable tokens one by one, until a stop text, an end of sequence or the limit.
+class Growing:
+    """A greedy answer as it grows: the most probable tokens one by one, until a stop text, an end
+    of sequence or the limit.
 
     The stop text and what follows it are no part of the reply; a token that holds nothing else is
     left out of its ids, and neither it nor an end of sequence is consumed.
     """
-    ids: list[int] = []
-    text = ""
-    finish: Finish = "length"
-    while len(ids) < decoding.max_new_tokens:
-        token = int(session.next_logits().argmax())
-        if token in eos_ids:
-            finish = "eos"
-            break
-        longer = decoding.decode([*ids, token])
-        end = stop_index(longer, decoding.stop)
+
+    def __init__(self, decoding: Decoding, eos_ids: Collection[int] = ()) -> None:
+        self._decoding, self._eos_ids = decoding, eos_ids
+        self._ids: list[int] = []
+        self._text = ""
+        self._finish: Finish = "length"
+
+    def next_token(self, logits: Tensor) -> int | None:
+        """The token to consume after `logits` [V]; None where the answer has ended."""
+        if self._finish != "length" or len(self._ids) >= self._decoding.max_new_tokens:
+            return None
+        token = int(logits.argmax())
+        if token in self._eos_ids:
+            self._finish = "eos"
+            return None
+        longer = self._decoding.decode([*self._ids, token])
+        end = stop_index(longer, self._decoding.stop)
         if end is not None:
-            finish = "stop"
-            if longer[:end] != text:
-                ids.append(token)
-            text = longer[:end]
-            break
-        ids.append(token)
-        text = longer
+            self._finish = "stop"
+            if longer[:end] != self._text:
+                self._ids.append(token)
+            self._text = longer[:end]
+            return None
+        self._ids.append(token)
+        self._text = longer
+        return token
+
+    @property
+    def reply(self) -> Reply:
+        return Reply(self._text, tuple(self._ids), self._finish)
+
+
+def greedy(session: Predictor, decoding: Decoding, eos_ids: Collection[int] = ()) -> Reply:
+    """The session's greedy answer, as `Growing` says."""
+    growing = Growing(decoding, eos_ids)
+    while (token := growing.next_token(session.next_logits())) is not None:
         session.step(token)
-    return Reply(text, tuple(ids), finish)
+    return growing.reply
 
 
 @torch.no_grad()
@@ -63,6 +82,21 @@ def log_probability(session: Predictor, ids: Sequence[int]) -> float:
         logits = torch.cat((logits, session.score(ids[:-1])))
     chosen = torch.as_tensor(ids, device=logits.device)[:, None]
     return float(logits.float().log_softmax(-1).gather(-1, chosen).sum())
+
+
+def gold_score(
+    session: Predictor, fork: Callable[[], Predictor], clock: Stopwatch, decoding: Decoding
+) -> float | None:
+    """The right answer's log-probability, scored in a fork, on the clock; None if not wanted.
+
+    Raises:
+        ValueError: the session is empty.
+    """
+    session.next_logits()  # refuses an empty session
+    if not decoding.gold_ids:
+        return None
+    with clock.timing("gold"):
+        return log_probability(fork(), decoding.gold_ids)
 
 
 def answer(
@@ -77,11 +111,7 @@ def answer(
     Raises:
         ValueError: the session is empty.
     """
-    session.next_logits()  # refuses an empty session
-    gold_logprob = None
-    if decoding.gold_ids:
-        with clock.timing("gold"):
-            gold_logprob = log_probability(fork(), decoding.gold_ids)
+    gold_logprob = gold_score(session, fork, clock, decoding)
     with clock.timing("decode"):
         return greedy(session, decoding, eos_ids)._replace(gold_logprob=gold_logprob)
 

@@ -66,7 +66,8 @@ class Usage(NamedTuple):
     `cache_bytes` are bytes of distinct storages by kind; a fork counts what it shares, too.
     `request_seconds` is what a server took for its last answer, the way there and back included;
     `requests_in_flight` the most requests of the same model that it worked on meanwhile, this one
-    included.
+    included; of a model in this process, how many answers were decoded together, whose
+    `decode_seconds` are None: none was timed alone.
     """
 
     prefill_seconds: float | None = 0.0
@@ -250,6 +251,28 @@ class SharingModel(Model, Protocol):
 
     def adopt(self, session: Session) -> None:
         """Make a fork, of a session that is shared, one of this model's."""
+
+
+@runtime_checkable
+class BatchingModel(Model, Protocol):
+    """A model that decodes several sessions together faster than one after the other.
+
+    `batch`: how many at once, at most; 1 where it cannot.
+    """
+
+    @property
+    def batch(self) -> int: ...
+
+    def batches(self, session: Session) -> bool:
+        """Whether the session, which has read its question, can be one of several."""
+
+    def generate_many(
+        self, sessions: Sequence[Session], decodings: Sequence[Decoding]
+    ) -> list[Reply | Exception]:
+        """As `generate` of each, roundings apart; what it would raise stands in its place.
+
+        Sessions may be of several models of one `trunk`. Each session's cache is its own.
+        """
 
 
 @runtime_checkable

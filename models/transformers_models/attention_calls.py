@@ -1,14 +1,15 @@
-"""Lets a function see, and change, what the attention of a model of transformers is called with.
+"""Lets a function see, change or make the calls of the attention of a model of transformers.
 
 transformers looks its attention function up by name at each call. For the length of a `with` block
-another function stands under that name, which asks the watcher and then calls the first one.
+another function stands under that name: one that asks a watcher and then calls the first one, or
+any other.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -47,20 +48,42 @@ def interfaces_of(module: Any) -> list[Any]:
     return list(found.values())
 
 
+Attend = Callable[..., Any]
+"""transformers' attention function: of layer, query, key, value, mask and more by name."""
+
+
 @contextmanager
-def watched(module: Any, tables: list[Any], watch: Watcher) -> Iterator[None]:
-    """Calls of the model's attention go through `watch` in the block."""
+def replaced(
+    module: Any, tables: list[Any], replacement: Callable[[Attend | None], Attend]
+) -> Iterator[None]:
+    """In the block the model's attention is what `replacement` makes of its function.
+
+    That is None for "eager", where each model file has its own: see `function_of`.
+    """
     name = module.config.get_text_config(decoder=True)._attn_implementation
     before = [dict(table._local_mapping) for table in tables]
-    owners: dict[int, int] = {}
     try:
         for table in tables:
-            table[name] = _watching(table.get(name), watch, owners)
+            table[name] = replacement(table.get(name))
         yield
     finally:
         for table, mapping in zip(tables, before, strict=True):
             table._local_mapping.clear()
             table._local_mapping.update(mapping)
+
+
+def function_of(layer: Any, original: Attend | None) -> Attend:
+    """The attention function of a layer whose table holds `original`."""
+    if original is not None:
+        return original
+    eager: Attend = sys.modules[type(layer).__module__].eager_attention_forward
+    return eager
+
+
+def watched(module: Any, tables: list[Any], watch: Watcher) -> AbstractContextManager[None]:
+    """Calls of the model's attention go through `watch` in the block."""
+    owners: dict[int, int] = {}
+    return replaced(module, tables, lambda original: _watching(original, watch, owners))
 
 
 def _watching(original: Any, watch: Watcher, owners: dict[int, int]) -> Any:
@@ -92,9 +115,7 @@ def _watching(original: Any, watch: Watcher, owners: dict[int, int]) -> Any:
             borrowed,
         )
         call = watch(index, call)
-        function = original
-        if function is None:  # eager: each model file has its own
-            function = sys.modules[type(layer).__module__].eager_attention_forward
+        function = function_of(layer, original)
         return function(layer, call.query, call.key, call.value, call.mask, *args, **kwargs)
 
     return attend

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -19,7 +20,7 @@ from models.devices import DTYPES, find_device
 from models.errors import ModelError
 from models.presses.observed import union
 from models.presses.options import Pressing, pressing
-from models.protocols import Forks, Model, Session, TokenizerRef
+from models.protocols import Decoding, Forks, Model, Reply, Session, TokenizerRef
 from models.transformers_models.caches import CacheKind, cache_kind
 from models.transformers_models.checks import split_fault
 from models.transformers_models.growing import forks_of
@@ -28,6 +29,11 @@ from models.transformers_models.hub import absence, local_path
 from models.transformers_models.positions import allowed_positions, fix_rotary
 from models.transformers_models.pressing import Layout, Presser, layout_of
 from models.transformers_models.session import CHUNK_TOKENS, HuggingFaceSession, Network
+from models.transformers_models.together import (
+    can_go_together,
+    generate_together,
+    layers_go_together,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +46,12 @@ OPTIONS = (
     "gguf_file",
     "max_position_embeddings",
     "chunk_tokens",
+    "batch",
     "cache",
     "press",
 )
+BATCH = 16
+"""Answers that are decoded together, at most."""
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -76,9 +85,14 @@ class Weights:
     digest: str
     fault: str | None = None
 
+    @cached_property
+    def go_together(self) -> bool:
+        """Whether sessions can be decoded together."""
+        return can_go_together(self.network)
+
 
 class HuggingFaceModel:
-    """Implements `SharingModel` over a transformers model in memory."""
+    """Implements `SharingModel` and `BatchingModel` over a transformers model in memory."""
 
     def __init__(
         self,
@@ -96,7 +110,8 @@ class HuggingFaceModel:
         self.device = str(network.input_device)
         kind = options.get("cache", "full")
         self._cache = cache_kind(kind, network.module.config, self.device)
-        self._chunk_tokens = _chunk_tokens(options)
+        self._chunk_tokens = _count(options, "chunk_tokens", CHUNK_TOKENS)
+        self._batch = _count(options, "batch", BATCH)
         self._weights = weights
         self._options = options
         self._pressing = self._find_press()
@@ -139,6 +154,24 @@ class HuggingFaceModel:
         assert isinstance(session, HuggingFaceSession)
         session.press_with(self._pressing)
 
+    @property
+    def batch(self) -> int:
+        """Implements `BatchingModel`."""
+        return self._batch if self._batch > 1 and self._weights.go_together else 1
+
+    def batches(self, session: Session) -> bool:
+        """Implements `BatchingModel`."""
+        assert isinstance(session, HuggingFaceSession)
+        return session.can_go_together and layers_go_together(session.cache)
+
+    def generate_many(
+        self, sessions: Sequence[Session], decodings: Sequence[Decoding]
+    ) -> list[Reply | Exception]:
+        """Implements `BatchingModel`."""
+        return generate_together(
+            [s for s in sessions if isinstance(s, HuggingFaceSession)], decodings
+        )
+
     def _plain_session(self) -> HuggingFaceSession:
         return HuggingFaceSession(self._weights.network, self._chunk_tokens, self._cache.make())
 
@@ -168,6 +201,7 @@ def load(name: str, options: Mapping[str, object]) -> HuggingFaceModel:
     Options: `device` (auto, cpu, cuda, cuda:N, mps) or `device_map` (of accelerate); `dtype`
     (auto: as saved, float32 on the CPU; float32, bfloat16, float16); `attn_implementation`;
     `revision` of the hub; `gguf_file`; `max_position_embeddings`; `chunk_tokens` of a call;
+    `batch`, how many answers are decoded together at most (1: each alone, and timed);
     `cache` (`caches.cache_kind`); `press` (`presses.options.pressing`).
 
     Raises:
@@ -175,7 +209,8 @@ def load(name: str, options: Mapping[str, object]) -> HuggingFaceModel:
             pickled, or a model whose answers depend on how a prompt is split.
     """
     _check_names(options)
-    _chunk_tokens(options)
+    for option in ("chunk_tokens", "batch"):
+        _count(options, option, 1)
     source = _source(name, options)
     weights = HELD.get(source)
     if weights is None:
@@ -217,11 +252,11 @@ def _check_names(options: Mapping[str, object]) -> None:
             raise ModelError(f"options.{name}: got {options[name]!r}, expected a text")
 
 
-def _chunk_tokens(options: Mapping[str, object]) -> int:
-    chunk = options.get("chunk_tokens", CHUNK_TOKENS)
-    if not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1:
-        raise ModelError(f"options.chunk_tokens: got {chunk!r}, expected a whole number from 1")
-    return chunk
+def _count(options: Mapping[str, object], name: str, default: int) -> int:
+    count = options.get(name, default)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ModelError(f"options.{name}: got {count!r}, expected a whole number from 1")
+    return count
 
 
 def _source(name: str, options: Mapping[str, object]) -> Source:

@@ -101,6 +101,11 @@ class Presser:
     def waits_for_question(self) -> bool:
         return self.pressing is not None and self.pressing.sees_question
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it does nothing any more while tokens are read."""
+        return self.done and not self.pages
+
     def held_bytes(self) -> dict[str, int]:
         """Bytes of storages by kind; a kind of which nothing is held is left out."""
         queries = [t for each in self.observed.values() for t in each.tensors().values()]
@@ -199,7 +204,7 @@ def layout_of(network: Any, begin: Callable[[], Any], pressing: Pressing) -> Lay
             f"options.attn_implementation: got {attention!r}, expected {' or '.join(MASKED)}: "
             "quest hides pages by a mask"
         )
-    if not full_layers(begin()._cache):
+    if not full_layers(begin().cache):
         raise ModelError(f"options.press: {kind} has no layer that keeps every token's keys")
     try:
         reason = _eviction_fault(network, begin)
@@ -228,12 +233,12 @@ def _eviction_fault(network: Any, begin: Callable[[], Any]) -> str | None:
     hidden, pressed = begin(), begin()
     for session in (hidden, pressed):
         session.read(context)
-    layers = full_layers(pressed._cache)
+    layers = full_layers(pressed.cache)
     rows = torch.tensor([i for i in range(len(context)) if i not in range(*EVICTED.indices(999))])
     seen: set[int] = set()
     for index, layer in layers.items():
         if layer.get_seq_length():
-            pressed._cache.layers[index] = cut_down(layer, rows.repeat(layer.keys.shape[1], 1))
+            pressed.cache.layers[index] = cut_down(layer, rows.repeat(layer.keys.shape[1], 1))
 
     def hide(layer: int, call: AttentionCall) -> AttentionCall:
         if layer not in layers:
@@ -266,7 +271,7 @@ def _rotations(network: Any, begin: Callable[[], Any], needs: Needs) -> Layout:
 
     Queries turned back must be the same when the whole text is moved.
     """
-    layers = full_layers(begin()._cache)
+    layers = full_layers(begin().cache)
     if not needs.statistics:
         return dict.fromkeys(layers, NO_ROTATION)
     if "position_ids" not in network.arguments:

@@ -50,6 +50,16 @@ class Network:
         """Where the model looks its attention function up."""
         return interfaces_of(self.module)
 
+    def inputs(self, ids: Tensor, positions: Tensor, cache: Any, keep: int) -> dict[str, Any]:
+        """Arguments of a call that reads `ids` [N, S] and gives the last `keep` logits of each."""
+        inputs = {"input_ids": ids, "use_cache": True}
+        inputs |= {name: cache for name in CACHE_ARGUMENTS if name in self.arguments}
+        if "position_ids" in self.arguments:
+            inputs["position_ids"] = positions
+        if "logits_to_keep" in self.arguments:
+            inputs["logits_to_keep"] = keep
+        return inputs
+
     @property
     def input_device(self) -> torch.device:
         device: torch.device = self.module.get_input_embeddings().weight.device
@@ -74,26 +84,27 @@ class HuggingFaceSession:
         cache: Any = None,
     ) -> None:
         """`cache`: an empty one; full precision if None."""
-        self._network = network
+        self.network = network
         self._chunk_tokens = chunk_tokens
-        self._cache = growing.new_cache(network.module.config) if cache is None else cache
+        self.cache = growing.new_cache(network.module.config) if cache is None else cache
         self._presser: Presser | None = None
         self._position = 0
         self._logits: Tensor | None = None  # after the newest token, [V]
-        self._clock = Stopwatch(network.output_device)
+        self.clock = Stopwatch(network.output_device)
         self._failure: str | None = None
+        self.decoded_with = 1  # sessions that shared the steps of its answer
 
     @property
     def position(self) -> int:
         return self._position
 
     def extend(self, piece: Piece) -> None:
-        with self._clock.timing("prefill"):
+        with self.clock.timing("prefill"):
             self.read(piece.ids)
 
     def read(self, ids: TokenIds) -> None:
         """Consume token ids."""
-        tokens = self._checked(ids)
+        tokens = self.checked(ids)
         for chunk in self._calls(tokens):
             self._logits = self._advance(chunk, 1)[-1]
 
@@ -103,7 +114,7 @@ class HuggingFaceSession:
 
     def score(self, ids: TokenIds) -> Tensor:
         """Consume `ids`; logits [S, V] after each of them."""
-        calls = self._calls(self._checked(ids))
+        calls = self._calls(self.checked(ids))
         logits = torch.cat([self._advance(chunk, len(chunk)) for chunk in calls])
         self._logits = logits[-1]
         return logits
@@ -120,7 +131,7 @@ class HuggingFaceSession:
         if not len(tokens):
             return ()
         size = self._chunk_tokens
-        if self._network.stepwise:
+        if self.network.stepwise:
             size = 1 if self._position else len(tokens)
         chunks: Sequence[Tensor] = tokens.split(size)
         return chunks
@@ -128,42 +139,31 @@ class HuggingFaceSession:
     @torch.no_grad()
     def _advance(self, chunk: Tensor, keep: int) -> Tensor:
         """Logits of the last `keep` tokens of a chunk [S], after it was consumed."""
-        with self._breaking():
+        with self.breaking():
             with self._watching():
-                output = self._network.module(**self._inputs(chunk, keep))
+                output = self.network.module(**self._inputs(chunk, keep))
             self._position += len(chunk)
             if len(chunk) > 1:
-                growing.trim(self._cache)
+                growing.trim(self.cache)
             logits: Tensor = output.logits[0, -keep:].clone()
-            if bool(logits.isnan().any()):
-                raise ModelError(
-                    f"logits: no number within the {len(chunk)} tokens before token "
-                    f"{self._position} (dtype {self._network.module.dtype})"
-                )
+            self.refuse_nan(len(chunk), logits)
         return logits
 
     def _inputs(self, chunk: Tensor, keep: int) -> dict[str, Any]:
-        arguments = self._network.arguments
         end = self._position + len(chunk)
         positions = torch.arange(self._position, end, device=chunk.device)
-        inputs = {"input_ids": chunk[None], "use_cache": True}
-        inputs |= {name: self._cache for name in CACHE_ARGUMENTS if name in arguments}
-        if "position_ids" in arguments:
-            inputs["position_ids"] = positions[None]
-        if "logits_to_keep" in arguments:
-            inputs["logits_to_keep"] = keep
-        return inputs
+        return self.network.inputs(chunk[None], positions[None], self.cache, keep)
 
     def fork(self) -> HuggingFaceSession:
         """Shares the past; see `growing`."""
         self._refuse_broken()
-        child = HuggingFaceSession(self._network, self._chunk_tokens, growing.fork(self._cache))
+        child = HuggingFaceSession(self.network, self._chunk_tokens, growing.fork(self.cache))
         child._presser = self._presser.fork() if self._presser else None
         child._position, child._logits = self._position, self._logits
         return child
 
     def generate(self, decoding: Decoding) -> Reply:
-        return answer(self, self.fork, self._clock, decoding, self._network.eos_ids)
+        return answer(self, self.fork, self.clock, decoding, self.network.eos_ids)
 
     def observe(self, presser: Presser | None) -> None:
         """Read for a press from now on. None: for none."""
@@ -185,23 +185,46 @@ class HuggingFaceSession:
     @torch.no_grad()
     def _press(self) -> None:
         assert self._presser is not None
-        with self._clock.timing("prefill"), self._breaking():
-            self._presser.press(self._cache)
+        with self.clock.timing("prefill"), self.breaking():
+            self._presser.press(self.cache)
 
     def usage(self) -> Usage:
-        clock = self._clock
-        held = held_bytes(self._cache)
+        clock = self.clock
+        held = held_bytes(self.cache)
         if held is not None and self._presser:
             held |= self._presser.held_bytes()
+        if self.decoded_with > 1:
+            return Usage(
+                clock.prefill, None, clock.gold, held, requests_in_flight=self.decoded_with
+            )
         return Usage(clock.prefill, clock.decode, clock.gold, held)
+
+    @property
+    def can_go_together(self) -> bool:
+        """Whether one token can be read beside those of other sessions: nothing watches it."""
+        return self._presser is None or self._presser.is_idle
 
     def _watching(self) -> AbstractContextManager[None]:
         if self._presser is None:
             return nullcontext()
-        return self._presser.reading(self._network, self._position)
+        return self._presser.reading(self.network, self._position)
+
+    def stepped(self, logits: Tensor) -> None:
+        """The cache has consumed one token; `logits` [V] come after it."""
+        self._position += 1
+        self._logits = logits
+
+    def refuse_nan(self, tokens: int, logits: Tensor | None = None) -> None:
+        """Raises: ModelError where logits, the newest if None, hold what is no number."""
+        found = self.next_logits() if logits is None else logits
+        if bool(found.isnan().any()):
+            raise ModelError(
+                f"logits: no number within the {tokens} tokens before token "
+                f"{self._position} (dtype {self.network.module.dtype})"
+            )
 
     @contextmanager
-    def _breaking(self) -> Iterator[None]:
+    def breaking(self) -> Iterator[None]:
         """A failure leaves some layers a chunk ahead of others."""
         self._refuse_broken()
         try:
@@ -214,7 +237,7 @@ class HuggingFaceSession:
         if self._failure is not None:
             raise ValueError(f"the session failed before and cannot go on: {self._failure}")
 
-    def _checked(self, ids: TokenIds) -> Tensor:
-        network = self._network
+    def checked(self, ids: TokenIds) -> Tensor:
+        network = self.network
         tokens = checked_ids(ids, self._position, network.vocab_size, network.max_position)
-        return tokens.to(self._network.input_device)
+        return tokens.to(self.network.input_device)

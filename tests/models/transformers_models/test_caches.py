@@ -87,7 +87,7 @@ def test_few_bits(option: str, backend: str, monkeypatch: pytest.MonkeyPatch) ->
     bits = int(option.removeprefix("int"))
     assert numbers * bits / 8 < found["quantized"] < numbers * (bits / 8 + 0.3)  # and scales
     assert found["residual"] == 2 * ROW * 5 * 4
-    assert sum(found.values()) == reachable_bytes(session._cache.layers)
+    assert sum(found.values()) == reachable_bytes(session.cache.layers)
 
 
 @pytest.mark.parametrize(("option", "backend"), [*FEW_BITS, ("fp8", None), ("sliding:20", None)])

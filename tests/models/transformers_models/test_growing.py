@@ -90,15 +90,15 @@ def test_any_order_of_parents_and_children_equals_deep_copies(
     for ours, theirs in pairs:  # each of those that are left, after all that the others did
         ids = torch.randint(97, (5,), generator=generator)
         assert relative_difference(ours.score(ids.numpy()), theirs.score(ids)) < 1e-4
-        assert held_bytes(ours._cache) is not None
-        assert sum(held_bytes(ours._cache).values()) == reachable_bytes(ours._cache)  # type: ignore[union-attr]
+        assert held_bytes(ours.cache) is not None
+        assert sum(held_bytes(ours.cache).values()) == reachable_bytes(ours.cache)  # type: ignore[union-attr]
 
 
 def tables(session: HuggingFaceSession) -> list[int]:
     """The storages of all full layers."""
     return [
         value.table.tensor.data_ptr()
-        for layer in session._cache.layers
+        for layer in session.cache.layers
         for value in vars(layer).values()
         if isinstance(value, Rows)
     ]
@@ -107,7 +107,7 @@ def tables(session: HuggingFaceSession) -> list[int]:
 def test_a_question_costs_its_own_tokens() -> None:
     """Fork, read, answer, drop, go on: nothing of the past is copied."""
     session = HuggingFaceSession(in_memory(tiny_llama(max_position_embeddings=20000)).network)
-    for layer in session._cache.layers:  # as if 16K tokens had been read
+    for layer in session.cache.layers:  # as if 16K tokens had been read
         layer.update(torch.zeros(1, 2, 16384, 8), torch.zeros(1, 2, 16384, 8))
     session._position = 16384
     before = tables(session)

@@ -151,7 +151,7 @@ def test_bytes_fall_to_the_share_that_is_kept(llama: Weights, name: str) -> None
     assert found["full"] == row * 25
     assert found["reserve"] == row * 16
     assert set(found) == {"full", "reserve"}
-    assert sum(found.values()) == reachable_bytes(fork._cache.layers)
+    assert sum(found.values()) == reachable_bytes(fork.cache.layers)
     fork.read(QUESTION.numpy())
     assert held(fork)["full"] == row * (25 + len(QUESTION))
     assert held(trunk)["full"] == row * 100  # the trunk keeps everything
@@ -163,7 +163,7 @@ def test_the_question_is_not_seen_unless_the_option_says_so(llama: Weights) -> N
     def keys_after(question: Tensor, **more: Any) -> Tensor:
         session = read(session_of(llama, **OPTIONS["snapkv"], **more))
         answer_to(session, question)
-        first: Tensor = session._cache.layers[0].keys[:, :, :20]
+        first: Tensor = session.cache.layers[0].keys[:, :, :20]
         return first
 
     other = random_ids(9, seed=7)
