@@ -53,7 +53,8 @@ def _of_all(kind: type) -> type:
 
 def layer_of_all(layers: Sequence[Any]) -> Any:
     """A layer for a step of all sessions; what is asked of it otherwise, the first one answers."""
-    found = object.__new__(_of_all(type(layers[0])))
+    kind: type = type(layers[0])
+    found: Any = object.__new__(_of_all(kind))
     vars(found).update(vars(layers[0]), layers=layers)
     return found
 
@@ -62,6 +63,8 @@ def generate_together(
     sessions: Sequence[HuggingFaceSession], decodings: Sequence[Decoding]
 ) -> list[Reply | Exception]:
     """What `generate` of each session gives, or raises. Right answers are scored one by one."""
+    if len(sessions) == 1:
+        return [_alone(sessions[0], decodings[0])]
     replies: dict[int, Reply | Exception] = {}
     going: dict[int, Growing] = {}
     gold: dict[int, float | None] = {}
@@ -83,6 +86,13 @@ def generate_together(
                 replies[i] = fault
                 del going[i]
     return [replies[i] for i in range(len(sessions))]
+
+
+def _alone(session: HuggingFaceSession, decoding: Decoding) -> Reply | Exception:
+    try:
+        return session.generate(decoding)
+    except Exception as error:
+        return error
 
 
 def _step(sessions: Sequence[HuggingFaceSession], tokens: Sequence[int]) -> list[Exception | None]:

@@ -66,8 +66,20 @@ class Reading(NamedTuple):
     before: Spent = NOTHING
 
 
+class Account(NamedTuple):
+    """What was spent until a question had been read, and what its fork held then.
+
+    `cold_seconds`: of all that its prompt shares with others.
+    """
+
+    share: Share
+    cold_seconds: float
+    cache_bytes: Mapping[str, int] | None
+
+
 class Question(NamedTuple):
-    """A question that a fork has read. `started`: a server's reply to come.
+    """A question that a fork has read. `started`: a server's reply to come. `account`: what was
+    settled where it is decoded with others; `reply` is there, or what went wrong, once it was.
 
     `shared` are the trunk and, where the context goes on behind it, a fork of it that has read the
     rest; `fork` is a fork of the last.
@@ -78,10 +90,15 @@ class Question(NamedTuple):
     decoding: Decoding
     shared: tuple[Timeline, ...]
     started: Future[Reply] | None
+    account: Account | None = None
+    reply: Reply | Exception | None = None
 
 
 class Finished(NamedTuple):
-    """A row, and what it tells that is no work of this process, or counted by another arm's."""
+    """A row, and what it tells that is no work of this process, or counted by another arm's.
+
+    Less than nothing where this process spent seconds that no row tells.
+    """
 
     row: Row
     before: Spent = NOTHING
@@ -233,26 +250,41 @@ class Asker:
             side.session.generate(decoding)
 
     def read_answer(self, question: Question) -> Reading:
-        """Decode, or wait for the server."""
+        """Decode, or wait for the server. Raises what the model raised."""
         fork = question.fork
         if question.started is not None:
             reply, usage = question.started.result(), fork.session.usage()
             return served(reply, usage)
-        before = fork.session.usage()
-        reply = fork.session.generate(question.decoding)
-        usage = fork.session.usage()
-        if before.cache_bytes is not None:  # held when the question had been read
-            usage = usage._replace(cache_bytes=before.cache_bytes)
-        share = reduce(Share.plus, [each.take(self.arm.name) for each in question.shared])
-        cold = sum(each.total.seconds for each in question.shared)
+        if question.account is not None:
+            assert question.reply is not None
+            if isinstance(question.reply, Exception):
+                raise question.reply
+            return self.reading(fork, question.reply, question.account)
+        held = fork.session.usage().cache_bytes
+        answer = fork.session.generate(question.decoding)
+        return self.reading(fork, answer, self.account(question)._replace(cache_bytes=held))
+
+    def account(self, question: Question) -> Account:
+        """Settles what the arm owes to the sessions that its questions share."""
+        return Account(
+            share=reduce(Share.plus, [each.take(self.arm.name) for each in question.shared]),
+            cold_seconds=sum(each.total.seconds for each in question.shared),
+            cache_bytes=question.fork.session.usage().cache_bytes,
+        )
+
+    def reading(self, fork: Timeline, reply: Reply, account: Account) -> Reading:
+        """What the fork and what it shares have spent; bytes as held when the question was read."""
+        usage, spent = fork.session.usage(), account.share.spent
+        if account.cache_bytes is not None:
+            usage = usage._replace(cache_bytes=account.cache_bytes)
         own_seconds = usage.prefill_seconds or 0.0
         return Reading(
             reply=reply,
-            computed_tokens=share.spent.tokens + fork.tokens,
-            prefill_seconds=share.spent.seconds + own_seconds,
-            cold_prefill_seconds=cold + own_seconds,
+            computed_tokens=spent.tokens + fork.tokens,
+            prefill_seconds=spent.seconds + own_seconds,
+            cold_prefill_seconds=account.cold_seconds + own_seconds,
             usage=usage,
-            before=share.before,
+            before=account.share.before,
         )
 
     def judged(self, trial: Trial, context: Context, reading: Reading) -> Fields:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from haystacks.tokenizer import Tokenizer
 from models.protocols import (
+    BatchingModel,
     Decoding,
     Model,
     Piece,
@@ -23,6 +24,7 @@ from models.protocols import (
     TokenIds,
 )
 from niah.errors import PlanError
+from niah.execution.batches import BATCH_BYTES
 from niah.execution.memory import free_bytes, measured_growth
 from niah.execution.session_use import Aside, fork_position, tokens_before
 from niah.sweep.config import SessionUse
@@ -119,7 +121,18 @@ def estimate_arm(
         curve, free = model.curve, model.free_bytes
     else:
         curve, free = measured_curve(model, plan.longest, plan.sweep.chunk_tokens), None
-    return curve and estimate(plan, curve, use)._replace(device=model.device, free_bytes=free)
+    if curve is None:
+        return None
+    found = estimate(plan, curve, use)._replace(device=model.device, free_bytes=free)
+    return found._replace(work_bytes=add_waiting(found, curve, plan, model))
+
+
+def add_waiting(found: Estimate, curve: Curve, plan: Plan, model: Model) -> int | None:
+    """What comes and goes with the forks that wait to be decoded together, beside the first."""
+    if found.work_bytes is None or not isinstance(model, BatchingModel) or not plan.sweep.reuse:
+        return found.work_bytes
+    each = curve.cache_bytes(plan.longest)
+    return found.work_bytes + int(min(BATCH_BYTES, (model.batch - 1) * each))
 
 
 def measured_curve(model: Model, longest: int, chunk_tokens: int) -> Curve | None:

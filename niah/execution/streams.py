@@ -5,16 +5,15 @@ alone: what several arms share is counted once by the run (`Finished.before`).
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from haystacks.corpora.registry import Corpus
-from models.protocols import KeepingModel, PressedSession, Reply, SharingModel
+from models.protocols import BatchingModel, KeepingModel, PressedSession, SharingModel
 from niah.execution.ask import Asker, Fields, Finished, failed
+from niah.execution.batches import Pending, Read, answered_together
 from niah.execution.session_files import Keeper
 from niah.execution.session_use import context_stretches, read_stretches
 from niah.execution.timed_session import Timeline, TokensRead
@@ -24,28 +23,6 @@ from niah.sweep.prompts import Context, build_context
 from niah.sweep.trials import Stream, Trial, digest
 
 log = logging.getLogger(__name__)
-
-
-class Pending(NamedTuple):
-    """A row, or a row to be waited for until the server has answered.
-
-    `row` raises StopRunError where the run has to end.
-    """
-
-    row: Callable[[], Finished]
-    started: Future[Reply] | None = None
-
-    @property
-    def remote(self) -> bool:
-        return self.started is not None
-
-    @property
-    def is_ready(self) -> bool:
-        return self.started is None or self.started.done()
-
-    def cancel(self) -> None:
-        if self.started is not None:
-            self.started.cancel()
 
 
 @dataclass
@@ -72,8 +49,16 @@ class StreamReader:
         """The rows of `wanted`, trials by arm, in the order of their forks, then of the arms.
 
         Each is begun and to be waited for. Those of a model in this process have to be waited for
-        one by one: the trunk reads on when the next one is asked for.
+        one by one: the trunk reads on when the next one is asked for. A model that decodes several
+        answers together has them decoded before.
         """
+        begun, model = self.begun(wanted), self.leader.model
+        if isinstance(model, BatchingModel) and model.batch > 1 and self.leader.sweep.reuse:
+            return answered_together(begun, model)
+        return (each.pending if isinstance(each, Read) else each for each in begun)
+
+    def begun(self, wanted: Mapping[str, Sequence[Trial]]) -> Iterator[Read | Pending]:
+        """Questions that have been read; rows of those that could not be."""
         missing = {arm: {trial.pair for trial in trials} for arm, trials in wanted.items()}
         asked = {trial.pair: trial for trials in wanted.values() for trial in trials}
         trials = sorted(asked.values(), key=self.leader.fork_at)
@@ -106,7 +91,7 @@ class StreamReader:
 
     def ask(
         self, trial: Trial, trunk: Timeline, askers: Sequence[Asker], ratios: Mapping[int, float]
-    ) -> Iterator[Pending]:
+    ) -> Iterator[Read | Pending]:
         """One question of all these arms."""
         told = [(asker, asker.describe(trial, self.context, ratios)) for asker in askers]
         try:
@@ -117,17 +102,17 @@ class StreamReader:
                 yield Pending(partial(Finished, Row(**asked, **failed(error))))
             return
         for asker, asked in told:
-            yield self.begun(asker, trial, shared, asked)
+            yield self.read_by(asker, trial, shared, asked)
 
-    def begun(
+    def read_by(
         self, asker: Asker, trial: Trial, shared: tuple[Timeline, ...], asked: Fields
-    ) -> Pending:
+    ) -> Read | Pending:
         try:
             question = asker.begin(trial, self.context, shared)
         except Exception as error:
             log.debug("question %s failed", trial.pair, exc_info=True)
             return Pending(partial(Finished, Row(**asked, **failed(error))))
-        return Pending(partial(asker.finish, question, self.context, asked), question.started)
+        return Read(asker, question, partial(asker.finish, context=self.context, asked=asked))
 
     def context_read(
         self, trial: Trial, trunk: Timeline, askers: Sequence[Asker]

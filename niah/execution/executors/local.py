@@ -10,9 +10,10 @@ from threading import Semaphore
 
 from models.protocols import RemoteModel
 from niah.execution.ask import Asker, Finished
+from niah.execution.batches import Pending
 from niah.execution.jobs import Job, Progress
 from niah.execution.loading import Bench
-from niah.execution.streams import Pending, StreamReader, trunk_of
+from niah.execution.streams import StreamReader, trunk_of
 from niah.sweep.config import Arm
 from niah.sweep.trials import Plan
 

@@ -14,6 +14,7 @@ import pytest
 from haystacks.tokenizer import BUNDLED_NAME
 from models.protocols import Model, Piece, Session, TokenizerRef
 from models.registry import load_model
+from niah.execution import batches
 from niah.execution.jobs import Tally, jobs_left, open_store
 from niah.execution.loading import Bench
 from niah.execution.sweeps import ask_what_is_left
@@ -259,32 +260,92 @@ def test_an_arm_whose_press_fails_harms_no_other(tmp_path: Path) -> None:
     assert errors == {"full": None, "snapkv": "RuntimeError: the press broke", "quest": None}
 
 
-def test_models_of_transformers_share_too(tmp_path: Path) -> None:
-    """All but the room for tokens to come: questions of all arms write behind one past."""
+TINY = ["full", "snapkv", "expected", "quest"]
+
+
+def models_of_transformers(names: Sequence[str], **options: Any) -> Bench:
     pytest.importorskip("transformers", reason="needs transformers")
     from models.transformers_models.loading import HuggingFaceModel, in_memory
     from tests.models.transformers_models.tiny import tiny_llama
 
     network = tiny_llama(vocab_size=2048, max_position_embeddings=512)
     network.config.eos_token_id = network.generation_config.eos_token_id = None
-    weights = in_memory(network)
-    tokenizer = TokenizerRef(BUNDLED_NAME)
+    weights, tokenizer = in_memory(network), TokenizerRef(BUNDLED_NAME)
+    models: dict[str, Model] = {
+        name: HuggingFaceModel("hf:tiny", weights, {**PRESSES[name], **options}, tokenizer)
+        for name in names
+    }
+    return Bench(models, materials())
 
+
+def compared(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Without the room for tokens to come, since questions of all arms write behind one past, and
+    without the company in which an answer was decoded."""
+    for row in rows.values():
+        row["cache_bytes"]["total"] -= row["cache_bytes"].pop("reserve")
+        del row["requests_in_flight"]
+    return rows
+
+
+def test_models_of_transformers_share_too(tmp_path: Path) -> None:
     def rows_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        sweep = pressed_sweep(names)
-        models: dict[str, Model] = {
-            name: HuggingFaceModel("hf:tiny", weights, PRESSES[name], tokenizer) for name in names
-        }
-        rows, _ = carry_out(tmp_path / "-".join(names), sweep, Bench(models, materials()))
-        for row in rows.values():
-            held = row["cache_bytes"]
-            held["total"] -= held.pop("reserve")
-        return rows
+        folder, bench = tmp_path / "-".join(names), models_of_transformers(names)
+        return compared(carry_out(folder, pressed_sweep(names), bench)[0])
 
-    names = ["full", "snapkv", "expected", "quest"]
-    shared = rows_of(names)
+    shared = rows_of(TINY)
     alone: dict[str, dict[str, Any]] = {}
-    for name in names:
+    for name in TINY:
         alone |= rows_of([name])
     assert shared == alone
     assert len({row["gold_logprob"] for row in shared.values()}) > 12  # of 16
+
+
+@LAYOUTS
+def test_questions_decoded_together_have_the_rows_of_each_alone(
+    tmp_path: Path, layout: str
+) -> None:
+    sweep = pressed_sweep(TINY, layout=layout)
+    rows, tally = carry_out(tmp_path / "together", sweep, models_of_transformers(TINY, batch=5))
+    flights = [(row["arm"], row["requests_in_flight"]) for row in row_dicts(tmp_path / "together")]
+    assert {flight for arm, flight in flights if arm == "quest"} == {None}  # it reads by a mask
+    # In the order of the forks; at quest's answer those that wait are decoded.
+    assert [flight for arm, flight in flights if arm != "quest"] == [3] * 12
+    for row in row_dicts(tmp_path / "together"):
+        assert (row["decode_seconds"] is None) == (row["arm"] != "quest")
+    single, before = carry_out(tmp_path / "alone", sweep, models_of_transformers(TINY, batch=1))
+    assert compared(rows) == compared(single)
+    assert tally.computed_tokens == before.computed_tokens
+    assert 0 < tally.model_seconds <= tally.seconds
+
+
+def test_questions_of_several_cuts_are_decoded_together(tmp_path: Path) -> None:
+    sweep = pressed_sweep(["full"])
+    rows, tally = carry_out(tmp_path / "together", sweep, models_of_transformers(["full"]))
+    flights = [row["requests_in_flight"] for row in rows.values()]
+    assert max(flight or 1 for flight in flights) > 1
+    single, _ = carry_out(tmp_path / "alone", sweep, models_of_transformers(["full"], batch=1))
+    assert compared(rows) == compared(single)
+    assert tally.model_seconds <= tally.seconds
+
+
+def test_forks_that_hold_much_do_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "BATCH_BYTES", 1)
+    rows, _ = carry_out(tmp_path, pressed_sweep(TINY), models_of_transformers(TINY))
+    assert {row["requests_in_flight"] for row in rows.values()} == {None}
+    assert all(row["decode_seconds"] > 0 for row in row_dicts(tmp_path))
+
+
+def test_one_answer_that_fails_harms_no_other(tmp_path: Path) -> None:
+    bench = models_of_transformers(["full", "snapkv"])
+    model = bench.models["full"]
+    together = model.generate_many  # type: ignore[attr-defined]
+
+    def failing(sessions: Any, decodings: Any) -> Any:
+        first, *rest = together(sessions, decodings)
+        return [RuntimeError("the device is lost"), *rest] if rest else [first]
+
+    model.generate_many = failing  # type: ignore[attr-defined]
+    rows, _ = carry_out(tmp_path, pressed_sweep(["full", "snapkv"]), bench)
+    errors = [row["error"] for row in rows.values()]
+    assert 0 < errors.count("RuntimeError: the device is lost") < len(errors)
+    assert set(errors) == {None, "RuntimeError: the device is lost"}
