@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import kernels
 from models.deepseek_v4.config import DeepseekV4Config
 from models.layers import KeepsFloat32, SwiGLU, clamped_swiglu
 
@@ -42,11 +43,17 @@ class Router(KeepsFloat32):
         if self.hashed:
             chosen = self.tid2eid[ids]
         else:
-            biased = scores.detach() + self.e_score_correction_bias
-            chosen = biased.topk(self.per_token, dim=-1).indices
+            chosen = self._best(scores.detach() + self.e_score_correction_bias)
         weights = scores.gather(-1, chosen)
         weights = weights / (weights.sum(dim=-1, keepdim=True) + 1e-20)
         return weights * self.scaling, chosen
+
+    def _best(self, scores: Tensor) -> Tensor:
+        if kernels.usable(scores):
+            from models.kernels.experts import best_experts
+
+            return best_experts(scores, self.per_token)
+        return scores.topk(self.per_token, dim=-1).indices
 
 
 class Experts(nn.Module):
@@ -61,6 +68,10 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
         """x [T, D], weights and chosen [T, K] -> [T, D]; summed in the type of x."""
+        if kernels.usable(x, weights, self.down_proj):
+            from models.kernels.experts import mixed_experts
+
+            return mixed_experts(x, weights, chosen, self.gate_up_proj, self.down_proj, self.limit)
         order = chosen.flatten().argsort(stable=True)
         tokens = order // chosen.shape[-1]
         counts = torch.bincount(chosen.flatten(), minlength=len(self.down_proj)).tolist()

@@ -63,13 +63,15 @@ choose_cache(list(cache_places()))
 
 def kernel(function: Kernel) -> Kernel:
     """Strict arithmetic: operations in the order written, whatever the shapes."""
-    return cast(Kernel, numba.njit(nogil=True, cache=True)(function))
+    return cast(Kernel, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
 def reordering_kernel(function: Kernel) -> Kernel:
     """Sums may be reordered and products fused, as a vectorised reduction needs."""
     flags = {"reassoc", "contract", "nsz"}
-    return cast(Kernel, numba.njit(nogil=True, cache=True, fastmath=flags)(function))
+    return cast(
+        Kernel, numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=flags)(function)
+    )
 
 
 _FEATURES = llvm.get_host_cpu_features()

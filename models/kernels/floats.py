@@ -11,6 +11,9 @@ from numba.extending import intrinsic
 
 from models.kernels.compile import kernel
 
+LARGEST_EXP = np.float32(87)
+"""The largest operand of `exp`."""
+
 
 @intrinsic
 def as_float(typing: Any, bits: Any) -> Any:
@@ -24,7 +27,7 @@ def as_float(typing: Any, bits: Any) -> Any:
 
 @kernel
 def exp(x: np.float32) -> np.float32:
-    """exp(x) for x <= 0 within 2 units in the last place, in operations that a vector has."""
+    """exp(x) for x <= 87 within 2 units in the last place, in operations that a vector has."""
     x = max(x, np.float32(-87.0))
     whole = np.floor(x * np.float32(1.4426950408889634) + np.float32(0.5))
     r = x - whole * np.float32(0.693359375) - whole * np.float32(-2.12194440e-4)

@@ -6,18 +6,18 @@ run beside each other, a token a lane.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.kernels.compile import LANES, reordering_kernel
+from models.kernels.compile import reordering_kernel
+from models.kernels.floats import LARGEST_EXP, exp
 from models.kernels.threads import run_shares
 
 Floats = NDArray[np.float32]
 SHARE = 128  # tokens worth a thread
+LANES = 64  # tokens side by side: several vectors, which a core's first cache holds
 
 
 def collapse(
@@ -55,11 +55,6 @@ def spread(output: Tensor, streams: Tensor, post: Tensor, mix: Tensor) -> Tensor
 
 
 @reordering_kernel
-def _sigmoid(x: np.float32) -> np.float32:
-    return np.float32(1) / (np.float32(1) + math.exp(-x))
-
-
-@reordering_kernel
 def _collapse(
     streams: Floats,
     gates: Floats,
@@ -73,62 +68,77 @@ def _collapse(
     mix: Floats,
 ) -> None:
     n, k, d = streams.shape
-    m = np.ones((k, k, LANES), np.float32)
-    sums = np.empty(LANES, np.float32)
-    for start in range(0, n, LANES):
-        width = min(LANES, n - start)
+    lanes = min(n, LANES)
+    one, size = np.float32(1), np.float32(k * d)
+    z = np.zeros((2 * k + k * k, lanes), np.float32)
+    m = z[2 * k :]  # row j of column i is k * j + i
+    sums = np.empty(lanes, np.float32)
+    for start in range(0, n, lanes):
+        width = min(lanes, n - start)
         for lane in range(width):
-            t = start + lane
-            x, z = streams[t], gates[t]
             squares = np.float32(0)
             for j in range(k):
                 for c in range(d):
-                    squares += x[j, c] * x[j, c]
-            inverse = np.float32(1) / np.sqrt(squares / np.float32(k * d) + norm_eps)
-            for j in range(k):
-                pre = _sigmoid(z[j] * inverse * scale[0] + base[j]) + eps
-                for c in range(d):
-                    collapsed[t, c] = pre * x[j, c] + (collapsed[t, c] if j else np.float32(0))
-                post[t, j] = np.float32(2) * _sigmoid(z[k + j] * inverse * scale[1] + base[k + j])
-            for i in range(k):
-                first = 2 * k + i * k
-                top = np.float32(-np.inf)
-                for j in range(k):
-                    m[i, j, lane] = z[first + j] * inverse * scale[2] + base[first + j]
-                    top = max(top, m[i, j, lane])
-                total = np.float32(0)
-                for j in range(k):
-                    m[i, j, lane] = math.exp(m[i, j, lane] - top)
-                    total += m[i, j, lane]
-                for j in range(k):
-                    m[i, j, lane] = m[i, j, lane] / total + eps
-        _normalize(m, sums, eps, 0)
+                    squares += streams[start + lane, j, c] * streams[start + lane, j, c]
+            inverse = one / np.sqrt(squares / size + norm_eps)
+            for i in range(len(z)):
+                own = scale[min(i // k, 2)] * inverse
+                z[i, lane] = gates[start + lane, i] * own + base[i]
+        for i in range(2 * k):
+            for lane in range(lanes):
+                z[i, lane] = one / (one + exp(min(-z[i, lane], LARGEST_EXP)))
+        _softmax(m, sums, k, eps)
+        _normalize(m, sums, eps, 1, k)
         for _ in range(iterations - 1):
-            _normalize(m, sums, eps, 1)
-            _normalize(m, sums, eps, 0)
+            _normalize(m, sums, eps, k, 1)
+            _normalize(m, sums, eps, 1, k)
         for lane in range(width):
-            for i in range(k):
-                for j in range(k):
-                    mix[start + lane, i, j] = m[i, j, lane]
+            t = start + lane
+            for j in range(k):
+                pre = z[j, lane] + eps
+                for c in range(d):
+                    before = collapsed[t, c] if j else np.float32(0)
+                    collapsed[t, c] = pre * streams[t, j, c] + before
+                post[t, j] = np.float32(2) * z[k + j, lane]
+                for i in range(k):
+                    mix[t, j, i] = m[j * k + i, lane]
 
 
 @reordering_kernel
-def _normalize(m: Floats, sums: Floats, eps: np.float32, along: int) -> None:
-    """Divide m [K, K, LANES] by its sums along rows (1) or columns (0), plus eps."""
-    k, _, lanes = m.shape
-    for i in range(k):
+def _softmax(m: Floats, sums: Floats, k: int, eps: np.float32) -> None:
+    """Rows of m [K * K, lanes] in place, plus eps."""
+    lanes = m.shape[1]
+    tops = np.empty(lanes, np.float32)
+    for i in range(0, k * k, k):
+        for lane in range(lanes):
+            tops[lane], sums[lane] = m[i, lane], np.float32(0)
+        for j in range(i + 1, i + k):
+            for lane in range(lanes):
+                tops[lane] = max(tops[lane], m[j, lane])
+        for j in range(i, i + k):
+            for lane in range(lanes):
+                m[j, lane] = exp(m[j, lane] - tops[lane])
+                sums[lane] += m[j, lane]
+        for j in range(i, i + k):
+            for lane in range(lanes):
+                m[j, lane] = m[j, lane] / sums[lane] + eps
+
+
+@reordering_kernel
+def _normalize(m: Floats, sums: Floats, eps: np.float32, across: int, along: int) -> None:
+    """Divide m [K * K, lanes] by its sums plus eps; `along` steps through the terms of a sum."""
+    k, lanes = max(across, along), m.shape[1]
+    for first in range(0, k * across, across):
         for lane in range(lanes):
             sums[lane] = eps
-        for j in range(k):
-            entry = m[i, j] if along else m[j, i]
+        for j in range(first, first + k * along, along):
             for lane in range(lanes):
-                sums[lane] += entry[lane]
+                sums[lane] += m[j, lane]
         for lane in range(lanes):
             sums[lane] = np.float32(1) / sums[lane]
-        for j in range(k):
-            entry = m[i, j] if along else m[j, i]
+        for j in range(first, first + k * along, along):
             for lane in range(lanes):
-                entry[lane] *= sums[lane]
+                m[j, lane] *= sums[lane]
 
 
 @reordering_kernel

@@ -11,7 +11,7 @@ pytest.importorskip("numba", reason="the kernels need numba")
 
 from models import kernels
 from models.deepseek_v4.mhc import HyperConnection
-from models.kernels.compile import LANES
+from models.kernels.mhc import LANES
 from tests.models.small import REAL, randomize
 
 TOLERANCE = 1e-5

@@ -1,0 +1,113 @@
+"""Routed experts: tokens are sorted by expert once, and each token's outputs summed in one pass.
+
+Report section 2.1. Shapes: T tokens, E experts, K experts a token, D width, I inner. Products are
+torch's.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.kernels.compile import kernel, reordering_kernel
+from models.kernels.floats import LARGEST_EXP, exp
+from models.kernels.threads import run_shares
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+SHARE = 128  # tokens worth a thread
+
+
+def best_experts(scores: Tensor, k: int) -> Tensor:
+    """The k highest of scores [T, E], highest first: indices [T, k]."""
+    chosen = torch.empty(len(scores), k, dtype=torch.long)
+    left, picks = scores.contiguous().numpy().copy(), chosen.numpy()
+    run_shares(len(left), SHARE, lambda part: _take_best(left[part], picks[part]))
+    return chosen
+
+
+def mixed_experts(
+    x: Tensor, weights: Tensor, chosen: Tensor, gate_up: Tensor, down: Tensor, limit: float
+) -> Tensor:
+    """x [T, D], weights and chosen [T, K], gate_up [E, 2 I, D], down [E, D, I] -> [T, D]."""
+    inner = down.shape[-1]
+    tokens = torch.empty(chosen.numel(), dtype=torch.long)
+    places = np.empty(chosen.shape, np.int64)
+    bounds = np.zeros(len(down) + 1, np.int64)
+    _sort(chosen.contiguous().numpy(), bounds, tokens.numpy(), places)
+    groups = [(e, slice(a, b)) for e, (a, b) in enumerate(pairwise(bounds.tolist())) if a < b]
+
+    rows = x.index_select(0, tokens)
+    both = x.new_empty(len(rows), 2 * inner)
+    for e, group in groups:
+        torch.mm(rows[group], gate_up[e].t(), out=both[group])
+    gated, two = x.new_empty(len(rows), inner), both.numpy()
+    one, most = gated.numpy(), np.float32(limit)
+    run_shares(len(rows), SHARE, lambda part: _swiglu(two[part], most, one[part]))
+    for e, group in groups:
+        torch.mm(gated[group], down[e].t(), out=rows[group])
+
+    output = torch.empty_like(x)
+    shares, found, out = weights.contiguous().numpy(), rows.numpy(), output.numpy()
+    run_shares(
+        len(x), SHARE, lambda part: _weighted_sums(found, places[part], shares[part], out[part])
+    )
+    return output
+
+
+@kernel
+def _take_best(scores: Floats, chosen: Ints) -> None:
+    """Overwrites what it takes of `scores`."""
+    for t in range(len(scores)):
+        for i in range(chosen.shape[1]):
+            best = 0
+            for e in range(1, scores.shape[1]):
+                if scores[t, e] > scores[t, best]:
+                    best = e
+            chosen[t, i] = best
+            scores[t, best] = -np.inf
+
+
+@kernel
+def _sort(chosen: Ints, bounds: Ints, tokens: Ints, places: Ints) -> None:
+    """Counting sort by expert: expert e has rows bounds[e] .. bounds[e + 1] - 1, of `tokens`;
+    `places` are the rows of each token."""
+    count, per_token = chosen.shape
+    for t in range(count):
+        for i in range(per_token):
+            bounds[chosen[t, i] + 1] += 1
+    for e in range(1, len(bounds)):
+        bounds[e] += bounds[e - 1]
+    following = bounds.copy()
+    for t in range(count):
+        for i in range(per_token):
+            place = following[chosen[t, i]]
+            following[chosen[t, i]] += 1
+            tokens[place] = t
+            places[t, i] = place
+
+
+@reordering_kernel
+def _swiglu(both: Floats, limit: np.float32, gated: Floats) -> None:
+    """silu(min(gate, limit)) * clamp(up, ±limit) of rows [gate, up]."""
+    count, inner = gated.shape
+    for t in range(count):
+        for i in range(inner):
+            gate = min(both[t, i], limit)
+            up = min(max(both[t, inner + i], -limit), limit)
+            silu = gate / (np.float32(1) + exp(min(-gate, LARGEST_EXP)))
+            gated[t, i] = silu * up
+
+
+@reordering_kernel
+def _weighted_sums(rows: Floats, places: Ints, weights: Floats, output: Floats) -> None:
+    count, width = output.shape
+    for t in range(count):
+        for i in range(places.shape[1]):
+            row, weight = rows[places[t, i]], weights[t, i]
+            for c in range(width):
+                output[t, c] = weight * row[c] + (output[t, c] if i else np.float32(0))
