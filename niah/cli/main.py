@@ -493,8 +493,8 @@ def cost(
 def train(
     config: Annotated[Path, typer.Argument(help="The training's YAML file (configs/train*.yaml).")],
     arm: Annotated[
-        Literal["compressed", "dense", "mla", "dsa"],
-        typer.Option(help="DeepSeek-V4, or its trunk uncompressed, with MLA, with DSA."),
+        Literal["compressed", "dense", "mla", "dsa", "engram"],
+        typer.Option(help="DeepSeek-V4, or its trunk uncompressed, with MLA, DSA or Engram."),
     ],
     out: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path("runs/train"),
 ) -> None:

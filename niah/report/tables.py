@@ -288,11 +288,14 @@ def recall_by_phase(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def controls(rows: pd.DataFrame) -> pd.DataFrame:
-    """arm, control, asked, and counts by outcome, for questions without a needle to find."""
+    """control, family (where there are several), arm, asked, and counts by outcome, for questions
+    without a needle to find."""
     asked = rows[rows["control"].notna()]
     if asked.empty:
         return pd.DataFrame()
-    counts = asked.groupby(["control", "arm", "outcome"], sort=False).size().unstack(fill_value=0)
+    family = ["family"] if asked["family"].nunique() > 1 else []
+    by = ["control", *family, "arm", "outcome"]
+    counts = asked.groupby(by, sort=False).size().unstack(fill_value=0)
     counts.insert(0, "asked", counts.sum(axis=1))
     return counts.reset_index()
 

@@ -36,6 +36,7 @@ SEVERAL_SENTENCES = (
     *("multi_value", "multi_query", "variable_value", "variable_tracking", "uuid_chain"),
     *("latent_association", "nth_ask"),
 )
+TAUGHT = "taught"  # the name of taught facts in a training's curve
 TRAINABLE = (*ONE_SENTENCE, *SEVERAL_SENTENCES)
 LONGEST_RIVALS = 220  # most tokens of the rivals of one fact
 # Most tokens that an item of a family (or a snippet: "") takes with its question and answer.
@@ -64,6 +65,7 @@ class MixtureSettings:
     families: Mapping[str, float] = field(default_factory=lambda: {"single_number": 1.0})
     varied_share: float = 0.0  # of facts of one sentence: wordings made up for the sequence
     rival_share: float = 0.0  # of facts of one sentence: near-duplicate keys with other values
+    taught_share: float = 0.0  # of items: taught facts, asked for and stated nowhere
     far: bool = False  # positions begin late; `far_share` of batches ask beyond one long gap
     far_share: float = 0.5
 
@@ -122,12 +124,15 @@ class Sequence(NamedTuple):
 
 
 class Mixture:
-    """Draws batches of one stage."""
+    """Draws batches of one stage. `taught` facts are there to be learnt by heart."""
 
-    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, seed: int) -> None:
+    def __init__(
+        self, corpus: Corpus, tokenizer: Tokenizer, seed: int, taught: tuple[Fact, ...] = ()
+    ) -> None:
         self.corpus = corpus
         self.tokenizer = tokenizer
         self.seed = seed
+        self.taught = taught
 
     def batch(self, step: int, rows: int, settings: MixtureSettings) -> Batch:
         """The batch of training step `step`, the same whenever and for whichever arm."""
@@ -202,7 +207,10 @@ class Mixture:
     ) -> list[StatedFact]:
         num_snippets = int(rng.binomial(count, settings.snippet_share))
         wordings = self._wordings(rng) if settings.varied_share else []
-        facts = self._facts(rng, settings.families, count - num_snippets)
+        num_taught = 0
+        if settings.taught_share:
+            num_taught = int(rng.binomial(count - num_snippets, settings.taught_share))
+        facts = self._facts(rng, settings.families, count - num_snippets - num_taught)
         items = [
             self._fact_item(rng, fact, settings, wordings)
             if fact.family in ONE_SENTENCE
@@ -210,6 +218,7 @@ class Mixture:
             for fact in facts
         ]
         items += [self._snippet_item(rng) for _ in range(num_snippets)]
+        items += [self._taught_item(rng) for _ in range(num_taught)]
         return [items[i] for i in rng.permutation(len(items))]
 
     def _facts(
@@ -290,6 +299,12 @@ class Mixture:
             statements, encode(fact.question), encode(answer), fact.family, len(fact.pieces)
         )
 
+    def _taught_item(self, rng: np.random.Generator) -> StatedFact:
+        """A question whose answer stands nowhere in the sequence."""
+        fact = self.taught[int(rng.integers(len(self.taught)))]
+        encode, (gold,) = self.tokenizer.encode, fact.gold
+        return StatedFact([], encode(fact.question), encode(f" {gold}."), TAUGHT, 0)
+
     def _snippet_item(self, rng: np.random.Generator) -> StatedFact:
         length = int(rng.integers(6, 25))
         if rng.random() < 0.5:
@@ -306,6 +321,7 @@ class Mixture:
         timed: list[tuple[float, int, SequencePart]] = []
         for number, (item, (stated, asked)) in enumerate(zip(items, when, strict=True)):
             times = [stated] + [asked * rng.random() for _ in item.statements[1:]]
+            times = times[: len(item.statements)]
             times[: item.num_ordered] = sorted(times[: item.num_ordered])
             pieces = item_pieces(item, number)
             timed += [

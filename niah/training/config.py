@@ -37,6 +37,7 @@ class Stage(_Strict):
     scattered_share: float = Field(0.5, ge=0, le=1)
     varied_share: float = Field(0.0, ge=0, le=1)
     rival_share: float = Field(0.0, ge=0, le=1)
+    taught_share: float = Field(0.0, ge=0, lt=1, description="of facts: those of `taught`")
     far: bool = Field(False, description="positions begin late, with gaps to 1M; no jumps")
     far_share: float = Field(0.5, ge=0, le=1)
     families: dict[str, float] = Field(default_factory=lambda: {"single_number": 1.0})
@@ -87,6 +88,7 @@ class Stage(_Strict):
             jump_share=self.jump_share,
             varied_share=self.varied_share,
             rival_share=self.rival_share,
+            taught_share=self.taught_share,
             far=self.far,
             far_share=self.far_share,
             families=self.families,
@@ -113,8 +115,8 @@ class ArmSettings(_Strict):
     model: dict[str, Any] = Field(default_factory=dict, description="over the shared fields")
 
 
-Twin = Literal["compressed", "dense", "mla", "dsa"]
-"""The arms of a training: DeepSeek-V4, the trunk uncompressed, with MLA, with DSA."""
+Twin = Literal["compressed", "dense", "mla", "dsa", "engram"]
+"""The arms of a training: DeepSeek-V4, the trunk uncompressed, with MLA, with DSA, with Engram."""
 
 
 class TrainConfig(_Strict):
@@ -124,6 +126,7 @@ class TrainConfig(_Strict):
     seed: int = 0
     corpus: str = "manual"
     tokenizer: str = "bundled-bpe-2048"
+    taught: str | None = Field(None, description="a file of needles: asked for, stated nowhere")
     model: dict[str, Any]
     stages: tuple[Stage, ...] = Field(min_length=1)
     matrix_rate: float = Field(4e-3, gt=0)
@@ -143,6 +146,13 @@ class TrainConfig(_Strict):
     dense: ArmSettings = ArmSettings()
     mla: ArmSettings = ArmSettings()
     dsa: ArmSettings = ArmSettings()
+    engram: ArmSettings = ArmSettings()
+
+    @model_validator(mode="after")
+    def teaches_something(self) -> TrainConfig:
+        if self.taught is None and any(stage.taught_share for stage in self.stages):
+            raise ValueError("taught: names no file, but a stage has a taught_share")
+        return self
 
     def arm(self, arm: Twin) -> ArmSettings:
         """What is `arm`'s own."""

@@ -23,6 +23,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from haystacks.corpora.registry import load_corpus
+from haystacks.needles.base import Fact, FamilyError
+from haystacks.needles.own_file import FileFamily
+from haystacks.needles.registry import find_family
 from haystacks.tokenizer import load_tokenizer
 from models.deepseek_v4 import weights
 from models.deepseek_v4.attention import IndexerTraining
@@ -90,6 +93,8 @@ def model_config(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4C
     own = config.arm(arm)
     fields = {**config.model, **own.model, "vocab_size": vocab_size}
     kind = GLOBAL_LAYERS.get(arm)
+    if arm == "engram" and not fields.get("engram"):
+        raise TrainingError("engram.model.engram: is missing, expected at least {layers: [1]}")
     if kind is None:
         return DeepseekV4Config.from_dict(fields)
     if kind in LATENT_TYPES and config.distant is not None:
@@ -97,6 +102,24 @@ def model_config(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4C
     kinds = fields.get("layer_types", ())
     fields["layer_types"] = [kind if each in (CSA, HCA) else each for each in kinds]
     return DeepseekV4Config.from_dict(fields)
+
+
+def taught_facts(config: TrainConfig) -> tuple[Fact, ...]:
+    """The facts that are asked for and stated nowhere.
+
+    Raises: TrainingError where the file cannot be read, or a fact has several answers.
+    """
+    if config.taught is None:
+        return ()
+    try:
+        family = find_family(f"file:{config.taught}")
+    except FamilyError as error:
+        raise TrainingError(f"taught: {error}") from error
+    assert isinstance(family, FileFamily)
+    for number, fact in enumerate(family.facts, start=1):
+        if len(fact.gold) != 1:
+            raise TrainingError(f"taught: needle {number} has {len(fact.gold)} answers, expected 1")
+    return family.facts
 
 
 class Losses:
@@ -199,7 +222,8 @@ class Trainer:
     def __init__(self, config: TrainConfig, arm: Twin, folder: Path) -> None:
         tokenizer = load_tokenizer(config.tokenizer)
         self.config, self.arm, self.folder = config, arm, folder
-        self.mixture = Mixture(load_corpus(config.corpus, tokenizer), tokenizer, config.seed)
+        corpus = load_corpus(config.corpus, tokenizer)
+        self.mixture = Mixture(corpus, tokenizer, config.seed, taught_facts(config))
         self.model = build_model(config, arm, tokenizer.vocab_size)
         set_canonical_ids(self.model, tokenizer)
         self.optimizers = build_optimizers(

@@ -11,6 +11,7 @@ from niah.report.tables import (
     answers_by_arm,
     asked_by_length,
     contains_share,
+    controls,
     memories_by_length,
     pareto_by_length,
     recall_by_length,
@@ -105,6 +106,15 @@ def test_the_frontier_holds_the_arms_that_no_other_arm_beats() -> None:
         ]
     assert list(found["technique"]) == ["", "", "float", "float", *["integer"] * 4]
     assert len(pareto_by_length(rows[rows["arm"].isin(["dense", "fp8"])])) == 0
+
+
+def test_controls_are_told_apart_by_family() -> None:
+    rows = table(Synthetic((1024,), (0.5,), ("new", "taught"), repeats=3), control="question_only")
+    found = controls(rows).set_index(["control", "family", "arm"])["asked"]
+    assert found.to_dict() == {
+        ("question_only", family, arm): 3 for family in ("new", "taught") for arm in ("dense", "v4")
+    }
+    assert "family" not in controls(rows[rows["family"] == "new"])
 
 
 def layers_run() -> pd.DataFrame:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -18,12 +19,13 @@ import yaml
 from torch import Tensor, nn
 
 from haystacks.corpora.registry import Corpus
+from haystacks.needles.registry import FAMILIES
 from haystacks.needles.values import value_split
 from haystacks.needles.words import adjectives, nouns
 from haystacks.tokenizer import FastTokenizer, load_tokenizer
 from models.deepseek_v4.config import ConfigError
 from niah.training import wordings
-from niah.training.batches import TRAINABLE, Batch, Mixture, MixtureSettings
+from niah.training.batches import TAUGHT, TRAINABLE, Batch, Mixture, MixtureSettings
 from niah.training.config import TrainConfig, TrainingError, load_train_config
 from niah.training.optimizer import Muon, orthogonalize
 from niah.training.trainer import Trainer, Twin
@@ -185,6 +187,32 @@ def test_every_family_is_asked_after_its_statement_and_answered_with_it(
             assert all(f" {value}" in before for value in values), (family, answer)  # stated
             asked.add(family)
     assert asked == set(TRAINABLE)
+
+
+def test_taught_facts_are_asked_for_and_stated_nowhere(
+    mixture: Mixture, tokenizer: FastTokenizer
+) -> None:
+    taught = tuple(FAMILIES["single_number"].make_many(np.random.default_rng(1), 5, "train"))
+    settings = replace(FACTS, taught_share=0.5)
+    learning = Mixture(mixture.corpus, tokenizer, seed=3, taught=taught)
+    answers = {fact.question: fact.gold[0] for fact in taught}
+    asked = dict.fromkeys(answers, 0)
+    planted = 0
+    for step in range(20):
+        batch = learning.batch(step, 2, settings)
+        for (answer, before), span in zip(answer_texts(batch, tokenizer), batch.facts, strict=True):
+            if span.family != TAUGHT:
+                assert answer[1:-1] in before
+                planted += 1
+                continue
+            (question,) = (text for text in answers if before.endswith(text))
+            assert answer == f" {answers[question]}."
+            assert (batch.sources[span.row, span.first : span.last] == -1).all()
+            asked[question] += 1
+        for text in map(tokenizer.decode, batch.ids.tolist()):
+            assert all(text.count(gold) == text.count(asks) for asks, gold in answers.items())
+    assert min(asked.values()) > 5
+    assert planted > 50
 
 
 def test_one_family_alone_draws_the_batches_it_always_drew(
@@ -369,6 +397,10 @@ def written(folder: Path, change: dict[str, Any]) -> Path:
         ({"stepz": 3}, r"train\.yaml: stepz: Extra inputs are not permitted, got 3$"),
         ({"clip": 0}, r"clip: Input should be greater than 0, got 0$"),
         ({"stages": []}, r"stages: .*at least 1 item"),
+        (
+            {"stages": [{"steps": 1, "length": 256, "items": [1, 2], "taught_share": 0.5}]},
+            r"taught: names no file, but a stage has a taught_share",
+        ),
         (
             {"stages": [{"steps": 1, "length": 64, "items": [1, 2]}]},
             r"stages\.0\.length: Input should be greater than or equal to 128, got 64$",

@@ -18,10 +18,13 @@ from torch.nn import functional as F
 
 from models.deepseek_v4 import weights
 from models.deepseek_v4.config import DSA, FULL, MLA, SLIDING
+from niah.sweep.config import load_sweep
 from niah.training.config import TrainConfig, TrainingError, Twin, load_train_config
 from niah.training.optimizer import UPDATE_RMS, Muon, orthogonalize
-from niah.training.trainer import Losses, Trainer, build_model
+from niah.training.trainer import Losses, Trainer, build_model, taught_facts
 from tests.niah.training.test_trainer import DISTANT, LATENTS, TINY
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -213,6 +216,48 @@ def test_arms_differ_in_their_global_layers_alone() -> None:
             index_topk=TINY["model"]["index_topk"],
         )
         assert same == configs["compressed"]
+
+
+def test_engram_is_the_compressed_arm_with_a_memory_beside_it() -> None:
+    memory = {"layers": [1], "rows": 64}
+    config = tiny(engram={"model": {"engram": memory}})
+    found, plain = (build_model(config, arm, 64).config for arm in ("engram", "compressed"))
+    assert replace(found, engram=None) == plain
+    assert found.engram is not None
+    with pytest.raises(TrainingError, match=r"^engram.model.engram: is missing, expected at least"):
+        build_model(tiny(), "engram", 64)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (None, r"^taught: family: .*facts.jsonl cannot be read"),
+        (["{}"], r"^taught: family: .*facts.jsonl, line 1: fact: is missing"),
+        (
+            ['{"fact": "A is 1 and 2.", "question": "A?", "answer": ["1", "2"]}'],
+            r"^taught: needle 1 has 2 answers, expected 1$",
+        ),
+    ],
+)
+def test_taught_facts_that_cannot_be_used_are_one_line(
+    tmp_path: Path, lines: list[str] | None, message: str
+) -> None:
+    path = tmp_path / "facts.jsonl"
+    if lines is not None:
+        path.write_text("\n".join(lines))
+    with pytest.raises(TrainingError, match=message):
+        taught_facts(tiny(taught=str(path)))
+
+
+def test_the_changed_facts_are_the_taught_ones_with_other_values() -> None:
+    config = load_train_config(ROOT / "configs" / "train-engram.yaml")
+    sweep = load_sweep(ROOT / "configs" / "engram.yaml")
+    _, taught, changed = sweep.families
+    files = [Path(name.removeprefix("file:")) for name in (taught, changed)]
+    assert files[0] == ROOT / str(config.taught)
+    ours, theirs = ([json.loads(line) for line in file.read_text().splitlines()] for file in files)
+    assert [line["question"] for line in ours] == [line["question"] for line in theirs]
+    assert not {line["answer"] for line in ours} & {line["answer"] for line in theirs}
 
 
 @pytest.mark.parametrize(
