@@ -86,10 +86,14 @@ class NewestLayer(DynamicSlidingWindowLayer):  # type: ignore[no-untyped-call]
 
 @dataclass(frozen=True)
 class CacheKind:
-    """How sessions begin: `make` gives an empty cache; `settings` are all that decides it."""
+    """How sessions begin: `make` gives an empty cache; `settings` are all that decides it.
+
+    `few_bits` gives an empty layer, where layers are quantized.
+    """
 
     settings: Mapping[str, object] = field(default_factory=dict)
     make: Callable[[], Any] = field(default=dict, repr=False)
+    few_bits: Callable[[], Any] | None = field(default=None, repr=False)
 
     @property
     def is_full(self) -> bool:
@@ -116,7 +120,8 @@ def cache_kind(option: object, config: Any, device: str = "cpu") -> CacheKind:
         cache.layers = [layer() if type(found) is DynamicLayer else found for found in cache.layers]
         return cache
 
-    return CacheKind({"cache": option, **settings}, make)
+    quantizes = option == "fp8" or option in BITS
+    return CacheKind({"cache": option, **settings}, make, layer if quantizes else None)
 
 
 def _offloaded(config: Any, device: str) -> CacheKind:

@@ -191,6 +191,13 @@ def fork(cache: Any) -> Any:
     return child
 
 
+def of_class(layer: Any, kind: type) -> Any:
+    """An object of `kind`, a class made from the layer's, with what the layer has."""
+    found: Any = object.__new__(kind)
+    vars(found).update(vars(layer))
+    return found
+
+
 WRITTEN_IN_PLACE = ("conv_states", "recurrent_states")
 
 

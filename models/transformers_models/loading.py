@@ -115,30 +115,42 @@ class HuggingFaceModel:
         self._weights = weights
         self._options = options
         self._pressing = self._find_press()
+        # A press chooses from full precision; what it keeps is quantized then.
+        self._read_into = (
+            cache_kind("full", network.module.config) if self._pressing else self._cache
+        )
         self._layout: Layout = {}
         if self._pressing:
             self._layout = layout_of(network, self._plain_session, self._pressing)
-        self.forks: Forks = forks_of(self._cache.make())
+        self.forks: Forks = forks_of(self._read_into.make())
         self.fingerprint = _fingerprint(weights, options, self._cache, self._pressing)
 
     def _find_press(self) -> Pressing | None:
         """Raises: ModelError."""
         found = pressing(self._options.get("press"))
-        if found and not self._cache.is_full:
-            cache = self._cache.settings["cache"]
-            raise ModelError(f"options: press needs cache: full, got cache: {cache}")
+        cache = self._cache.settings.get("cache")
+        if found and not self._cache.is_full and self._cache.few_bits is None:
+            raise ModelError(
+                f"options.cache: got {cache!r}, but with press it is full, fp8, int8, int4 or int2"
+            )
+        if found and not found.press.evicts and not self._cache.is_full:
+            raise ModelError(
+                f"options.cache: got {cache!r}, but {found.press.name} reads pages of full keys: "
+                "leave it out"
+            )
         return found
 
     def session(self) -> HuggingFaceSession:
         session = self._plain_session()
         if self._pressing:
-            session.observe(Presser(self._pressing, self._pressing.needs, self._layout))
+            few_bits = self._cache.few_bits
+            session.observe(Presser(self._pressing, self._pressing.needs, self._layout, few_bits))
         return session
 
     @property
     def trunk(self) -> str:
         """Implements `SharingModel`."""
-        return f"{_fingerprint(self._weights, self._options, self._cache)}@{self.device}"
+        return f"{_fingerprint(self._weights, self._options, self._read_into)}@{self.device}"
 
     def share(self, session: Session, models: Sequence[Model]) -> None:
         """Implements `SharingModel`."""
@@ -152,7 +164,7 @@ class HuggingFaceModel:
     def adopt(self, session: Session) -> None:
         """Implements `SharingModel`."""
         assert isinstance(session, HuggingFaceSession)
-        session.press_with(self._pressing)
+        session.press_with(self._pressing, self._cache.few_bits)
 
     @property
     def batch(self) -> int:
@@ -173,7 +185,7 @@ class HuggingFaceModel:
         )
 
     def _plain_session(self) -> HuggingFaceSession:
-        return HuggingFaceSession(self._weights.network, self._chunk_tokens, self._cache.make())
+        return HuggingFaceSession(self._weights.network, self._chunk_tokens, self._read_into.make())
 
     def describe(self) -> dict[str, object]:
         module = self._weights.network.module
@@ -427,6 +439,7 @@ def _fingerprint(
     With a full cache the size of a call changes roundings only; there it counts where it is given.
     """
     module = weights.network.module
+    forgets_reading = not cache.is_full and press is None
     config = {k: v for k, v in module.config.to_dict().items() if k not in NAMELESS}
     decides = {
         "weights": weights.digest,
@@ -435,7 +448,7 @@ def _fingerprint(
         "attention": module.config._attn_implementation,
         "positions": weights.network.max_position,
         "eos": sorted(weights.network.eos_ids),
-        "chunk_tokens": options.get("chunk_tokens", None if cache.is_full else CHUNK_TOKENS),
+        "chunk_tokens": options.get("chunk_tokens", CHUNK_TOKENS if forgets_reading else None),
         "cache": dict(cache.settings),
         **({"press": press.settings()} if press else {}),
     }

@@ -7,6 +7,7 @@ was cut down says how many tokens it has seen, so that those that follow keep th
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +23,13 @@ from models.presses.quest import Pages, Quest
 from models.presses.rotary import NO_ROTATION, Rotary
 from models.transformers_models import attention_calls
 from models.transformers_models.attention_calls import AttentionCall
-from models.transformers_models.growing import GROWING, GrowingIndexMixin, GrowingMixin, Rows
+from models.transformers_models.growing import (
+    GROWING,
+    GrowingIndexMixin,
+    GrowingMixin,
+    Rows,
+    of_class,
+)
 
 Layout = Mapping[int, Rotary]
 """The rotation of each full layer."""
@@ -37,12 +44,17 @@ class PressedMixin:
         self.seen += key_states.shape[-2]
         return super().update(key_states, value_states, *args, **kwargs)  # type: ignore[misc]
 
+    @property
+    def held_tokens(self) -> int:
+        count: int = vars(self)["keys"].length
+        return count
+
     def get_seq_length(self) -> int:
         return self.seen
 
     def get_mask_sizes(self, query_length: Any) -> tuple[int, int]:
         """What is held stands right before the queries."""
-        held = vars(self)["keys"].length
+        held = self.held_tokens
         tokens = query_length if isinstance(query_length, int) else len(query_length)
         return held + tokens, self.seen - held
 
@@ -52,6 +64,21 @@ PRESSED = {
     for growing in GROWING.values()
 }
 """Layers that grow, and those that stand in for them once tokens are lost."""
+
+
+class PressedFewBitsMixin(PressedMixin):
+    """The same of a quantized layer."""
+
+    cumulative_length: int
+
+    @property
+    def held_tokens(self) -> int:
+        return self.cumulative_length
+
+
+@functools.cache
+def _pressed(quantized: type) -> type:
+    return type(f"Pressed{quantized.__name__}", (PressedFewBitsMixin, quantized), {})
 
 
 def full_layers(cache: Any) -> dict[int, Any]:
@@ -78,12 +105,29 @@ def cut_down(layer: Any, rows: Tensor) -> Any:
     return pressed
 
 
+def quantized(pressed: Any, empty: Any) -> Any:
+    """What a layer that was cut down holds, in an empty quantized layer."""
+    kind: type = type(empty)
+    found = of_class(empty, _pressed(kind))
+    found.update(pressed.keys, pressed.values)
+    found.seen = pressed.seen
+    return found
+
+
 class Presser:
     """What a session does for presses: it collects queries, cuts its cache down once, or lets each
-    query read pages. `pressing` None: it collects for the presses of other arms."""
+    query read pages. `pressing` None: it collects for the presses of other arms. `few_bits` gives
+    an empty quantized layer, where what is kept is to be quantized."""
 
-    def __init__(self, pressing: Pressing | None, needs: Needs, layout: Layout) -> None:
+    def __init__(
+        self,
+        pressing: Pressing | None,
+        needs: Needs,
+        layout: Layout,
+        few_bits: Callable[[], Any] | None = None,
+    ) -> None:
         self.pressing = pressing
+        self.few_bits = few_bits
         self.done = False
         self.observed = {i: Observed(needs, rotary) for i, rotary in layout.items()}
         self.extras: dict[int, tuple[Tensor | None, float | None]] = {}
@@ -91,7 +135,7 @@ class Presser:
         self._layout, self._needs = layout, needs
 
     def fork(self) -> Presser:
-        child = Presser(self.pressing, self._needs, self._layout)
+        child = Presser(self.pressing, self._needs, self._layout, self.few_bits)
         child.done = self.done
         child.observed = {i: each.fork() for i, each in self.observed.items()}
         child.extras, child.pages = dict(self.extras), dict(self.pages)
@@ -145,7 +189,10 @@ class Presser:
         sinks, softcap = self.extras.get(index, (None, None))
         past = Past(index, layer.keys[0], layer.values[0], self.observed[index], sinks, softcap)
         if not isinstance(press, Quest):
-            cache.layers[index] = cut_down(layer, kept(press, past))
+            pressed = cut_down(layer, kept(press, past))
+            if self.few_bits is not None:
+                pressed = quantized(pressed, self.few_bits())
+            cache.layers[index] = pressed
             return
         pages = press.pages(past)
         if pages is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -169,10 +169,12 @@ class HuggingFaceSession:
         """Read for a press from now on. None: for none."""
         self._presser = presser
 
-    def press_with(self, pressing: Pressing | None) -> None:
-        """The press to use of those that the session has read for."""
+    def press_with(
+        self, pressing: Pressing | None, few_bits: Callable[[], Any] | None = None
+    ) -> None:
+        """The press to use of those that the session has read for, and the quantized layers."""
         if self._presser is not None:
-            self._presser.pressing = pressing
+            self._presser.pressing, self._presser.few_bits = pressing, few_bits
 
     def context_ends(self) -> None:
         if self._presser and not self._presser.waits_for_question:

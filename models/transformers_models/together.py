@@ -23,7 +23,7 @@ from models.errors import ModelError
 from models.protocols import Decoding, Reply
 from models.transformers_models.attention_calls import Attend, function_of, replaced
 from models.transformers_models.checks import TOLERANCE, relative_difference
-from models.transformers_models.growing import GrowingIndexMixin
+from models.transformers_models.growing import GrowingIndexMixin, of_class
 from models.transformers_models.session import HuggingFaceSession, Network
 
 ATTENTION = ("sdpa", "eager")
@@ -54,8 +54,8 @@ def _of_all(kind: type) -> type:
 def layer_of_all(layers: Sequence[Any]) -> Any:
     """A layer for a step of all sessions; what is asked of it otherwise, the first one answers."""
     kind: type = type(layers[0])
-    found: Any = object.__new__(_of_all(kind))
-    vars(found).update(vars(layers[0]), layers=layers)
+    found = of_class(layers[0], _of_all(kind))
+    found.layers = layers
     return found
 
 

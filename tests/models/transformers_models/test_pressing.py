@@ -18,6 +18,7 @@ from models.presses.options import PRESSES, pressing
 from models.registry import load_model
 from models.transformers_models import attention_calls
 from models.transformers_models.attention_calls import AttentionCall
+from models.transformers_models.caches import fp8_layer
 from models.transformers_models.loading import HuggingFaceModel, Weights, in_memory
 from models.transformers_models.session import HuggingFaceSession
 from tests.models.architectures import SERVED, STEPWISE, build, reachable_bytes
@@ -347,5 +348,52 @@ def test_the_fingerprint_knows_the_press(tmp_path: Path) -> None:
     assert model(press=presses[0]).describe()["press"] == {
         "name": "snapkv", "keep": 0.25, "window": 64, "kernel": 5,
     }  # fmt: skip
-    with pytest.raises(ModelError, match=r"^options: press needs cache: full, got cache: fp8$"):
-        model(press=presses[0], cache="fp8")
+    few = {model(press=presses[0], cache=cache).fingerprint for cache in ("full", "fp8")}
+    assert len(few | found) == 6
+    assert model(press=presses[0], cache="fp8").trunk == model(press=presses[4]).trunk
+
+
+@pytest.mark.parametrize("name", ["snapkv", "seen"])
+def test_what_is_kept_is_quantized(llama: Weights, name: str) -> None:
+    """As if the kept rows of a pressed full cache had gone through the format; alone, and as a fork
+    of a trunk that another model's session has read."""
+    model = HuggingFaceModel("tiny", llama, {"press": OPTIONS[name], "cache": "fp8"})
+    expected = read(session_of(llama, **OPTIONS[name]))
+    full, other = read(session_of(llama)), HuggingFaceModel("tiny", llama, {})
+    trunk = other.session()
+    other.share(trunk, [model])
+    fork = read(trunk).fork()
+    model.adopt(fork)
+    own = read(model.session())
+    for session in (own, fork, expected, full):
+        if name == "snapkv":
+            session.context_ends()
+        else:
+            session.read(QUESTION[:1].numpy())
+            session.question_ends()
+    for layer in expected.cache.layers:
+        for states in (layer.keys, layer.values):
+            fp8 = fp8_layer()
+            states.copy_(fp8.update(states.clone(), states.clone())[0])
+    answers = [each.score(QUESTION[1:].numpy()) for each in (own, fork, expected, full)]
+    assert relative_difference(answers[0], answers[1]) < 1e-5
+    # The tokens that follow are quantized by the same scales, too.
+    assert relative_difference(answers[0][:1], answers[2][:1]) < 0.02
+    assert relative_difference(answers[0], answers[3]) > 0.05
+    assert set(held(own)) == {"quantized"}
+    assert 3.5 < held(expected)["full"] / held(own)["quantized"] < 4.5
+    assert own.position == len(CONTEXT) + len(QUESTION) - (name == "snapkv")
+
+
+@pytest.mark.parametrize(
+    ("press", "cache", "message"),
+    [
+        ("snapkv", "sliding:32", r"^options.cache: got 'sliding:32', but with press it is full, "),
+        ("quest", "fp8", r"^options.cache: got 'fp8', but quest reads pages of full keys: leave"),
+    ],
+)
+def test_caches_that_do_not_go_with_a_press(
+    llama: Weights, press: str, cache: str, message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        HuggingFaceModel("tiny", llama, {"press": OPTIONS[press], "cache": cache})
