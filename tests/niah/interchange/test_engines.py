@@ -19,7 +19,7 @@ from models.deepseek_v4.config import CSA, HCA, SLIDING, DeepseekV4Config
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import DeepseekV4Session
 from models.protocols import Decoding, Piece
-from models.registry import configuration, load_model
+from models.registry import load_model
 from niah.execution.sweeps import run_sweep
 from niah.interchange.export import export_model
 from niah.interchange.golden import agrees, check, read_golden
@@ -159,8 +159,7 @@ def test_the_conformance_sweep_through_llama_cpp(tmp_path: Path) -> None:
 
 def test_transformers_serve_answers_as_the_model_here(tmp_path: Path) -> None:
     pytest.importorskip("transformers.models.deepseek_v4", reason="an older transformers")
-    sharpen = 2.0 if configuration("nano-v4").log_length_base else None
-    folder = export_model("nano-v4", "transformers", tmp_path / "model", sharpen=sharpen)
+    folder = export_model("nano-v4", "transformers", tmp_path / "model")
     tokenizer = load_tokenizer("bundled-bpe-2048")
     prompt = (
         "The special magic number for brave otter is 48213. The grass is green. "
