@@ -88,14 +88,17 @@ def _failed(rows: pd.DataFrame) -> Iterator[str]:
 def _read_otherwise(rows: pd.DataFrame) -> Iterator[str]:
     """Texts that a server encoded as other tokens: no arm beside it read the same prompt."""
     answered = rows[rows["server_prompt_tokens"].notna() & ~rows["failed"]]
+    arms: dict[tuple[int, int], list[str]] = {}
     for arm, asked in answered.groupby("arm", sort=False):
-        other = int((asked["read_length"] != asked["length"]).sum())
-        if other:
-            yield (
-                f"The server of {arm} read {other:,} of {counted(len(asked), 'prompt')} as more or "
-                "fewer tokens than planned. Their lengths modulo 4 and 128 are those that it "
-                "counted, and where their needles stand is not known."
-            )
+        count = int((asked["read_length"] != asked["length"]).sum())
+        if count:
+            arms.setdefault((count, len(asked)), []).append(str(arm))
+    for (count, whole), of in arms.items():
+        yield (
+            f"{', '.join(of)}: the server read {count:,} of {counted(whole, 'prompt')} as more or "
+            "fewer tokens than planned. Their lengths modulo 4 and 128 are those that it counted, "
+            "and where their needles stand is not known."
+        )
 
 
 def _uncompared(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> Iterator[str]:

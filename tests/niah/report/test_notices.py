@@ -52,7 +52,7 @@ def test_prompts_that_a_server_read_otherwise_are_counted(tmp_path: Path) -> Non
         row["server_prompt_tokens"] = row["length"] - (number < 5)
     (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (found,) = said(run)
-    assert found.startswith("The server of v4 read 5 of 99 prompts as more or fewer tokens than")
+    assert found.startswith("v4: the server read 5 of 99 prompts as more or fewer tokens than pl")
 
 
 def test_a_run_that_meets_no_other_is_named(tmp_path: Path) -> None:
