@@ -57,7 +57,7 @@ class DeepseekV4Session:
     """Implements `TracedSession` and `PressedSession`. Any split gives the same answers."""
 
     def __init__(
-        self, model: DeepseekV4, chunk_size: int = 1024, eos_ids: Collection[int] = ()
+        self, model: DeepseekV4, chunk_size: int = 2048, eos_ids: Collection[int] = ()
     ) -> None:
         """`eos_ids` end an answer."""
         self._model = model
