@@ -22,7 +22,7 @@ from models.deepseek_v3.indexer import TokenIndexer, scores_of_rows
 from models.deepseek_v3.latent import LatentLayer
 from models.deepseek_v4 import blocked
 from models.deepseek_v4.attention import IndexerTraining, Step
-from models.deepseek_v4.cache import Rows, visible_prefix
+from models.deepseek_v4.cache import Rows
 from models.deepseek_v4.compressor import visible_mask
 from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.indexer import Indexer, indexer_loss, select
@@ -88,13 +88,13 @@ class IndexedAttention(LatentLayer[IndexedCache]):
     ) -> Tensor:
         """Absorbed queries over the selected rows of `table` -> mixed rows [B, S, H, R + P]."""
         count, k = int(visible[-1]), self.config.index_topk
-        blocks = tuple(keys.blocks(count))
-        if not kernels.usable(q, *blocks):
-            return self._by_blocks(q, table, index, visible_prefix(blocks, count), visible)
+        scored = keys.scored(count)
+        if not kernels.usable(q, *(rows for rows in scored if rows.is_floating_point())):
+            return self._by_blocks(q, table, index, keys.read(count), visible)
         from models.kernels.gathered import attend_rows
         from models.kernels.selection import best_entries
 
-        chosen, _ = best_entries(index.queries, index.weights, blocks, visible, k)
+        chosen, _ = best_entries(index.queries, index.weights, scored, visible, k)
         counts = visible.clamp(max=chosen.shape[-1])
         rows, places = table.gathered(chosen, count)
         mixed, _ = attend_rows(q, rows, places, counts)

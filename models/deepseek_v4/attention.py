@@ -424,8 +424,7 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         from models.kernels.gathered import attend_rows
         from models.kernels.selection import best_entries
 
-        keys = tuple(index.blocks(count))
-        chosen, _ = best_entries(index_q, index_w, keys, visible, k)
+        chosen, _ = best_entries(index_q, index_w, index.scored(count), visible, k)
         counts = visible.clamp(max=chosen.shape[-1])
         rows, places = entries.gathered(chosen, count)
         return fused.Mixed(*attend_rows(q, rows, places, counts))

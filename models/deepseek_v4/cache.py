@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
+from itertools import accumulate
 from typing import ClassVar, Protocol, Self
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from models.deepseek_v4.compressor import Tail
 from models.deepseek_v4.trace import Watch
-from models.number_formats import PLAIN, RowFormat
+from models.number_formats import PLAIN, RotatedFp4, RowFormat
 
 Tensors = dict[str, Tensor]
 KIND = "kind"
@@ -109,6 +110,17 @@ class Rows:
             count -= kept.shape[1]
             for rows in (kept,) if self.format.is_plain else kept.split(self.BLOCK, dim=1):
                 yield self.format.decode(rows)
+
+    def scored(self, count: int) -> tuple[Tensor, ...]:
+        """The first `count` rows in order, [1, n_i, ...], as the indexer's kernel reads them.
+
+        FP4 index keys are as they are stored, others as `blocks` has them.
+        """
+        if not isinstance(self.format, RotatedFp4):
+            return tuple(self.blocks(count))
+        starts = accumulate((len(segment[0]) for segment in self.segments), initial=0)
+        cut = (s[:, : max(0, count - at)] for s, at in zip(self.segments, starts, strict=False))
+        return tuple(segment for segment in cut if segment.shape[1])
 
     def gathered(self, indices: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Rows that hold those at `indices` [1, S, k], all below `count`, and where they are there.

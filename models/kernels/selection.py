@@ -47,7 +47,8 @@ def best_entries(
     Args:
         queries: [B, S, H, C].
         weights: [B, S, H].
-        segments: keys in order, each [B, n_i, C].
+        segments: keys in order, each float32 [B, n_i, C], or FP4 index keys as they are stored,
+            uint8 [B, n_i, C / 2 + blocks].
         visible: [S], ascending, the last at least 1; entries beyond it are not read.
         k: how many to take at most.
 
@@ -73,7 +74,7 @@ def best_entries(
 def _over_queries(
     q: topk.Floats,
     w: topk.Floats,
-    keys: list[topk.Floats],
+    keys: list[topk.Keys],
     visible: topk.Ints,
     k: int,
     chosen: topk.Ints,
@@ -92,7 +93,7 @@ def _over_queries(
 def _over_keys(
     q: topk.Floats,
     w: topk.Floats,
-    keys: list[topk.Floats],
+    keys: list[topk.Keys],
     visible: topk.Ints,
     k: int,
     chosen: topk.Ints,

@@ -5,27 +5,38 @@ exceeds a query's running threshold joins its candidates, and whenever these fil
 of them stay. Nothing of size queries x entries is written. A score is one fixed chain of
 operations, so it depends neither on the tile nor on how queries and keys are split.
 
+Keys are float32, or V4's FP4 index keys as `models.number_formats` stores them, which are decoded
+tile by tile.
+
 Shapes: S queries, H heads (a multiple of 4), C index width, n entries, T = LANES * VECTORS
 entries a tile, k selected.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from models.kernels.compile import LANES, VECTORS, kernel
 from models.kernels.floats import as_float
+from models.number_formats import E2M1_VALUES
 
 TILE = LANES * VECTORS
 HEADS = 4  # scored together
+FP4_BLOCK = 32  # channels that share a scale
+SCALES = (np.arange(256, dtype=np.int32) << 23).view(np.float32).copy()
+"""What the scales of ue8m0 stand for."""
+VALUES = np.array([*E2M1_VALUES, *(0.0 - value for value in E2M1_VALUES)], np.float32)
+"""What the codes of e2m1 stand for; 0 has two."""
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Keys = NDArray[np.float32] | NDArray[np.uint8]
 
 
 @intrinsic
@@ -200,12 +211,40 @@ def _keep_best(scores: Floats, places: Ints, count: int, k: int) -> float:
     return float(low if above < k else high)
 
 
+def _fill(tile: Any, keys: Any, start: Any, width: Any) -> None:
+    """Have keys start .. start + width - 1 of [n, ...] as columns of the tile [C, T]."""
+    raise NotImplementedError  # a kernel is compiled with one of the two below
+
+
+def _fill_plain(tile: Any, keys: Any, start: Any, width: Any) -> None:
+    for j in range(width):
+        for c in range(tile.shape[0]):
+            tile[c, j] = keys[start + j, c]
+
+
+def _fill_fp4(tile: Any, keys: Any, start: Any, width: Any) -> None:
+    num_codes = tile.shape[0] // 2  # bytes of two codes, before the scales
+    for j in range(width):
+        key = keys[start + j]
+        scale = SCALES[0]
+        for c in range(num_codes):
+            if c % (FP4_BLOCK // 2) == 0:
+                scale = SCALES[key[num_codes + 2 * c // FP4_BLOCK]]
+            tile[2 * c, j] = VALUES[key[c] & 15] * scale
+            tile[2 * c + 1, j] = VALUES[key[c] >> 4] * scale
+
+
+@overload(_fill)
+def _fill_of(tile: Any, keys: Any, start: Any, width: Any) -> Callable[..., None]:
+    return _fill_fp4 if keys.dtype == types.uint8 else _fill_plain
+
+
 @kernel
 def scan(
     queries: Floats,
     weights: Floats,
     visible: Ints,
-    keys: Floats,
+    keys: Keys,
     base: int,
     k: int,
     scores: Floats,
@@ -213,9 +252,10 @@ def scan(
     counts: Ints,
     least: Floats,
 ) -> None:
-    """Add the best of keys [n, C], entries base .. base + n - 1, to every query's candidates.
+    """Add the best of `keys`, entries base .. base + n - 1, to every query's candidates.
 
-    Keys come in ascending order over calls. Candidates are scores and places [S, room] of which
+    Keys are float32 [n, C], or in FP4 uint8 [n, C / 2 + blocks]. They come in ascending order over
+    calls. Candidates are scores and places [S, room] of which
     `counts` [S] are filled, room >= k + T; `least` [S] is what an entry has to exceed, -inf at
     first. `visible` [S] ascends.
     """
@@ -233,9 +273,7 @@ def scan(
         if first == num_queries:
             break
         width = min(TILE, keys.shape[0] - start)
-        for j in range(width):
-            for c in range(dim):
-                tile[c, j] = keys[start + j, c]
+        _fill(tile, keys, start, width)
         for s in range(first, num_queries):
             hits: Any = _score_tile(  # type: ignore[call-arg]  # the first is the compiler's
                 query_address + 4 * s * heads * dim,

@@ -206,7 +206,7 @@ def indexer_table(tokens: int) -> None:
             visible = torch.full((count,), tokens // 4)
             calls: Mapping[bool, Callable[[], object]] = {
                 fp4: lambda rows=rows, q=queries, w=weights, v=visible, k=k: best_entries(  # type: ignore[misc]
-                    q, w, tuple(rows.blocks(len(rows))), v, k
+                    q, w, rows.scored(len(rows)), v, k
                 )
                 for fp4, rows in ((True, table), (False, plain))
             }

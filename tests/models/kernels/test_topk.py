@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 pytest.importorskip("numba", reason="the kernels need numba")
 
+from models.deepseek_v4.cache import Rows
 from models.deepseek_v4.indexer import Indexer, select
 from models.kernels import topk
-from models.kernels.selection import FEW_QUERIES, best_entries
+from models.kernels.selection import FEW_QUERIES, Candidates, best_entries
 from models.kernels.threads import split
+from models.number_formats import RotatedFp4
 
 T = topk.TILE
 
@@ -83,6 +86,51 @@ def test_any_width_and_number_of_heads(heads: int, dim: int) -> None:
 def test_keys_of_several_segments(num_queries: int, bounds: tuple[int, ...], whole: bool) -> None:
     q, w, keys = drawn(num_queries, 900, whole=whole)
     assert_as_selected(q, w, cut(keys, *bounds), ascending(num_queries, 900), 30)
+
+
+@pytest.mark.parametrize("dim", [2, 16, 32, 64, 128])
+@pytest.mark.parametrize("num_queries", [1, 90])
+def test_fp4_keys_are_scored_as_they_decode(num_queries: int, dim: int) -> None:
+    """Every score is the same, bit for bit: with k = n, the order of ties would show."""
+    form = RotatedFp4.of(dim)
+    q, w, keys = drawn(num_queries, 900, dim=dim)
+    keys = 10 * keys**3
+    keys[:, 200:260] = 0.0
+    stored = form.encode(keys)
+    visible = ascending(num_queries, 900)
+    for bounds in ((900,), (T + 1, T + 3, 700)):
+        pieces, decoded = cut(stored, *bounds), cut(form.decode(stored), *bounds)
+        for k in (1, 64, 300):
+            packed, plain = (best_entries(q, w, rows, visible, k) for rows in (pieces, decoded))
+            assert torch.equal(packed[0], plain[0])
+            assert torch.equal(packed[1], plain[1])
+
+
+def test_scores_of_fp4_keys_are_those_of_their_numbers() -> None:
+    form = RotatedFp4.of(32)
+    q, w, keys = (t[:1].numpy() for t in drawn(3, 150))
+    stored = form.encode(torch.from_numpy(keys))
+    sides = stored[0].numpy(), form.decode(stored)[0].numpy()
+    found = [Candidates.none(3, 150) for _ in sides]
+    for rows, candidates in zip(sides, found, strict=True):
+        topk.scan(q[0], w[0], np.full(3, 150), rows, 0, 150, *candidates)
+    assert np.array_equal(found[0].scores[:, :150], found[1].scores[:, :150])
+
+
+@pytest.mark.parametrize("count", [1, 5, 8, 13, 20])
+def test_rows_give_fp4_keys_as_they_are_stored(count: int) -> None:
+    form = RotatedFp4.of(32)
+    table = Rows(format=form)
+    keys = drawn(1, 20)[2][:1]
+    for start, stop in ((0, 5), (5, 8), (8, 20)):
+        table.append(keys[:, start:stop])
+        table = table.fork()
+    found = table.scored(count)
+    assert torch.equal(torch.cat(found, dim=1), form.encode(keys[:, :count]))
+    assert all(rows.shape[1] for rows in found)
+    plain = Rows()
+    plain.append(keys)
+    assert torch.equal(torch.cat(plain.scored(count), dim=1), keys[:, :count])
 
 
 @pytest.mark.parametrize("num_queries", [1, 7, 130])
