@@ -45,6 +45,8 @@ def print_plan(
     )
     for arm, needs in estimates.items():
         console.print(f"arm {arm}: {estimate_text(needs)}")
+    if together := total_text(estimates.values()):
+        console.print(together)
     if any(arm.role == "compressed" for arm in sweep.arms):
         console.print(power_table(plan))
         console.print(
@@ -71,7 +73,23 @@ def estimate_text(needs: Estimate | Sending | None) -> str:
         else f"{needs.memory_bytes / 2**20:,.0f} MiB with what reading takes"
     )
     cache = f"{needs.cache_bytes / 2**20:,.1f} MiB"
-    return f"about {duration(needs.seconds)}, cache up to {cache} ({work})"
+    own = (
+        f" for {needs.computed_tokens:,} tokens of its own (reading shared with {needs.read_with})"
+        if needs.read_with
+        else ""
+    )
+    return f"about {duration(needs.seconds)}{own}, cache up to {cache} ({work})"
+
+
+def total_text(estimates: Iterable[Estimate | Sending | None]) -> str | None:
+    """Time and tokens of all arms, where some share their reading and each is estimated."""
+    found = list(estimates)
+    known = [needs for needs in found if isinstance(needs, Estimate)]
+    if len(known) < len(found) or not any(needs.read_with for needs in known):
+        return None
+    seconds = sum(needs.seconds for needs in known)
+    tokens = sum(needs.computed_tokens or 0 for needs in known)
+    return f"all arms: about {duration(seconds)}, {tokens:,} prompt tokens computed"
 
 
 def power_table(plan: Plan) -> Table:

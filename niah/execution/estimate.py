@@ -1,13 +1,14 @@
 """Estimates what a plan costs in seconds and bytes, from a short measurement of each arm.
 
 The measured curve is carried far beyond where it was measured: the estimate is good to a factor of
-about two at a hundred times the length. An arm whose forks send their prompt again is a server: it
-is not measured; what it will be sent is counted.
+about two at a hundred times the length. What several arms read together counts for the first of
+them alone. An arm whose forks send their prompt again is a server: it is not measured; what it will
+be sent is counted.
 """
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from niah.errors import PlanError
 from niah.execution.batches import BATCH_BYTES
 from niah.execution.memory import free_bytes, measured_growth
 from niah.execution.session_use import Aside, fork_position, tokens_before
+from niah.execution.streams import trunk_of
 from niah.sweep.config import SessionUse
 from niah.sweep.prompt_format import gold_ids
 from niah.sweep.trials import Plan, Stream, Trial
@@ -38,6 +40,7 @@ PROBE_SECONDS = 1.5
 GENERATED = 4  # tokens decoded to time one
 TOKEN_BYTES = 16  # of a prompt's token ids, held beside the model
 PLAIN = SessionUse()
+Given = Literal["nothing", "trunk", "contexts"]  # what another arm reads for this one
 ANY_IDS = 256  # where a model does not say how many ids it has
 
 
@@ -85,7 +88,9 @@ class MeasuredModel(Protocol):
 class Estimate(NamedTuple):
     """What one arm will take on its device.
 
-    `free_bytes` is what the device has left, where it is not one of this machine.
+    `free_bytes` is what the device has left, where it is not one of this machine. `read_with` is
+    the arm that reads the text for this one: `seconds` and `computed_tokens` (of prompts) are then
+    this arm's own part.
     """
 
     seconds: float
@@ -93,6 +98,8 @@ class Estimate(NamedTuple):
     work_bytes: int | None = 0
     device: str = "cpu"
     free_bytes: int | None = None
+    computed_tokens: int | None = None
+    read_with: str | None = None
 
     @property
     def memory_bytes(self) -> int:
@@ -108,10 +115,30 @@ class Sending(NamedTuple):
     shared_tokens: int
 
 
+def estimate_arms(
+    plan: Plan, models: Mapping[str, Model], tokenizer: Tokenizer
+) -> dict[str, Estimate | Sending | None]:
+    """The estimate of each arm, by name: a text that arms read together is the first one's."""
+    readers: dict[tuple[str, str], str] = {}
+    found: dict[str, Estimate | Sending | None] = {}
+    for arm in plan.sweep.arms:
+        model = models[arm.name]
+        trunk = trunk_of(plan.sweep, arm, model)
+        needs = estimate_arm(plan, model, tokenizer, arm.session, readers.get(trunk))
+        if isinstance(needs, Estimate):
+            readers.setdefault(trunk, arm.name)
+        found[arm.name] = needs
+    return found
+
+
 def estimate_arm(
-    plan: Plan, model: Model, tokenizer: Tokenizer, use: SessionUse = PLAIN
+    plan: Plan,
+    model: Model,
+    tokenizer: Tokenizer,
+    use: SessionUse = PLAIN,
+    read_with: str | None = None,
 ) -> Estimate | Sending | None:
-    """The estimate of one arm; None for a model that fails.
+    """The estimate of one arm, for which arm `read_with` reads the text; None if a model fails.
 
     A model that fails here fails in the run, too: its rows say how.
     """
@@ -123,8 +150,18 @@ def estimate_arm(
         curve, free = measured_curve(model, plan.longest, plan.sweep.chunk_tokens), None
     if curve is None:
         return None
-    found = estimate(plan, curve, use)._replace(device=model.device, free_bytes=free)
-    return found._replace(work_bytes=add_waiting(found, curve, plan, model))
+    found = estimate(plan, curve, use, given_to(model) if read_with else "nothing")
+    return found._replace(
+        work_bytes=add_waiting(found, curve, plan, model),
+        device=model.device,
+        free_bytes=free,
+        read_with=read_with,
+    )
+
+
+def given_to(model: Model) -> Given:
+    """What an arm need not read whose trunk another arm reads (`StreamReader.context_read`)."""
+    return "contexts" if isinstance(model.session(), PressedSession) else "trunk"
 
 
 def add_waiting(found: Estimate, curve: Curve, plan: Plan, model: Model) -> int | None:
@@ -260,23 +297,31 @@ def fit(points: Sequence[Point], decode_seconds: float) -> Curve:
     return Curve(linear, quadratic, base, slope, decode_seconds)
 
 
-def estimate(plan: Plan, curve: Curve, use: SessionUse = PLAIN) -> Estimate:
+def estimate(
+    plan: Plan, curve: Curve, use: SessionUse = PLAIN, given: Given = "nothing"
+) -> Estimate:
     """What `plan` takes on an arm that follows `curve`."""
+    spans = [span for stream in plan.streams for span in read_spans(stream, use, given)]
     return Estimate(
-        seconds=sum(stream_seconds(stream, curve, use) for stream in plan.streams),
+        seconds=sum(curve.seconds(start, end) for start, end in spans)
+        + sum(decoded_tokens(trial, use) for _, trial in plan.trials()) * curve.decode_seconds,
+        computed_tokens=sum(end - start for start, end in spans),
         cache_bytes=int(max(stream_bytes(stream, curve) for stream in plan.streams)),
         work_bytes=curve.work_bytes,
     )
 
 
-def stream_seconds(stream: Stream, curve: Curve, use: SessionUse = PLAIN) -> float:
+def read_spans(stream: Stream, use: SessionUse, given: Given) -> Iterator[tuple[int, int]]:
+    """Stretches [start, end) of prompts that an arm reads itself: the trunk, then each fork's."""
+    if given == "nothing":
+        yield 0, stream.trunk_tokens
+    for trial in stream.trials:
+        yield trial.cut if given == "contexts" else fork_position(trial, use), trial.length
+
+
+def decoded_tokens(trial: Trial, use: SessionUse) -> int:
     """A token that is read in a step of its own takes as long as a decoded one."""
-    own = sum(
-        curve.seconds(fork_position(trial, use), trial.length)
-        + (trial.max_new_tokens + min(use.decode_tail, trial.cut)) * curve.decode_seconds
-        for trial in stream.trials
-    )
-    return curve.seconds(0, stream.trunk_tokens) + own
+    return trial.max_new_tokens + min(use.decode_tail, trial.cut)
 
 
 def stream_bytes(stream: Stream, curve: Curve) -> float:

@@ -10,7 +10,7 @@ from niah.execution.estimate import (
     check_ceilings,
     check_memory,
     check_models,
-    estimate_arm,
+    estimate_arms,
 )
 from niah.execution.loading import Bench, load_bench
 from niah.execution.session_use import check_uses
@@ -43,9 +43,6 @@ def lay_out(sweep: Sweep, bench: Bench, before: Sequence[Sweep] = ()) -> Prepare
     check_uses(sweep.arms, bench.models)
     tokenizer = bench.materials.tokenizer
     check_ceilings(plan, bench.models, tokenizer)
-    estimates = {
-        arm.name: estimate_arm(plan, bench.models[arm.name], tokenizer, arm.session)
-        for arm in sweep.arms
-    }
+    estimates = estimate_arms(plan, bench.models, tokenizer)
     check_memory(estimates, sweep.max_memory_gb)
     return Prepared(bench, plan, estimates)

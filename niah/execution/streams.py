@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from haystacks.corpora.registry import Corpus
-from models.protocols import BatchingModel, KeepingModel, PressedSession, SharingModel
+from models.protocols import BatchingModel, KeepingModel, Model, PressedSession, SharingModel
 from niah.execution.ask import Asker, Fields, Finished, failed
 from niah.execution.batches import Pending, Read, answered_together
 from niah.execution.session_files import Keeper
@@ -19,6 +19,7 @@ from niah.execution.session_use import context_stretches, read_stretches
 from niah.execution.timed_session import Timeline, TokensRead
 from niah.runs.row import Row
 from niah.runs.store import CHECKPOINTS
+from niah.sweep.config import Arm, Sweep
 from niah.sweep.prompts import Context, build_context
 from niah.sweep.trials import Stream, Trial, digest
 
@@ -167,15 +168,14 @@ class StreamReader:
         return Keeper(self.folder / CHECKPOINTS / f"{name}.safetensors", model, minutes)
 
 
-def trunk_of(asker: Asker) -> tuple[str, str]:
+def trunk_of(sweep: Sweep, arm: Arm, model: Model) -> tuple[str, str]:
     """What arms must have in common to be read to together; the arm's own name if nothing.
 
     An arm that repeats the baseline measures noise, which sharing would hide. An arm that uses its
     session in another way forks elsewhere. A sweep without reuse asks for every prompt to be read
     anew.
     """
-    model, arm = asker.model, asker.arm
-    alone = arm.role == "repeat" or arm.session.reuses_a_prefix or not asker.sweep.reuse
+    alone = arm.role == "repeat" or arm.session.reuses_a_prefix or not sweep.reuse
     if alone or not isinstance(model, SharingModel):
-        return "arm", asker.arm.name
+        return "arm", arm.name
     return "trunk", model.trunk

@@ -59,7 +59,7 @@ class LocalExecutor:
         for index, stream_jobs in groupby(jobs, key=lambda job: job.stream):
             groups: dict[tuple[str, str], list[Job]] = {}
             for job in stream_jobs:
-                groups.setdefault(trunk_of(self.askers[job.arm]), []).append(job)
+                groups.setdefault(self.trunk(job.arm), []).append(job)
             for trunk, group in groups.items():
                 yield from self.read(index, trunk, group)
 
@@ -68,7 +68,7 @@ class LocalExecutor:
         stream = self.plan.streams[index]
         corpus = self.bench.materials.corpora[stream.corpus]
         # All arms of the trunk, also those that lack nothing: what is read depends on no progress.
-        askers = [asker for asker in self.askers.values() if trunk_of(asker) == trunk]
+        askers = [asker for arm, asker in self.askers.items() if self.trunk(arm) == trunk]
         wanted = {
             job.arm: [trial for trial in stream.trials if trial.pair in set(job.pairs)]
             for job in jobs
@@ -82,6 +82,10 @@ class LocalExecutor:
         """By arm, of those whose models are here."""
         arms = [arm for arm in self.plan.sweep.arms if arm.name in self.bench.models]
         return {arm.name: self.asker(arm) for arm in arms}
+
+    def trunk(self, arm: str) -> tuple[str, str]:
+        asker = self.askers[arm]
+        return trunk_of(self.plan.sweep, asker.arm, asker.model)
 
     def asker(self, arm: Arm) -> Asker:
         advance: Callable[[int], None] = partial(self.progress, arm)

@@ -14,7 +14,9 @@ import pytest
 from haystacks.tokenizer import BUNDLED_NAME
 from models.protocols import Model, Piece, Session, TokenizerRef
 from models.registry import load_model
+from niah.cli.printing import estimate_text, total_text
 from niah.execution import batches
+from niah.execution.estimate import Curve, Estimate, estimate_arms
 from niah.execution.jobs import Tally, jobs_left, open_store
 from niah.execution.loading import Bench
 from niah.execution.sweeps import ask_what_is_left
@@ -230,6 +232,49 @@ def test_the_text_is_read_once(tmp_path: Path, layout: str) -> None:
         own = [row for row in rows.values() if row["arm"] == arm]
         assert sum(row["computed_tokens"] for row in own) == plan.computed_tokens
     assert tally.model_seconds <= tally.seconds
+
+
+@dataclass
+class MeasuredElsewhere(CountedModel):
+    """A tenth of a second a token read, a second a token decoded."""
+
+    curve: Curve = Curve(0.1, 0, 0, 0, 1.0)  # noqa: RUF009
+    free_bytes: int = 1 << 40
+
+
+@LAYOUTS
+def test_what_is_read_once_is_estimated_once(tmp_path: Path, layout: str) -> None:
+    sweep = pressed_sweep(["full", "snapkv", "quest"], layout=layout)
+    read: list[int] = []
+    plan = make_plan(sweep, materials())
+
+    def estimated(*trunks: str) -> list[Estimate]:
+        models: dict[str, Model] = {
+            arm.name: MeasuredElsewhere(read=read, trunk=trunk)
+            for arm, trunk in zip(sweep.arms, trunks, strict=True)
+        }
+        found = estimate_arms(plan, models, materials().tokenizer)
+        return [needs for needs in found.values() if isinstance(needs, Estimate)]
+
+    shared = estimated("one", "one", "one")
+    carry_out(tmp_path, sweep, counted(sweep, read))
+    assert sum(needs.computed_tokens or 0 for needs in shared) == sum(read)
+    questions = sum(trial.length - trial.cut for _, trial in plan.trials())
+    assert [needs.computed_tokens for needs in shared] == [
+        plan.computed_tokens,
+        questions,
+        questions,
+    ]
+    decoded = sum(trial.max_new_tokens for _, trial in plan.trials())
+    for needs in shared:
+        assert needs.seconds == pytest.approx(0.1 * (needs.computed_tokens or 0) + decoded)
+    assert [needs.read_with for needs in shared] == [None, "full", "full"]
+    assert [needs.read_with for needs in estimated("one", "two", "one")] == [None, None, "full"]
+    told = total_text(shared)
+    assert told is not None
+    assert told.endswith(f"{sum(read):,} prompt tokens computed")
+    assert "reading shared with full" in estimate_text(shared[1])
+    assert total_text(estimated("one", "two", "three")) is None
 
 
 def test_who_does_not_share(tmp_path: Path) -> None:
