@@ -54,13 +54,14 @@ class FileFamily(Family):
         return pick(rng, self.facts)
 
 
-def read_family(name: str, path: str, reader: Reader) -> FileFamily:
+def read_family(name: str, path: str, reader: Reader, folder: Path = Path()) -> FileFamily:
     """The family called `name` of the JSONL file at `path`, whose lines `reader` understands.
 
+    A relative path begins at `folder`; errors name it as it is written.
     Raises FamilyError with the line and the field that are wrong.
     """
     try:
-        content = Path(path).expanduser().read_bytes()
+        content = (folder / Path(path).expanduser()).read_bytes()
         text = content.decode()
     except UnicodeDecodeError:
         raise FamilyError(f"family: {path} is not UTF-8 text; write it as JSONL") from None

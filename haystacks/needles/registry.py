@@ -5,6 +5,7 @@ A package of one's own adds a `Family` under its name by the entry point group `
 
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from haystacks.needles.base import (
     AnswerMode,
@@ -65,8 +66,8 @@ FORMS = {
 }
 
 
-def find_family(name: str) -> Family:
-    """The family called `name`, or that of a file.
+def find_family(name: str, folder: Path = Path()) -> Family:
+    """The family called `name`, or that of a file, whose relative path begins at `folder`.
 
     Raises FamilyError with the choices if there is none, or with the line that is wrong.
     """
@@ -76,7 +77,7 @@ def find_family(name: str) -> Family:
         if (file_format or "needles") not in FILE_FORMATS:
             known = ", ".join(FILE_FORMATS)
             raise FamilyError(f"family: {name!r}: format {file_format!r} is not one of {known}")
-        return read_family(name, path, FILE_FORMATS[file_format or "needles"])
+        return read_family(name, path, FILE_FORMATS[file_format or "needles"], folder)
     known_families = {**_installed(), **FAMILIES}
     if name not in known_families:
         choices = ", ".join([*known_families, *FORMS])

@@ -1,5 +1,6 @@
 """The jobs of a sweep, an arm and a stream each, and the way of their rows into the store."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from niah.execution.session_use import fork_position
 from niah.execution.timed_session import NOTHING, Spent
 from niah.runs.row import Row
 from niah.runs.store import Question, Store
-from niah.sweep.config import Arm
+from niah.sweep.config import Arm, Sweep
 from niah.sweep.trials import Plan, key_identity
 
 Progress = Callable[[Arm, int], None]  # prompt tokens computed since the last call
@@ -85,10 +86,21 @@ def open_store(
         }
         for arm, model in bench.models.items()
     }
-    facts = {**(environment() if machine is None else machine), "models": models}
+    facts = {
+        **(environment() if machine is None else machine),
+        "models": models,
+        **sweep_folder(folder, plan.sweep),
+    }
     sweep = plan.sweep.model_dump(mode="json")
     before = [earlier.model_dump(mode="json") for earlier in plan.before]
     return Store(folder, sweep, bench.identity(), facts, planned_questions(plan), before)
+
+
+def sweep_folder(folder: Path, sweep: Sweep) -> dict[str, str]:
+    """Where the relative paths of families begin, from the run's folder; nothing without any."""
+    if not any(name.startswith("file:") for name in sweep.families):
+        return {}
+    return {"sweep_folder": Path(os.path.relpath(sweep.folder, folder.resolve())).as_posix()}
 
 
 def planned_questions(plan: Plan) -> Iterator[Question]:

@@ -69,7 +69,7 @@ def load_arm(arm: Arm, sweep: Sweep) -> Model:
 def load_bench(sweep: Sweep, load: LoadModel = load_arm) -> Bench:
     """Load what `sweep` names. Raises: ValueError naming what does not exist or does not match."""
     for name in sweep.families:
-        find_family(name)  # a wrong name is told before models are loaded
+        find_family(name, sweep.folder)  # a wrong name is told before models are loaded
     models = {arm.name: load(arm, sweep) for arm in sweep.arms}
     sessions = {arm.name: arm.session for arm in sweep.arms}
     return Bench(models, load_materials(sweep, shared_tokenizer(models)), sessions)
@@ -77,7 +77,7 @@ def load_bench(sweep: Sweep, load: LoadModel = load_arm) -> Bench:
 
 def load_materials(sweep: Sweep, tokenizer: Tokenizer) -> Materials:
     """The families and corpora of `sweep`. Raises as `load_bench`."""
-    families = {name: find_family(name) for name in sweep.families}
+    families = {name: find_family(name, sweep.folder) for name in sweep.families}
     longest = longest_prompt(sweep)
     corpora = {name: load_corpus(name, tokenizer, longest_prompt=longest) for name in sweep.corpora}
     return Materials(tokenizer, corpora, families)

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from haystacks.corpora.external import FORMAT
 from haystacks.corpora.registry import Corpus, load_corpus
-from haystacks.needles.registry import find_family
+from haystacks.needles.registry import Family, find_family
 from haystacks.tokenizer import Tokenizer, load_tokenizer
 from niah.errors import FileError, StoreError
 from niah.runs.history import ENVIRONMENT, SPEC, asked_sweeps, read_history
@@ -100,7 +101,24 @@ def run_materials(folder: Path, sweep: Sweep, names: Sequence[str]) -> Materials
     tokenizer = load_tokenizer(tokenizer_name(folder))
     longest = longest_prompt(sweep)
     corpora = {name: run_corpus(folder, name, tokenizer, longest) for name in names}
-    return Materials(tokenizer, corpora, {name: find_family(name) for name in sweep.families})
+    families = {name: run_family(folder, name) for name in sweep.families}
+    return Materials(tokenizer, corpora, families)
+
+
+def run_family(folder: Path, name: str) -> Family:
+    """A family of the run; a relative path is found from where the sweep's YAML was, too."""
+    path = Path(name.removeprefix(LOCAL).partition(FORMAT)[0]).expanduser()
+    if not name.startswith(LOCAL) or path.is_absolute():
+        return find_family(name)
+    places = [place for place in made_at(folder, "sweep_folder") if (place / path).exists()]
+    return find_family(name, places[0]) if places else find_family(name)
+
+
+def made_at(folder: Path, name: str) -> list[Path]:
+    """The folders `name` of the run's invocations, which are kept relative to the run's."""
+    history = read_history(folder)
+    runs = history.runs if history else ()
+    return [folder / str(run[name]) for run in runs if name in run]
 
 
 def run_corpus(folder: Path, name: str, tokenizer: Tokenizer, longest: int) -> Corpus:
@@ -108,9 +126,8 @@ def run_corpus(folder: Path, name: str, tokenizer: Tokenizer, longest: int) -> C
     path = Path(name.removeprefix(LOCAL)).expanduser()
     if not name.startswith(LOCAL) or path.exists() or path.is_absolute():
         return load_corpus(name, tokenizer, longest_prompt=longest)
-    history = read_history(folder)
-    made = [str(run.get("working_folder", "")) for run in (history.runs if history else ())]
-    there = [folder / place / path for place in made if (folder / place / path).exists()]
+    made = made_at(folder, "working_folder")
+    there = [place / path for place in made if (place / path).exists()]
     if not there:
         return load_corpus(name, tokenizer, longest_prompt=longest)
     return replace(load_corpus(f"{LOCAL}{there[0]}", tokenizer), name=name)

@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    PrivateAttr,
     ValidationError,
     model_validator,
 )
@@ -156,7 +157,11 @@ def unique(owner: Owner, field: str) -> Owner:
 
 
 class Sweep(Strict):
-    """A sweep: arms × (corpus × family × templates × length × depth × phase) × repeats."""
+    """A sweep: arms × (corpus × family × templates × length × depth × phase) × repeats.
+
+    Families of files keep the names that the YAML gives them; `folder` is where their relative
+    paths begin. It decides no answer and is not written down with the sweep.
+    """
 
     name: Name
     seed: int = Field(default=0, ge=0, strict=True)
@@ -181,6 +186,25 @@ class Sweep(Strict):
     chunk_tokens: int = Field(default=2048, ge=1, strict=True)
     max_memory_gb: float | None = Field(default=None, gt=0)
     checkpoint_minutes: float = Field(default=3.0, ge=0)
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    def begun_at(self, folder: Path) -> "Sweep":
+        """The same sweep, whose relative paths begin at `folder`.
+
+        Raises: ValueError where two families are one file.
+        """
+        files: dict[str, str] = {}
+        for name in self.families:
+            first = files.setdefault(resolve_name(name, folder), name)
+            if first != name:
+                raise ValueError(f"families should not repeat {first}, as {name} does")
+        sweep = self.model_copy()
+        sweep._folder = folder
+        return sweep
 
     @model_validator(mode="after")
     def consistent(self) -> "Sweep":
@@ -263,17 +287,24 @@ def parse_sweep(data: object, origin: str) -> Sweep:
 def load_sweep(path: Path) -> Sweep:
     """Read a sweep's YAML; relative paths in `file:` names begin at the YAML's folder.
 
+    Corpora get absolute paths; families keep the names that they have in the YAML.
+
     Raises: SpecError where it cannot be read or is not a sweep.
     """
     try:
         data = read_yaml(path)
     except FileError as error:
         raise SpecError(str(error)) from None
-    return parse_sweep(located(data, path.parent.absolute()), str(path))
+    base = path.parent.absolute()
+    sweep = parse_sweep(located(data, base), str(path))
+    try:
+        return sweep.begun_at(base)
+    except ValueError as error:
+        raise SpecError(f"{path}: {error}") from None
 
 
 def located(data: object, base: Path) -> object:
-    """A sweep's fields with the paths of its corpora and families made absolute."""
+    """A sweep's fields with the paths of its corpora made absolute."""
     if not isinstance(data, dict):
         return data
 
@@ -282,4 +313,4 @@ def located(data: object, base: Path) -> object:
             return [resolved(name) for name in names]
         return resolve_name(names, base) if isinstance(names, str) else names
 
-    return data | {key: resolved(data[key]) for key in ("corpora", "families") if key in data}
+    return data | {"corpora": resolved(data["corpora"])} if "corpora" in data else data

@@ -66,6 +66,7 @@ class Order(NamedTuple):
             "before": [earlier.model_dump(mode="json") for earlier in self.before],
             "arm": arm,
             "home": str(Path.cwd()),
+            "folder": str(self.sweep.folder),
         }
 
 

@@ -104,11 +104,12 @@ class Worker:
     """
 
     def __init__(self, order: Message) -> None:
-        """`order`: `sweep`, the sweeps `before` it, `arm`, the driver's working folder `home`."""
+        """`order`: `sweep`, the `folder` where its relative paths begin, the sweeps `before` it,
+        `arm`, the driver's working folder `home`."""
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
         if Path(order["home"]).is_dir():
             os.chdir(order["home"])  # relative names of models and options begin there
-        self.sweep = parse_sweep(order["sweep"], "sweep")
+        self.sweep = parse_sweep(order["sweep"], "sweep").begun_at(Path(order["folder"]))
         self.before = [parse_sweep(fields, "sweep") for fields in order["before"]]
         self.arm = next(arm for arm in self.sweep.arms if arm.name == order["arm"])
         self.host = socket.gethostname()

@@ -6,10 +6,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 from haystacks.corpora.registry import Corpus
+from haystacks.needles.registry import FamilyError
 from niah.errors import ChangedError, NiahError
 from niah.execution.jobs import Tally, open_store
+from niah.execution.loading import load_materials
 from niah.execution.sweeps import ask_what_is_left
 from niah.runs.archive import open_archive, show_lines
 from niah.runs.history import (
@@ -20,7 +23,7 @@ from niah.runs.history import (
     read_history,
 )
 from niah.runs.store import is_finished, read_planned
-from niah.sweep.config import Sweep
+from niah.sweep.config import Sweep, load_sweep
 from niah.sweep.planner import Materials, make_plan
 from tests.niah.fakes import fake_bench, sweep_of, tiny_materials
 from tests.niah.rows import row_dicts
@@ -279,3 +282,52 @@ def test_a_local_text_is_found_from_where_the_run_was_made(
     shown = "\n".join(show_lines(made / "run", row["key"]))
     assert f"{row['gold'][0]}. <<<" in shown
     assert len(open_archive(made / "run").places) == 2
+
+
+def test_a_family_of_a_file_has_the_name_that_the_user_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In rows, plan, sweep and identity; its prompts are found again from any other folder."""
+    made = tmp_path / "made"
+    (made / "configs").mkdir(parents=True)
+    lines = [
+        {
+            "fact": f"The toll at gate {n} is {700 + n}.",
+            "question": f"Gate {n}?",
+            "answer": f"{700 + n}",
+        }
+        for n in range(11, 20)
+    ]
+    needles = made / "configs" / "needles.jsonl"
+    needles.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+    name = "file:needles.jsonl"
+    fields: dict[str, object] = {"corpora": "manual", "lengths": [512], "depths": 2, "repeats": 1}
+    spec = sweep_of(families=[name], **fields).model_dump(mode="json")
+    (made / "configs" / "sweep.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    monkeypatch.chdir(made)
+    run = made / "run"
+
+    def ask() -> int:
+        sweep = load_sweep(Path("configs") / "sweep.yaml")
+        used = load_materials(sweep, materials().tokenizer)
+        bench, tally = fake_bench(sweep, used), Tally()
+        plan = make_plan(sweep, used, earlier_sweeps(run, sweep))
+        with open_store(run, plan, bench) as store:
+            ask_what_is_left(plan, bench, store, lambda arm, tokens: None, tally)
+        return tally.rows
+
+    assert ask() > 0
+    assert ask() == 0
+    rows = row_dicts(run)
+    assert {row["family"] for row in rows} == {name}
+    for file in ("rows.jsonl", "planned.jsonl", "spec.yaml", "environment.json"):
+        assert str(needles) not in (run / file).read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert "toll at gate" in "\n".join(show_lines(run, rows[0]["key"]))
+    monkeypatch.chdir(made)
+    needles.write_text(json.dumps(lines[0]), encoding="utf-8")
+    with pytest.raises(ChangedError, match=r"families\.file:needles\.jsonl"):
+        ask()
+    needles.write_text("{", encoding="utf-8")
+    with pytest.raises(FamilyError, match=r"^family: needles\.jsonl, line 1"):
+        ask()

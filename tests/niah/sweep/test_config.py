@@ -121,15 +121,19 @@ def test_paths_of_texts_and_needles_begin_at_the_file_that_names_them(tmp_path: 
     )
     sweep = load_sweep(path)
     assert sweep.corpora == ("kjv", f"file:{tmp_path}/a.txt", f"shuffled:file:{tmp_path}/a.txt")
-    assert sweep.families == ("single_number", f"file:{tmp_path}/n.jsonl?format=mrcr")
+    assert sweep.families == ("single_number", "file:n.jsonl?format=mrcr")
+    assert sweep.folder == tmp_path
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "spec.yaml").write_text(dump_sweep(sweep), encoding="utf-8")
-    assert load_sweep(tmp_path / "run" / "spec.yaml") == sweep
+    again = load_sweep(tmp_path / "run" / "spec.yaml")
+    assert again.model_dump() == sweep.model_dump()
 
 
 def test_two_spellings_of_a_text_are_one_text_twice(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="corpora should not repeat file:/"):
         load_sweep(write_sweep(tmp_path, corpora=["file:a.txt", "file:./a.txt"]))
+    with pytest.raises(SpecError, match=r"repeat file:n\.jsonl, as file:\./n\.jsonl does"):
+        load_sweep(write_sweep(tmp_path, families=["file:n.jsonl", "file:./n.jsonl"]))
 
 
 SWEEPS = [path for path in (ROOT / "configs").glob("*.yaml") if "arms:" in path.read_text()]

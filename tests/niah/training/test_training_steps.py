@@ -253,7 +253,7 @@ def test_the_changed_facts_are_the_taught_ones_with_other_values() -> None:
     config = load_train_config(ROOT / "configs" / "train-engram.yaml")
     sweep = load_sweep(ROOT / "configs" / "engram.yaml")
     _, taught, changed = sweep.families
-    files = [Path(name.removeprefix("file:")) for name in (taught, changed)]
+    files = [(sweep.folder / name.removeprefix("file:")).resolve() for name in (taught, changed)]
     assert files[0] == ROOT / str(config.taught)
     ours, theirs = ([json.loads(line) for line in file.read_text().splitlines()] for file in files)
     assert [line["question"] for line in ours] == [line["question"] for line in theirs]
