@@ -97,22 +97,33 @@ def _alone(session: HuggingFaceSession, decoding: Decoding) -> Reply | Exception
 
 def _step(sessions: Sequence[HuggingFaceSession], tokens: Sequence[int]) -> list[Exception | None]:
     """Each session consumes its token; what went wrong with each."""
-    faults: list[Exception | None] = [None] * len(sessions)
+    faults = [_refusal(*each) for each in zip(sessions, tokens, strict=True)]
+    allowed = [i for i, fault in enumerate(faults) if fault is None]
     try:
-        if len(sessions) == 1:
-            sessions[0].step(tokens[0])
-        elif sessions:
-            step_together(sessions, tokens)
+        if len(allowed) == 1:
+            sessions[allowed[0]].step(tokens[allowed[0]])
+        elif allowed:
+            step_together([sessions[i] for i in allowed], [tokens[i] for i in allowed])
     except Exception as error:
-        faults = [error] * len(sessions)
+        for i in allowed:
+            faults[i] = error
     else:
-        for i, session in enumerate(sessions):
+        for i in allowed:
             try:
-                with session.breaking():
-                    session.refuse_nan(1)
+                with sessions[i].breaking():
+                    sessions[i].refuse_nan(1)
             except ModelError as error:
                 faults[i] = error
     return faults
+
+
+def _refusal(session: HuggingFaceSession, token: int) -> Exception | None:
+    """Why a session cannot consume the token, such as no position that is left."""
+    try:
+        session.checked([token])
+    except ValueError as error:
+        return error
+    return None
 
 
 @torch.no_grad()

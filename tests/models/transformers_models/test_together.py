@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,6 +124,16 @@ def test_an_empty_session_fails_alone() -> None:
     replies = together([empty, asked(weights, {}, 9)], [Decoding(2, spelled)] * 2)
     assert isinstance(replies[0], ValueError)
     assert isinstance(replies[1], Reply)
+
+
+def test_a_session_at_the_last_position_fails_alone() -> None:
+    network = replace(in_memory(tiny_llama()).network, max_position=32)
+    sessions = [asked(Weights(network, "short"), {}, length) for length in (25, 9, 15)]
+    decodings = [Decoding(6, spelled)] * 3
+    expected = [session.fork().generate(Decoding(6, spelled)) for session in sessions[1:]]
+    replies = together(sessions, decodings)
+    assert replies[1:] == expected
+    assert str(replies[0]) == "ids: 32 + 1 tokens exceed max_position 32"
 
 
 def test_sessions_that_watch_or_page_are_decoded_alone() -> None:
