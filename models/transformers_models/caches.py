@@ -13,6 +13,7 @@ import importlib.util
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -75,7 +76,13 @@ def fp8_layer() -> Any:
     base = getattr(cache_utils, "Fp8QuantizedLayer", None)
     if base is None:
         raise ModelError("options.cache: fp8 needs a newer transformers, such as 5.23")
-    return type("Fp8Layer", (_Fp8, base), {})()
+    return _fp8_class(base)()
+
+
+@cache
+def _fp8_class(base: type) -> Callable[[], Any]:
+    """One class for all layers, which other classes are made from and kept for."""
+    return type("Fp8Layer", (_Fp8, base), {})
 
 
 class NewestLayer(DynamicSlidingWindowLayer):  # type: ignore[no-untyped-call]

@@ -397,3 +397,12 @@ def test_caches_that_do_not_go_with_a_press(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         HuggingFaceModel("tiny", llama, {"press": OPTIONS[press], "cache": cache})
+
+
+def test_fp8_sessions_make_no_class_each(llama: Weights) -> None:
+    """Classes made from a layer's are kept as long as the process runs."""
+    model = HuggingFaceModel("tiny", llama, {"press": OPTIONS["snapkv"], "cache": "fp8"})
+    sessions = [read(model.session()) for _ in range(2)]
+    for session in sessions:
+        session.context_ends()
+    assert len({type(layer) for session in sessions for layer in session.cache.layers}) == 1
