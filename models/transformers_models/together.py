@@ -157,12 +157,11 @@ def _own_keys(layers: Sequence[Any]) -> Any:
         def attend(
             layer: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, *args: Any, **kw: Any
         ) -> Any:
-            function = function_of(layer, original)
+            function, of_all = function_of(layer, original), layers[layer.layer_idx]
+            held, of_all.held = of_all.held, []  # quantized layers give copies in full precision
             parts = [
                 function(layer, own, keys, values, None, *args, **kw)[0]
-                for own, (keys, values) in zip(
-                    query.split(1), layers[layer.layer_idx].held, strict=True
-                )
+                for own, (keys, values) in zip(query.split(1), held, strict=True)
             ]
             return torch.cat(parts), None
 

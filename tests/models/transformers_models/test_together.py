@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from models.errors import ModelError
 from models.protocols import BatchingModel, Decoding, Reply
 from models.transformers_models.loading import HuggingFaceModel, Weights, in_memory
 from models.transformers_models.session import HuggingFaceSession
-from models.transformers_models.together import can_go_together, step_together
+from models.transformers_models.together import OfAllMixin, can_go_together, step_together
 from tests.models.architectures import SERVED, STEPWISE, build, load
 from tests.models.small import random_ids, relative_difference
 from tests.models.transformers_models.tiny import tiny_llama
@@ -124,6 +125,21 @@ def test_an_empty_session_fails_alone() -> None:
     replies = together([empty, asked(weights, {}, 9)], [Decoding(2, spelled)] * 2)
     assert isinstance(replies[0], ValueError)
     assert isinstance(replies[1], Reply)
+
+
+def test_keys_in_full_precision_are_held_for_one_layer_at_a_time() -> None:
+    module = tiny_llama()
+    weights, held = in_memory(module), list[tuple[int, int]]()
+    sessions = [asked(weights, CACHES["fp8"], length) for length in (20, 30)]
+
+    def count(*_: Any) -> None:
+        layers = [each for each in gc.get_objects() if issubclass(type(each), OfAllMixin)]
+        own = [each for each in layers if each.layers[0] in sessions[0].cache.layers]
+        held.append((len(own), sum(bool(vars(each).get("held")) for each in own)))
+
+    module.model.layers[-1].register_forward_hook(count)
+    step_together(sessions, [7, 7])
+    assert held == [(len(module.model.layers), 0)]
 
 
 def test_a_session_at_the_last_position_fails_alone() -> None:
