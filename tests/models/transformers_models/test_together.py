@@ -35,9 +35,16 @@ CACHES: dict[str, dict[str, Any]] = {
 }
 SLIDING = next(a for a in SERVED if a.model_type == "gemma3_text")
 QUICK = ("llama", "gemma3_text", "gpt_oss", "deepseek_v3", "lfm2")
-APART = (  # a query may not see all that is held, or layers hold more than keys and values
-    *("gemma3n_text", "deepseek_v32", "deepseek_v4", "llama4_text", "qwen3_next", "lfm2"),
-    *("bamba", "jamba", "bloom", "mpt", "deepseek_v3"),
+APART = (  # of others the questions are decoded one by one, which is always right
+    # a query may not see all that is held, or a mask does more than hide
+    *("llama4_text", "doge", "bloom", "mpt", "gemma3n_text"),
+    # layers hold more than keys and values, or none: indexers, latents, states
+    *("deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "glm4_moe_lite"),
+    *("longcat_flash", "minicpm3", "youtu", "kimi_linear", "qwen3_next", "qwen3_5_text"),
+    *("qwen3_5_moe_text", "olmo_hybrid", "lfm2", "lfm2_moe", "bamba", "jamba", "mamba", "mamba2"),
+    *("falcon_mamba", "falcon_h1", "granitemoehybrid", "nemotron_h", "zamba2"),
+    # attention is not called through transformers' table, or not as `can_go_together` needs it
+    *("afmoe", "codegen", "diffllama", "falcon", "gptj", "jetmoe", "xglm"),
 )
 
 
