@@ -24,7 +24,7 @@ SHARE = 128  # tokens worth a thread
 
 def best_experts(scores: Tensor, k: int) -> Tensor:
     """The k highest of scores [T, E], highest first: indices [T, k]."""
-    chosen = torch.empty(len(scores), k, dtype=torch.long)
+    chosen = torch.empty(len(scores), k, dtype=torch.long, device=scores.device)
     left, picks = scores.contiguous().numpy().copy(), chosen.numpy()
     run_shares(len(left), SHARE, lambda part: _take_best(left[part], picks[part]))
     return chosen
@@ -35,7 +35,7 @@ def mixed_experts(
 ) -> Tensor:
     """x [T, D], weights and chosen [T, K], gate_up [E, 2 I, D], down [E, D, I] -> [T, D]."""
     inner = down.shape[-1]
-    tokens = torch.empty(chosen.numel(), dtype=torch.long)
+    tokens = torch.empty(chosen.numel(), dtype=torch.long, device=x.device)
     places = np.empty(chosen.shape, np.int64)
     bounds = np.zeros(len(down) + 1, np.int64)
     _sort(chosen.contiguous().numpy(), bounds, tokens.numpy(), places)
