@@ -274,7 +274,7 @@ def examine(weights: Weights) -> Result:
             relative_difference(child_logits, alone), relative_difference(parent_logits, whole[30:])
         ),
         held,
-        reachable_bytes(session._cache),
+        reachable_bytes(session.cache),
         greedy_ids(session, 6),
         generated(module, IDS, 6),
         HuggingFaceModel("tiny", weights).forks,
