@@ -27,6 +27,7 @@ from models.deepseek_v4.config import (
     with_latents,
 )
 from models.errors import ModelError, UnknownModelError
+from models.options import whole_number
 from models.protocols import Model
 
 ZOO = Path(__file__).parent / "zoo"
@@ -181,9 +182,7 @@ def _random(name: str, options: Mapping[str, object]) -> Model:
 
     trained = _random_config(name)
     config = override(trained, options, others=["seed"])
-    seed = options.get("seed", 0)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ModelError(f"options.seed: got {seed!r}, expected a whole number from 0")
+    seed = whole_number("seed", options.get("seed", 0), 0)
     network = build(config)
     weights.initialize(network, seed)
     card = Card(BUNDLED_TOKENIZER, None, "random weights")

@@ -36,6 +36,7 @@ from models.deepseek_v4.session import AtQuestion, DeepseekV4Session, Memory
 from models.devices import find_device, find_dtype
 from models.errors import ModelError
 from models.number_formats import FULL, CacheFormat, cache_format
+from models.options import whole_number
 from models.presses.observed import union
 from models.presses.options import Pressing, pressing
 from models.protocols import Forks, Model, Session, TokenizerRef
@@ -236,7 +237,7 @@ def chosen_format(config: DeepseekV4Config, options: Mapping[str, object]) -> Ca
 def changes_at_question(config: DeepseekV4Config, options: Mapping[str, object]) -> AtQuestion:
     """What the options `without` and `question_topk` change. Raises: ModelError."""
     word = options.get(WITHOUT)
-    topk = count_of(QUESTION_TOPK, options[QUESTION_TOPK]) if QUESTION_TOPK in options else None
+    topk = whole_number(QUESTION_TOPK, options[QUESTION_TOPK]) if QUESTION_TOPK in options else None
     if word is None:
         return AtQuestion(topk=topk)
     present = [name for name, kinds in MEMORIES.items() if set(kinds) & set(config.layer_types)]
@@ -244,13 +245,6 @@ def changes_at_question(config: DeepseekV4Config, options: Mapping[str, object])
         if word == name:
             return AtQuestion(name, topk)
     raise ModelError(f"options.{WITHOUT}: got {word!r}, expected one of {', '.join(present)}")
-
-
-def count_of(name: str, value: object) -> int:
-    """An option that is a whole number from 1. Raises: ModelError where it is not."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ModelError(f"options.{name}: got {value!r}, expected a whole number from 1")
-    return value
 
 
 def override(
@@ -276,5 +270,5 @@ def override(
     if unknown:
         choices = ", ".join((*fields, *others))
         raise ModelError(f"options: got {unknown[0]!r}, expected one of {choices}")
-    chosen: dict[str, Any] = {n: count_of(n, options[n]) for n in fields if n in options}
+    chosen: dict[str, Any] = {n: whole_number(n, options[n]) for n in fields if n in options}
     return replace(config, **chosen)

@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, fields
 from typing import Any
 
 from models.errors import ModelError
+from models.options import whole_number
 from models.presses.contract import Press
 from models.presses.expected_attention import ExpectedAttention
 from models.presses.h2o import H2O
@@ -88,10 +89,6 @@ def _keep(value: object) -> float:
 
 def _check_number(option: Field[Any], value: object) -> None:
     least = LEAST.get(option.name, 1)
-    fits = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    if option.name == "kernel" and fits and value % 2 == 0:  # type: ignore[operator]
+    number = whole_number(f"press.{option.name}", value, least)
+    if option.name == "kernel" and number % 2 == 0:
         raise ModelError(f"options.press.kernel: got {value!r}, expected an odd number")
-    if not fits:
-        raise ModelError(
-            f"options.press.{option.name}: got {value!r}, expected a whole number from {least}"
-        )

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from models.errors import ModelError
+from models.options import whole_number
 
 Prompt = Literal["ids", "text"]
 Prefix = Literal["as_is", "cold", "warm"]
@@ -100,10 +101,8 @@ def parse_options(options: Mapping[str, object]) -> ServerOptions:
                 f"options.{name}: got {values[name]!r}, expected one of {', '.join(allowed)}"
             )
     for name, least in (("concurrency", 1), ("retries", 0), ("max_prompt_tokens", 1)):
-        if values.get(name) is not None and not _is_whole(values[name], least):
-            raise ModelError(
-                f"options.{name}: got {values[name]!r}, expected a whole number from {least}"
-            )
+        if values.get(name) is not None:
+            whole_number(name, values[name], least)
     _check_timeout(values.get("timeout", 600.0))
     if not isinstance(values.get("gold_logprob") or False, bool):
         raise ModelError(
@@ -157,7 +156,3 @@ def _check_extra(extra: object) -> None:
     taken = sorted(RESERVED.intersection(extra if isinstance(extra, Mapping) else ()))
     if taken:
         raise ModelError(f"options.extra: got {taken[0]!r}, which the harness sends itself")
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least

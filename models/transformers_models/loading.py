@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from models.devices import DTYPES, find_device
 from models.errors import ModelError
+from models.options import whole_number
 from models.presses.observed import union
 from models.presses.options import Pressing, pressing
 from models.protocols import Decoding, Forks, Model, Reply, Session, TokenizerRef
@@ -110,8 +111,8 @@ class HuggingFaceModel:
         self.device = str(network.input_device)
         kind = options.get("cache", "full")
         self._cache = cache_kind(kind, network.module.config, self.device)
-        self._chunk_tokens = _count(options, "chunk_tokens", CHUNK_TOKENS)
-        self._batch = _count(options, "batch", BATCH)
+        self._chunk_tokens = whole_number("chunk_tokens", options.get("chunk_tokens", CHUNK_TOKENS))
+        self._batch = whole_number("batch", options.get("batch", BATCH))
         self._weights = weights
         self._options = options
         self._pressing = self._find_press()
@@ -222,7 +223,7 @@ def load(name: str, options: Mapping[str, object]) -> HuggingFaceModel:
     """
     _check_names(options)
     for option in ("chunk_tokens", "batch"):
-        _count(options, option, 1)
+        whole_number(option, options.get(option, 1))
     source = _source(name, options)
     weights = HELD.get(source)
     if weights is None:
@@ -262,13 +263,6 @@ def _check_names(options: Mapping[str, object]) -> None:
     for name in ("attn_implementation", "revision", "gguf_file"):
         if not isinstance(options.get(name, ""), str):
             raise ModelError(f"options.{name}: got {options[name]!r}, expected a text")
-
-
-def _count(options: Mapping[str, object], name: str, default: int) -> int:
-    count = options.get(name, default)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise ModelError(f"options.{name}: got {count!r}, expected a whole number from 1")
-    return count
 
 
 def _source(name: str, options: Mapping[str, object]) -> Source:

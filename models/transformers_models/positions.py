@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from models.errors import ModelError
+from models.options import whole_number
 
 ORIGINAL = "original_max_position_embeddings"
 FIXED = "fixed"  # no rope_type of transformers: its forward pass leaves the frequencies alone
@@ -54,16 +55,13 @@ def allowed_positions(config: Any, option: object) -> int | None:
     for rope in _ropes(config):
         if claimed is not None and rope.get("rope_type") == "linear":
             reach = int(claimed * (rope.get("factor") or 1.0))
-    if not isinstance(option, int) or isinstance(option, bool) or option < 1:
+    wanted = whole_number("max_position_embeddings", option)
+    if reach is not None and wanted > reach:
         raise ModelError(
-            f"options.max_position_embeddings: got {option!r}, expected a whole number from 1"
-        )
-    if reach is not None and option > reach:
-        raise ModelError(
-            f"options.max_position_embeddings: got {option}, expected at most {reach}: "
+            f"options.max_position_embeddings: got {wanted}, expected at most {reach}: "
             "the model's own scaling reaches no further"
         )
-    return option
+    return wanted
 
 
 def fix_rotary(network: Any, limit: int | None) -> None:
