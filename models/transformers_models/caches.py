@@ -13,7 +13,6 @@ import importlib.util
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from transformers.cache_utils import (
 )
 
 from models.errors import ModelError
-from models.transformers_models.growing import new_cache
+from models.transformers_models.growing import mixed, new_cache
 
 GROUP = 64  # channels with a scale of their own, at most
 RESIDUAL = 128  # newest tokens that are not quantized yet, at most
@@ -76,13 +75,7 @@ def fp8_layer() -> Any:
     base = getattr(cache_utils, "Fp8QuantizedLayer", None)
     if base is None:
         raise ModelError("options.cache: fp8 needs a newer transformers, such as 5.23")
-    return _fp8_class(base)()
-
-
-@cache
-def _fp8_class(base: type) -> Callable[[], Any]:
-    """One class for all layers, which other classes are made from and kept for."""
-    return type("Fp8Layer", (_Fp8, base), {})
+    return mixed(_Fp8, base)()
 
 
 class NewestLayer(DynamicSlidingWindowLayer):  # type: ignore[no-untyped-call]

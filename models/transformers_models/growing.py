@@ -9,6 +9,7 @@ every fork is independent, and a fork that is dropped before its parent goes on 
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 from weakref import WeakSet
 
@@ -189,6 +190,12 @@ def fork(cache: Any) -> Any:
         _fork_layer(layer) if _shares(layer) else copy.deepcopy(layer) for layer in cache.layers
     ]
     return child
+
+
+@functools.cache
+def mixed(mixin: type, kind: type) -> Any:
+    """The class of `mixin` before `kind`, a layer's: one for all layers, since it is kept."""
+    return type(f"{mixin.__name__}{kind.__name__}", (mixin, kind), {})
 
 
 def of_class(layer: Any, kind: type) -> Any:

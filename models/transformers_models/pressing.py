@@ -6,8 +6,6 @@ was cut down says how many tokens it has seen, so that those that follow keep th
 
 from __future__ import annotations
 
-import copy
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +26,7 @@ from models.transformers_models.growing import (
     GrowingIndexMixin,
     GrowingMixin,
     Rows,
+    mixed,
     of_class,
 )
 
@@ -59,10 +58,7 @@ class PressedMixin:
         return held + tokens, self.seen - held
 
 
-PRESSED = {
-    growing: type(f"Pressed{growing.__name__}", (PressedMixin, growing), {})
-    for growing in GROWING.values()
-}
+PRESSED = {growing: mixed(PressedMixin, growing) for growing in GROWING.values()}
 """Layers that grow, and those that stand in for them once tokens are lost."""
 
 
@@ -76,11 +72,6 @@ class PressedFewBitsMixin(PressedMixin):
         return self.cumulative_length
 
 
-@functools.cache
-def _pressed(quantized: type) -> type:
-    return type(f"Pressed{quantized.__name__}", (PressedFewBitsMixin, quantized), {})
-
-
 def full_layers(cache: Any) -> dict[int, Any]:
     """The layers that hold every token's keys and values, by their index in the cache."""
     return {
@@ -92,8 +83,7 @@ def full_layers(cache: Any) -> dict[int, Any]:
 
 def cut_down(layer: Any, rows: Tensor) -> Any:
     """The layer with `rows` [G, k] of each KV head only; the layer itself stays as it is."""
-    pressed = copy.copy(layer)
-    pressed.__class__ = PRESSED[type(layer)]
+    pressed = of_class(layer, PRESSED[type(layer)])
     pressed.seen = layer.get_seq_length()
     for name in ("keys", "values"):
         states = getattr(layer, name)
@@ -108,7 +98,7 @@ def cut_down(layer: Any, rows: Tensor) -> Any:
 def quantized(pressed: Any, empty: Any) -> Any:
     """What a layer that was cut down holds, in an empty quantized layer."""
     kind: type = type(empty)
-    found = of_class(empty, _pressed(kind))
+    found = of_class(empty, mixed(PressedFewBitsMixin, kind))
     found.update(pressed.keys, pressed.values)
     found.seen = pressed.seen
     return found

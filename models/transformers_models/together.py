@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import cache
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from models.errors import ModelError
 from models.protocols import Decoding, Reply
 from models.transformers_models.attention_calls import Attend, function_of, replaced
 from models.transformers_models.checks import TOLERANCE, relative_difference
-from models.transformers_models.growing import GrowingIndexMixin, of_class
+from models.transformers_models.growing import GrowingIndexMixin, mixed, of_class
 from models.transformers_models.session import HuggingFaceSession, Network
 
 ATTENTION = ("sdpa", "eager")
@@ -46,15 +45,10 @@ class OfAllMixin:
         return keys, values
 
 
-@cache
-def _of_all(kind: type) -> type:
-    return type(f"{kind.__name__}OfAll", (OfAllMixin, kind), {})
-
-
 def layer_of_all(layers: Sequence[Any]) -> Any:
     """A layer for a step of all sessions; what is asked of it otherwise, the first one answers."""
     kind: type = type(layers[0])
-    found = of_class(layers[0], _of_all(kind))
+    found = of_class(layers[0], mixed(OfAllMixin, kind))
     found.layers = layers
     return found
 
