@@ -31,6 +31,7 @@ from models.errors import ModelError
 FULL = "full"
 PUBLISHED = "published"
 KIVI_BLOCK = 32
+FP4_BLOCK = 32
 HALF_LIMIT = float(torch.finfo(torch.float16).max)
 
 
@@ -408,7 +409,7 @@ class RotatedFp4:
 
     @classmethod
     def of(cls, channels: int) -> RotatedFp4:
-        return cls(Floats(channels, E2M1, PowerOfTwo(), 32, least=6 * 2.0**-126))
+        return cls(Floats(channels, E2M1, PowerOfTwo(), FP4_BLOCK, least=6 * 2.0**-126))
 
     @property
     def num_bytes(self) -> int:

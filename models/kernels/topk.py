@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
@@ -25,12 +26,11 @@ from numpy.typing import NDArray
 
 from models.kernels.compile import LANES, VECTORS, kernel
 from models.kernels.floats import as_float
-from models.number_formats import E2M1_VALUES
+from models.number_formats import E2M1_VALUES, FP4_BLOCK, PowerOfTwo
 
 TILE = LANES * VECTORS
 HEADS = 4  # scored together
-FP4_BLOCK = 32  # channels that share a scale
-SCALES = (np.arange(256, dtype=np.int32) << 23).view(np.float32).copy()
+SCALES = PowerOfTwo().decode(torch.arange(256)).numpy()
 """What the scales of ue8m0 stand for."""
 VALUES = np.array([*E2M1_VALUES, *(0.0 - value for value in E2M1_VALUES)], np.float32)
 """What the codes of e2m1 stand for; 0 has two."""
