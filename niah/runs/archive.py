@@ -110,15 +110,16 @@ def run_family(folder: Path, name: str) -> Family:
     path = Path(name.removeprefix(LOCAL).partition(FORMAT)[0]).expanduser()
     if not name.startswith(LOCAL) or path.is_absolute():
         return find_family(name)
-    places = [place for place in made_at(folder, "sweep_folder") if (place / path).exists()]
+    places = made_at(folder, "sweep_folder", path)
     return find_family(name, places[0]) if places else find_family(name)
 
 
-def made_at(folder: Path, name: str) -> list[Path]:
-    """The folders `name` of the run's invocations, which are kept relative to the run's."""
+def made_at(folder: Path, name: str, path: Path) -> list[Path]:
+    """The folders `name` of the run's invocations that hold `path`; kept relative to the run's."""
     history = read_history(folder)
     runs = history.runs if history else ()
-    return [folder / str(run[name]) for run in runs if name in run]
+    places = [folder / str(run[name]) for run in runs if name in run]
+    return [place for place in places if (place / path).exists()]
 
 
 def run_corpus(folder: Path, name: str, tokenizer: Tokenizer, longest: int) -> Corpus:
@@ -126,11 +127,10 @@ def run_corpus(folder: Path, name: str, tokenizer: Tokenizer, longest: int) -> C
     path = Path(name.removeprefix(LOCAL)).expanduser()
     if not name.startswith(LOCAL) or path.exists() or path.is_absolute():
         return load_corpus(name, tokenizer, longest_prompt=longest)
-    made = made_at(folder, "working_folder")
-    there = [place / path for place in made if (place / path).exists()]
-    if not there:
+    places = made_at(folder, "working_folder", path)
+    if not places:
         return load_corpus(name, tokenizer, longest_prompt=longest)
-    return replace(load_corpus(f"{LOCAL}{there[0]}", tokenizer), name=name)
+    return replace(load_corpus(f"{LOCAL}{places[0] / path}", tokenizer), name=name)
 
 
 def tokenizer_name(folder: Path) -> str:
