@@ -199,9 +199,12 @@ def memories_by_length(rows: pd.DataFrame, floor: float = BASELINE_FLOOR) -> pd.
     arm, against, length, bytes by kind that are gone (mean), gone (all kinds), family, pairs, whole
     and left (recall without the change and with it), tax, low, high, defined, decidable.
     """
-    held = bytes_by_length(rows).set_index(["arm", "length"]) if len(rows) else pd.DataFrame()
+    comparisons = list(changed_at_question(rows, floor))
+    if not comparisons:
+        return pd.DataFrame()
+    held = bytes_by_length(rows).set_index(["arm", "length"])
     found = []
-    for comparison in changed_at_question(rows, floor):
+    for comparison in comparisons:
         for (length, family), pairs in comparison.complete.groupby(["at_length", "family"]):
             sides = [(arm, length) for arm in (comparison.baseline, comparison.compressed)]
             if not all(side in held.index for side in sides):
