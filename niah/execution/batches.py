@@ -79,11 +79,12 @@ def decoded(waiting: Sequence[Read | Pending], model: BatchingModel) -> Iterator
     seconds = time.perf_counter() - began
     for usage in (session.usage() for session in sessions):
         seconds -= (usage.gold_seconds or 0.0) + (usage.decode_seconds or 0.0)
-    untold = iter([Spent(0, seconds)])
+    untold = Spent(0, seconds)
     for each in waiting:
         if isinstance(each, Read) and each.question.account is not None:
             question = each.question._replace(reply=next(replies))
-            yield Pending(partial(with_untold, each.finish, question, next(untold, NOTHING)))
+            yield Pending(partial(with_untold, each.finish, question, untold))
+            untold = NOTHING  # the first row has told it
         else:
             yield each.pending if isinstance(each, Read) else each
 
