@@ -195,6 +195,16 @@ def load_train_config(path: Path) -> TrainConfig:
     except FileError as error:
         raise TrainingError(str(error)) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise TrainingError(f"{path}: {field}: {first['msg']}, got {first['input']!r}") from error
+        raise TrainingError(f"{path}: {_one_line(error)}") from error
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first complaint. What was got is left out where it is the whole configuration."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    expected = first["msg"].removeprefix("Value error, ")
+    if not field:
+        return expected
+    if first["type"] == "missing":
+        return f"{field}: {expected}"
+    return f"{field}: {expected}, got {first['input']!r}"

@@ -399,7 +399,11 @@ def written(folder: Path, change: dict[str, Any]) -> Path:
         ({"stages": []}, r"stages: .*at least 1 item"),
         (
             {"stages": [{"steps": 1, "length": 256, "items": [1, 2], "taught_share": 0.5}]},
-            r"taught: names no file, but a stage has a taught_share",
+            r"train\.yaml: taught: names no file, but a stage has a taught_share$",
+        ),
+        (
+            {"stages": [{"steps": 1, "items": [1, 2]}]},
+            r"train\.yaml: stages\.0\.length: Field required$",
         ),
         (
             {"stages": [{"steps": 1, "length": 64, "items": [1, 2]}]},
