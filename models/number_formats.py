@@ -427,6 +427,22 @@ class RotatedFp4:
         return self.decode(self.encode(x)).to(x.dtype)
 
 
+def rounded(rows: Tensor, form: RowFormat) -> Tensor:
+    """Rows [..., C] as they are read again; the gradient passes as if nothing were rounded.
+
+    The straight-through estimator (Bengio et al. 2013, arXiv 1308.3432, section 4). Rows of a
+    rotated format are turned back, so that they meet queries that are `rounded`, too.
+    """
+    if form.is_plain:
+        return rows
+    with torch.no_grad():
+        read = form.decode(form.encode(rows)).to(rows.dtype)
+        if isinstance(form, RotatedFp4):
+            read = rotated(read)
+        error = read - rows
+    return rows + error
+
+
 @dataclass(frozen=True)
 class CacheFormat:
     """How a model's rows are stored: `entry` those with keys and values in one, `index` keys,
@@ -440,6 +456,10 @@ class CacheFormat:
     def index_queries(self, queries: Tensor) -> Tensor:
         """The indexer's queries [..., C] as they meet stored keys."""
         return self.index.queries(queries) if isinstance(self.index, RotatedFp4) else queries
+
+    def rounded_queries(self, queries: Tensor) -> Tensor:
+        """The indexer's queries [..., C] as they meet keys that are `rounded`."""
+        return rounded(queries, self.index) if isinstance(self.index, RotatedFp4) else queries
 
 
 def published_entry(plain: int, rotary: int) -> Packed:

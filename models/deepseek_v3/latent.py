@@ -30,6 +30,7 @@ from models.deepseek_v4.attention import AttentionLayer, C, Step
 from models.deepseek_v4.cache import Rows
 from models.deepseek_v4.config import DeepseekV4Config
 from models.layers import Linear, RMSNorm, at_least_float32
+from models.number_formats import rounded
 
 
 class LatentLayer(AttentionLayer[C]):
@@ -157,7 +158,7 @@ class LatentAttention(LatentLayer[LatentCache]):
         cache: LatentCache | None,
     ) -> Tensor:
         if cache is None:
-            return causal(q, *self.expand(rows))
+            return causal(q, *self.expand(rounded(rows, self.cache_format.latent)))
         seen = len(cache.rows)
         rows = cache.rows.append(rows)
         return self.attend_to_all(q, tuple(cache.rows.blocks(seen)), rows)

@@ -27,6 +27,7 @@ from models.deepseek_v4.compressor import visible_mask
 from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.indexer import Indexer, indexer_loss, select
 from models.deepseek_v4.parts import gathered_part, softmax_with_sink
+from models.number_formats import rounded
 
 TRAINED_AT_ONCE = 1024  # queries whose selected rows are held in training
 
@@ -67,6 +68,11 @@ class IndexedAttention(LatentLayer[IndexedCache]):
             self.indexer.keys(x, step.compressed).to(rows.dtype),
         )
         visible = step.indices + 1
+        if cache is None:
+            form = self.cache_format
+            rows = rounded(rows, form.latent)
+            queries = form.rounded_queries(index.queries)
+            index = index._replace(queries=queries, keys=rounded(index.keys, form.index))
         if training is not None:
             return self._train(q, rows, index, visible, training)
         seen, table, keys = 0, Rows((rows,)), Rows((index.keys,))

@@ -32,7 +32,7 @@ from models.deepseek_v4.parts import (
 )
 from models.deepseek_v4.trace import Watch
 from models.layers import KeepsFloat32, Linear, RMSNorm, Rotation, rms_normalize
-from models.number_formats import CacheFormat
+from models.number_formats import CacheFormat, RowFormat, rounded
 
 
 @dataclass
@@ -84,7 +84,7 @@ H = TypeVar("H", bound=HcaCache)
 class AttentionLayer(KeepsFloat32, Generic[C]):
     """What the trunk asks of a layer's attention; C is the class of its caches.
 
-    Rows are held in the model's type, or in `cache_format` where a cache has one.
+    Rows are held in the model's type, or in `cache_format`; without a cache they are rounded to it.
     """
 
     cache_format = CacheFormat()
@@ -159,10 +159,12 @@ class Attention(AttentionLayer[C]):
         raise NotImplementedError
 
 
-def window_keys(kv: Tensor, cache: SlidingCache | None, window: int) -> Tensor:
+def window_keys(
+    kv: Tensor, cache: SlidingCache | None, window: int, entry_format: RowFormat
+) -> Tensor:
     """The chunk's keys behind those that the cache still holds, [B, P + S, C]."""
     if cache is None:
-        return kv
+        return rounded(kv, entry_format)
     return cache.window.append(kv, window - 1)
 
 
@@ -195,7 +197,8 @@ class SlidingAttention(Attention[SlidingCache]):
         cache: SlidingCache | None,
     ) -> Tensor:
         w = self.config.sliding_window
-        return window_alone(q, window_keys(kv, cache, w), w, self.sinks)
+        keys = window_keys(kv, cache, w, self.cache_format.entry)
+        return window_alone(q, keys, w, self.sinks)
 
 
 class CompressedAttention(Attention[H]):
@@ -213,7 +216,7 @@ class CompressedAttention(Attention[H]):
         cache: H | None,
     ) -> Tensor:
         w = self.config.sliding_window
-        keys = window_keys(kv, cache, w)
+        keys = window_keys(kv, cache, w, self.cache_format.entry)
         if cache is not None and cache.gone:
             return window_alone(q, keys, w, self.sinks)
         visible = visible_entries(step.indices, self.compressor.ratio)
@@ -269,7 +272,7 @@ class CompressedAttention(Attention[H]):
         )
         entries = entries.to(self.key_type)
         if cache is None:
-            return Rows((entries,))
+            return Rows((rounded(entries, self.cache_format.entry),))
         cache.tail.tail = tail
         cache.entries.append(entries)
         return cache.entries
@@ -446,14 +449,16 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
     ) -> tuple[Tensor, Tensor]:
         """The indexer's queries and head weights, as they meet the keys that are held."""
         queries, weights = self.indexer.queries(x, latent, step.compressed)
-        return queries if cache is None else self.cache_format.index_queries(queries), weights
+        if cache is None:
+            return self.cache_format.rounded_queries(queries), weights
+        return self.cache_format.index_queries(queries), weights
 
     def _compress_index(self, x: Tensor, step: Step, cache: CsaCache | None) -> Rows:
         tail = cache.index_tail.tail if cache else None
         keys, tail = self.indexer.compress(x, step.positions, tail, step.compressed_frequencies)
         keys = keys.to(self.key_type)
         if cache is None:
-            return Rows((keys,))
+            return Rows((rounded(keys, self.cache_format.index),))
         cache.index_tail.tail = tail
         cache.index.append(keys)
         return cache.index

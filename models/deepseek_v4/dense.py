@@ -21,6 +21,7 @@ from models.deepseek_v4.config import FULL, SLIDING, DeepseekV4Config, uncompres
 from models.deepseek_v4.fused import attend, merge
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.parts import shared_keys_part, softmax_with_sink
+from models.number_formats import rounded
 from models.presses.contract import Past, kept
 from models.presses.observed import Call, Observed
 from models.presses.options import Pressing
@@ -73,6 +74,7 @@ class FullAttention(Attention[FullCache]):
         cache: FullCache | None,
     ) -> Tensor:
         if cache is None:
+            kv = rounded(kv, self.cache_format.entry)
             near = causal_with_sink(q, kv.to(q.dtype), self.sinks)
             if step.training is None or step.training.distant is None:
                 return near

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from models.number_formats import FULL
 from niah.errors import FileError, NiahError
 from niah.files import read_yaml
 from niah.training.batches import LONGEST_ITEM, LONGEST_RIVALS, TRAINABLE, MixtureSettings
@@ -32,6 +33,7 @@ class Stage(_Strict):
     rate: float = Field(1.0, gt=0, description="multiplies both learning rates")
     end_rate: float | None = Field(None, gt=0, description="reached linearly; null: no change")
     sparse: bool = Field(True, description="False: the indexer's dense warm-up")
+    rounded: bool = Field(False, description="rows of the cache are rounded to the arm's `cache`")
     jump_share: float = Field(0.0, ge=0, le=1)
     snippet_share: float = Field(0.3, ge=0, le=1)
     scattered_share: float = Field(0.5, ge=0, le=1)
@@ -112,6 +114,7 @@ class ArmSettings(_Strict):
 
     initial: str | None = Field(None, description="a checkpoint's folder to begin from")
     sharpen: float = Field(1.0, gt=0, description="multiplies the global layers' logits")
+    cache: str = Field(FULL, description="the number format that rounded stages train for")
     model: dict[str, Any] = Field(default_factory=dict, description="over the shared fields")
 
 
@@ -199,12 +202,12 @@ def load_train_config(path: Path) -> TrainConfig:
 
 
 def _one_line(error: ValidationError) -> str:
-    """The first complaint. What was got is left out where it is the whole configuration."""
+    """The first complaint. What was got is left out where it is a whole section."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     expected = first["msg"].removeprefix("Value error, ")
     if not field:
         return expected
-    if first["type"] == "missing":
+    if first["type"] == "missing" or isinstance(first["input"], dict):
         return f"{field}: {expected}"
     return f"{field}: {expected}, got {first['input']!r}"

@@ -40,10 +40,12 @@ from models.deepseek_v4.config import (
     DeepseekV4Config,
 )
 from models.deepseek_v4.distant import DistantPast
-from models.deepseek_v4.loading import build
+from models.deepseek_v4.loading import CACHE, build, chosen_format
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.sharpen import sharpen
+from models.errors import ModelError
+from models.number_formats import CacheFormat
 from niah.files import replacing, write_atomically
 from niah.sweep.config import check_threads
 from niah.training.asked import choose_asked
@@ -102,6 +104,18 @@ def model_config(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4C
     kinds = fields.get("layer_types", ())
     fields["layer_types"] = [kind if each in (CSA, HCA) else each for each in kinds]
     return DeepseekV4Config.from_dict(fields)
+
+
+def rows_format(config: TrainConfig, arm: Twin, model: DeepseekV4) -> CacheFormat:
+    """How an arm's rows are rounded in stages that ask for it.
+
+    Raises: TrainingError where the model has no such format.
+    """
+    try:
+        return chosen_format(model.config, {CACHE: config.arm(arm).cache})
+    except ModelError as error:
+        told = str(error).removeprefix("options.")
+        raise TrainingError(f"{arm}.{told}") from error
 
 
 def taught_facts(config: TrainConfig) -> tuple[Fact, ...]:
@@ -225,6 +239,7 @@ class Trainer:
         corpus = load_corpus(config.corpus, tokenizer)
         self.mixture = Mixture(corpus, tokenizer, config.seed, taught_facts(config))
         self.model = build_model(config, arm, tokenizer.vocab_size)
+        self.rows_format = rows_format(config, arm, self.model)
         set_canonical_ids(self.model, tokenizer)
         self.optimizers = build_optimizers(
             self.model, config.matrix_rate, config.other_rate, config.weight_decay
@@ -285,6 +300,7 @@ class Trainer:
         while self.step < self.config.num_steps:
             stage = self.config.stage_at(self.step)
             rows = max(1, stage.batch_tokens // stage.length)
+            self.model.store_in(self.rows_format if stage.rounded else CacheFormat())
             batch = self.mixture.batch(self.step, rows, stage.mixture())
             losses = Losses(self.model, batch, self.config, self.step, self.distant)
             losses.total.backward()

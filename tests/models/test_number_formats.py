@@ -17,6 +17,7 @@ from models.costs.layouts import LAYOUTS
 from models.errors import ModelError
 from models.number_formats import (
     E2M1_VALUES,
+    FULL,
     PUBLISHED,
     WORDS,
     CacheFormat,
@@ -30,7 +31,7 @@ from models.number_formats import (
 V4 = (448, 64, 128)
 """Channels without and with rotary embedding, and of an index key."""
 NANO = (48, 16, 32)
-ROUNDED = [word for word in (*WORDS, PUBLISHED) if word != "full"]
+ROUNDED = [word for word in (*WORDS, PUBLISHED) if word != FULL]
 
 
 def of_width(word: str, widths: tuple[int, int, int]) -> CacheFormat:
@@ -88,6 +89,27 @@ def test_a_rows_code_depends_on_the_row_alone(word: str) -> None:
     assert torch.equal(form.decode(whole)[17:23], form.decode(whole[17:23]))
     assert torch.equal(form.encode(rows.double()), whole)
     assert torch.equal(form.encode(rows.view(2, 25, 64)).flatten(0, 1), whole)
+
+
+@pytest.mark.parametrize("word", [FULL, *ROUNDED])
+def test_gradients_pass_a_rounding_by(word: str) -> None:
+    form = of_width(word, NANO)
+    rows = normal(5, 64).requires_grad_()
+    read, wanted = number_formats.rounded(rows, form.entry), normal(5, 64)
+    torch.testing.assert_close(read.detach(), round_trip(form.entry, rows.detach()))
+    (read * wanted).sum().backward()
+    assert rows.grad is not None
+    assert torch.equal(rows.grad, wanted)
+
+
+def test_rounded_queries_meet_rounded_keys_as_stored_ones_do() -> None:
+    """Both are turned back from the rotation, which no product of the two can tell."""
+    form, queries, keys = of_width(PUBLISHED, NANO), normal(7, 32), normal(9, 32)
+    stored = form.index.decode(form.index.encode(keys))
+    expected = form.index_queries(queries) @ stored.T
+    turned_back = number_formats.rounded(keys, form.index)
+    torch.testing.assert_close(form.rounded_queries(queries) @ turned_back.T, expected)
+    assert relative_error(turned_back, keys) == pytest.approx(0.115, rel=0.2)
 
 
 @pytest.mark.parametrize("word", ROUNDED)

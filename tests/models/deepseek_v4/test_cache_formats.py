@@ -85,6 +85,16 @@ def test_the_first_call_reads_rounded_rows(name: str, word: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "word"), choices(ROUNDED))
+def test_a_forward_pass_without_a_cache_rounds_as_a_session_does(name: str, word: str) -> None:
+    """Training reads so: what it learns to bear is what a cache does to rows."""
+    model = stored_in(name, word)
+    whole = score_in_pieces(model, IDS, [])
+    with torch.no_grad():
+        forward = model(IDS[None])[0]
+    assert relative_difference(forward, whole) < TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "word"), choices(ROUNDED))
 def test_a_fork_shares_what_is_stored(name: str, word: str) -> None:
     parent = DeepseekV4Session(stored_in(name, word))
     parent.read(IDS[:200].numpy())

@@ -406,6 +406,10 @@ def written(folder: Path, change: dict[str, Any]) -> Path:
             r"train\.yaml: stages\.0\.length: Field required$",
         ),
         (
+            {"stages": [{"steps": 1, "length": 128, "items": [9, 2]}]},
+            r"stages\.0: items should be \[fewest, most\], at least 1 and in order: \(9, 2\)$",
+        ),
+        (
             {"stages": [{"steps": 1, "length": 64, "items": [1, 2]}]},
             r"stages\.0\.length: Input should be greater than or equal to 128, got 64$",
         ),

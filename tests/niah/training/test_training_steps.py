@@ -142,6 +142,26 @@ def test_losses_of_finding_are_part_of_the_whole(arm: str, tmp_path: Path) -> No
     assert losses.total.isfinite()
 
 
+def test_rows_are_rounded_in_the_stages_that_say_so(tmp_path: Path) -> None:
+    plain, *others = TINY["stages"]
+    stages = [plain, {**plain, "rounded": True}, *others]
+    config = tiny(stages=stages, compressed={"cache": "published"})
+    trainer = Trainer(config, "compressed", tmp_path)
+    formats = []
+    for _ in trainer._steps():
+        attention = {layer.self_attn.cache_format.name for layer in trainer.model.model.layers}
+        formats.append(attention)
+    steps = plain["steps"]
+    assert formats[: 2 * steps] == [{"full"}] * steps + [{"published"}] * steps
+    assert formats[2 * steps] == {"full"}
+
+
+def test_a_format_that_an_arm_does_not_have_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"^dense\.cache: got .published., expected one"):
+        Trainer(tiny(dense={"cache": "published"}), "dense", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 # --- what a training begins from and keeps ---------------------------------------------------
 
 
