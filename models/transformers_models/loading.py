@@ -231,7 +231,7 @@ def load(name: str, options: Mapping[str, object]) -> HuggingFaceModel:
     if weights.fault:
         kind = type(weights.network.module).__name__
         raise ModelError(f"model: {name!r} ({kind}) {weights.fault}")
-    return HuggingFaceModel(name, weights, options, _tokenizer(source))
+    return HuggingFaceModel(name, weights, options, _tokenizer(name, options))
 
 
 def in_memory(module: Any, digest: str = "in memory", positions: int | None = None) -> Weights:
@@ -306,12 +306,12 @@ def _need(package: str, what: str) -> None:
         raise ModelError(f"{what}: needs the package {package}: pip install {package}")
 
 
-def _tokenizer(source: Source) -> TokenizerRef:
-    """By the name that `haystacks` loads it under."""
-    name = f"hf:{source.location}"
-    if source.gguf_file:
-        name += f"/{source.gguf_file}"
-    return TokenizerRef(name + (f"@{source.revision}" if source.revision else ""))
+def _tokenizer(name: str, options: Mapping[str, object]) -> TokenizerRef:
+    """By the name that `haystacks` loads it under; a path stays as it was written."""
+    for option, mark in (("gguf_file", "/"), ("revision", "@")):
+        if options.get(option) is not None:
+            name = f"{name.rstrip('/')}{mark}{options[option]}"
+    return TokenizerRef(name)
 
 
 def _read(name: str, source: Source) -> Weights:

@@ -98,7 +98,7 @@ def run_sweeps(folder: Path) -> list[Sweep]:
 
 def run_materials(folder: Path, sweep: Sweep, names: Sequence[str]) -> Materials:
     """The run's tokenizer, its families, and the corpora called `names`."""
-    tokenizer = load_tokenizer(tokenizer_name(folder))
+    tokenizer = run_tokenizer(folder)
     longest = longest_prompt(sweep)
     corpora = {name: run_corpus(folder, name, tokenizer, longest) for name in names}
     families = {name: run_family(folder, name) for name in sweep.families}
@@ -124,13 +124,25 @@ def made_at(folder: Path, name: str, path: Path) -> list[Path]:
 
 def run_corpus(folder: Path, name: str, tokenizer: Tokenizer, longest: int) -> Corpus:
     """A corpus of the run; a relative path is found from where the run was made, too."""
-    path = Path(name.removeprefix(LOCAL)).expanduser()
-    if not name.startswith(LOCAL) or path.exists() or path.is_absolute():
+    if not name.startswith(LOCAL):
         return load_corpus(name, tokenizer, longest_prompt=longest)
+    place = from_here(folder, Path(name.removeprefix(LOCAL)).expanduser())
+    return replace(load_corpus(f"{LOCAL}{place}", tokenizer, longest_prompt=longest), name=name)
+
+
+def from_here(folder: Path, path: Path) -> Path:
+    """A path of the run: as it is, or where the run was made if nothing is there."""
+    if path.is_absolute() or path.exists():
+        return path
     places = made_at(folder, "working_folder", path)
-    if not places:
-        return load_corpus(name, tokenizer, longest_prompt=longest)
-    return replace(load_corpus(f"{LOCAL}{places[0] / path}", tokenizer), name=name)
+    return places[0] / path if places else path
+
+
+def run_tokenizer(folder: Path) -> Tokenizer:
+    """The run's tokenizer. Raises: StoreError, TokenizerError."""
+    name = tokenizer_name(folder)
+    form, mark, path = name.partition(":")
+    return load_tokenizer(f"{form}:{from_here(folder, Path(path))}" if mark else name)
 
 
 def tokenizer_name(folder: Path) -> str:

@@ -10,11 +10,12 @@ import yaml
 
 from haystacks.corpora.registry import Corpus
 from haystacks.needles.registry import FamilyError
+from haystacks.tokenizer import BUNDLED_FILE, load_tokenizer
 from niah.errors import ChangedError, NiahError
 from niah.execution.jobs import Tally, open_store
 from niah.execution.loading import load_materials
 from niah.execution.sweeps import ask_what_is_left
-from niah.runs.archive import open_archive, show_lines
+from niah.runs.archive import open_archive, run_tokenizer, show_lines
 from niah.runs.history import (
     asked_sweeps,
     earlier_sweeps,
@@ -282,6 +283,23 @@ def test_a_local_text_is_found_from_where_the_run_was_made(
     shown = "\n".join(show_lines(made / "run", row["key"]))
     assert f"{row['gold'][0]}. <<<" in shown
     assert len(open_archive(made / "run").places) == 2
+
+
+def test_a_local_tokenizer_is_found_from_where_the_run_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    made = tmp_path / "made"
+    bundled = load_tokenizer("bundled-bpe-2048")
+    own = transformers.PreTrainedTokenizerFast(tokenizer_file=str(BUNDLED_FILE))
+    own.save_pretrained(made / "own")
+    facts = {"identity": {"tokenizer_name": "hf:./own"}, "runs": [{"working_folder": ".."}]}
+    (made / "run").mkdir()
+    (made / "run" / "environment.json").write_text(json.dumps(facts), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert run_tokenizer(made / "run").encode("the toll at gate") == bundled.encode(
+        "the toll at gate"
+    )
 
 
 def test_a_family_of_a_file_has_the_name_that_the_user_wrote(
