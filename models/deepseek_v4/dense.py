@@ -89,7 +89,7 @@ class FullAttention(Attention[FullCache]):
             attended = merge([*mixed, attend(q, kv, causal=True)], self.sinks)
         else:
             attended = blocked.attend(q, tuple(past), kv, self.sinks)
-        if cache.queries.needs.any:
+        if cache.queries.needs.queries:
             self.observe(q, cache)
         return attended
 

@@ -38,7 +38,7 @@ from models.errors import ModelError
 from models.number_formats import FULL, CacheFormat, cache_format
 from models.options import whole_number
 from models.presses.observed import union
-from models.presses.options import Pressing, pressing
+from models.presses.options import PRESSES, Pressing, pressing
 from models.protocols import Forks, Model, Session, TokenizerRef
 
 CACHE_KINDS = {
@@ -109,7 +109,8 @@ class LoadedModel:
                 self.fingerprint = f"{self.fingerprint}-{name}-{self.options[name]}"
 
     def _pressed_fingerprint(self, asked: Pressing) -> str:
-        """Raises: ModelError where the model keeps latents or entries instead of keys."""
+        """Raises: ModelError where the model keeps latents or entries instead of keys, or the press
+        is one of kvpress."""
         if self.network.config.latent is not None:
             raise ModelError(
                 f"options.press: {self.name} keeps one latent for all heads (MLA), not keys"
@@ -118,6 +119,11 @@ class LoadedModel:
             raise ModelError(
                 f"options.press: {self.name} keeps compressed entries, not every token's keys; "
                 "its uncompressed twin can be pressed"
+            )
+        if asked.needs.inputs:
+            raise ModelError(
+                f"options.press.name: got {asked.settings()['name']!r}, but {self.name} is no "
+                f"model of transformers; expected one of {', '.join(PRESSES)}"
             )
         text = json.dumps([self.fingerprint, asked.settings()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,11 +16,21 @@ from torch import Tensor
 from models.presses.observed import NOTHING, Call, Needs, Observed, attention
 
 
+class Inputs(NamedTuple):
+    """What an attention layer was given: `layer` is the module itself, `hidden` [1, n, D], and
+    `cos` and `sin` [1, n, C] turn queries and keys at their positions."""
+
+    layer: Any
+    hidden: Tensor
+    cos: Tensor
+    sin: Tensor
+
+
 class Past(NamedTuple):
     """A layer's context when it has ended: row i belongs to the token at position i.
 
-    `keys` [G, n, C] as they are held, rotated; `values` [G, n, D]; `observed` has what the press
-    said that it needs. `sinks` and `softcap` are those of `Call`.
+    `keys` [G, n, C] as they are held, rotated; `values` [G, n, D]; `observed` and `inputs` have
+    what the press said that it needs. `sinks` and `softcap` are those of `Call`.
     """
 
     layer: int
@@ -29,6 +39,7 @@ class Past(NamedTuple):
     observed: Observed
     sinks: Tensor | None = None
     softcap: float | None = None
+    inputs: Inputs | None = None
 
     @property
     def tokens(self) -> int:

@@ -24,14 +24,17 @@ BLOCK = 2**22
 
 class Needs(NamedTuple):
     """`window`: the queries of so many last tokens. `statistics`: the mean and the covariance of
-    all queries before their rotary embedding. `attention`: each key's share of all attention."""
+    all queries before their rotary embedding. `attention`: each key's share of all attention.
+    `inputs`: no queries, but what each attention layer is given (`contract.Inputs`)."""
 
     window: int = 0
     statistics: bool = False
     attention: bool = False
+    inputs: bool = False
 
     @property
-    def any(self) -> bool:
+    def queries(self) -> bool:
+        """Whether anything is collected from queries."""
         return bool(self.window or self.statistics or self.attention)
 
 
@@ -45,6 +48,7 @@ def union(needs: Iterable[Needs]) -> Needs:
         max((each.window for each in found), default=0),
         any(each.statistics for each in found),
         any(each.attention for each in found),
+        any(each.inputs for each in found),
     )
 
 

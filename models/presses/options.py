@@ -1,4 +1,7 @@
-"""The option `press` of an arm: `{name: snapkv, keep: 0.25}`, with the options of that press."""
+"""The option `press` of an arm: `{name: snapkv, keep: 0.25}`, with the options of that press.
+
+`{name: kvpress.SnapKVPress, keep: 0.25}` takes a scorer of kvpress (`kvpress_scorers`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from models.presses.contract import Press
 from models.presses.expected_attention import ExpectedAttention
 from models.presses.h2o import H2O
 from models.presses.knorm import KNorm
+from models.presses.kvpress_scorers import PREFIX, scorer
 from models.presses.observed import Needs
 from models.presses.quest import Quest
 from models.presses.random_control import Random
@@ -56,28 +60,33 @@ def pressing(option: object) -> Pressing | None:
         return None
     if not isinstance(option, Mapping) or "name" not in option:
         raise ModelError(f"options.press: got {option!r}, expected a mapping such as {EXAMPLE}")
-    kind = PRESSES.get(str(option["name"]))
-    if kind is None:
-        raise ModelError(
-            f"options.press.name: got {option['name']!r}, expected one of {', '.join(PRESSES)}"
-        )
-    given = {name: value for name, value in option.items() if name not in ("name", SEES_QUESTION)}
-    known = {each.name: each for each in fields(kind)}
-    for name, value in given.items():
-        if name not in known:
-            takes = ", ".join((*known, SEES_QUESTION))
-            raise ModelError(f"options.press: got {name!r}, but {kind.name} takes {takes}")
-        if name != "keep":
-            _check_number(known[name], value)
+    name = str(option["name"])
+    given = {key: value for key, value in option.items() if key not in ("name", SEES_QUESTION)}
     seen = option.get(SEES_QUESTION, False)
     if not isinstance(seen, bool):
         raise ModelError(f"options.press.{SEES_QUESTION}: got {seen!r}, expected true or false")
-    if seen and not kind.evicts:
+    keep = _keep(given.pop("keep", None))
+    press = scorer(name, keep, given) if name.startswith(PREFIX) else _own(name, keep, given)
+    if seen and not press.evicts:
         raise ModelError(
-            f"options.press.{SEES_QUESTION}: {kind.name} chooses at each query; leave it out"
+            f"options.press.{SEES_QUESTION}: {press.name} chooses at each query; leave it out"
         )
-    settings: dict[str, Any] = {**given, "keep": _keep(option.get("keep"))}
-    return Pressing(kind(**settings), seen)
+    return Pressing(press, seen)
+
+
+def _own(name: str, keep: float, given: Mapping[str, Any]) -> Press:
+    """A press of this package with its options. Raises: ModelError."""
+    kind = PRESSES.get(name)
+    if kind is None:
+        names = ", ".join((*PRESSES, f"{PREFIX}NAME"))
+        raise ModelError(f"options.press.name: got {name!r}, expected one of {names}")
+    known = {each.name: each for each in fields(kind)}
+    for option, value in given.items():
+        if option not in known:
+            takes = ", ".join((*known, SEES_QUESTION))
+            raise ModelError(f"options.press: got {option!r}, but {kind.name} takes {takes}")
+        _check_number(known[option], value)
+    return kind(keep=keep, **given)
 
 
 def _keep(value: object) -> float:

@@ -22,6 +22,7 @@ CACHE_KINDS = {
     "quantized": "keys and values in few bits, with their scales",
     "residual": "the newest keys and values of a quantized layer, not quantized yet",
     "queries": "what a press has seen of queries, until the context ends",
+    "inputs": "what a press of kvpress has seen of attention layers' inputs, till the context ends",
     "pages": "bounds of the keys of each page, by which queries choose pages",
     "offloaded": "keys and values in the CPU's memory, while another layer works",
     "tail": "other state",

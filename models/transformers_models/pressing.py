@@ -6,21 +6,22 @@ was cut down says how many tokens it has seen, so that those that follow keep th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.errors import ModelError
-from models.presses.contract import Past, Press, kept
+from models.presses.contract import Inputs, Past, Press, kept
 from models.presses.observed import Call, Needs, Observed
 from models.presses.options import Pressing
 from models.presses.quest import Pages, Quest
 from models.presses.rotary import NO_ROTATION, Rotary
 from models.transformers_models import attention_calls
 from models.transformers_models.attention_calls import AttentionCall
+from models.transformers_models.attention_inputs import Given, attention_layers, collecting, joined
 from models.transformers_models.growing import (
     GROWING,
     GrowingIndexMixin,
@@ -105,9 +106,10 @@ def quantized(pressed: Any, empty: Any) -> Any:
 
 
 class Presser:
-    """What a session does for presses: it collects queries, cuts its cache down once, or lets each
-    query read pages. `pressing` None: it collects for the presses of other arms. `few_bits` gives
-    an empty quantized layer, where what is kept is to be quantized."""
+    """What a session does for presses: it collects queries or the inputs of attention layers, cuts
+    its cache down once, or lets each query read pages. `pressing` None: it collects for the presses
+    of other arms. `few_bits` gives an empty quantized layer, where what is kept is to be quantized.
+    """
 
     def __init__(
         self,
@@ -122,6 +124,8 @@ class Presser:
         self.observed = {i: Observed(needs, rotary) for i, rotary in layout.items()}
         self.extras: dict[int, tuple[Tensor | None, float | None]] = {}
         self.pages: dict[int, Pages] = {}
+        self.inputs: dict[int, tuple[Given, ...]] = {}
+        self._layers: Mapping[int, Any] = {}
         self._layout, self._needs = layout, needs
 
     def fork(self) -> Presser:
@@ -129,6 +133,7 @@ class Presser:
         child.done = self.done
         child.observed = {i: each.fork() for i, each in self.observed.items()}
         child.extras, child.pages = dict(self.extras), dict(self.pages)
+        child.inputs, child._layers = dict(self.inputs), self._layers
         return child
 
     @property
@@ -144,28 +149,35 @@ class Presser:
         """Bytes of storages by kind; a kind of which nothing is held is left out."""
         queries = [t for each in self.observed.values() for t in each.tensors().values()]
         pages = [t for each in self.pages.values() for t in (each.lowest, each.highest)]
-        kinds = {"queries": queries, "pages": pages}
-        return {
-            kind: sum(tensor.untyped_storage().nbytes() for tensor in tensors)
-            for kind, tensors in kinds.items()
-            if tensors
-        }
+        inputs = [t for calls in self.inputs.values() for call in calls for t in call]
+        kinds = {"queries": queries, "pages": pages, "inputs": inputs}
+        return {kind: _storage_bytes(tensors) for kind, tensors in kinds.items() if tensors}
 
     @contextmanager
     def reading(self, network: Any, position: int) -> Iterator[None]:
         """The block reads tokens from `position` on."""
-        observing = not self.done and self._needs.any
-        if not (observing or self.pages):
+        observing = not self.done and self._needs.queries
+        with ExitStack() as stack:
+            if observing or self.pages:
+                stack.enter_context(self._watching(network, position, observing))
+            if not self.done and self._needs.inputs:
+                layers = attention_layers(network.module)
+                self._layers = {i: layer for i, layer in layers.items() if i in self._layout}
+                stack.enter_context(collecting(self._layers, self._take))
             yield
-            return
 
+    def _watching(
+        self, network: Any, position: int, observing: bool
+    ) -> AbstractContextManager[None]:
         def watch(layer: int, call: AttentionCall) -> AttentionCall:
             if observing and layer in self.observed and not call.borrowed:
                 self._observe(layer, call, position)
             return self._paged(layer, call) if layer in self.pages else call
 
-        with attention_calls.watched(network.module, network.attention_tables, watch):
-            yield
+        return attention_calls.watched(network.module, network.attention_tables, watch)
+
+    def _take(self, layer: int, given: Given) -> None:
+        self.inputs[layer] = (*self.inputs.get(layer, ()), given)
 
     def press(self, cache: Any) -> None:
         """The context, or the question, has ended: cut the cache down, once."""
@@ -177,7 +189,9 @@ class Presser:
 
     def _press_layer(self, press: Press, cache: Any, index: int, layer: Any) -> None:
         sinks, softcap = self.extras.get(index, (None, None))
-        past = Past(index, layer.keys[0], layer.values[0], self.observed[index], sinks, softcap)
+        inputs = self._inputs_of(index)
+        states = layer.keys[0], layer.values[0]
+        past = Past(index, *states, self.observed[index], sinks, softcap, inputs)
         if not isinstance(press, Quest):
             pressed = cut_down(layer, kept(press, past))
             if self.few_bits is not None:
@@ -188,9 +202,13 @@ class Presser:
         if pages is not None:
             self.pages[index] = pages
 
+    def _inputs_of(self, index: int) -> Inputs | None:
+        calls = self.inputs.get(index)
+        return joined(self._layers[index], calls) if calls else None
+
     def forget(self) -> None:
-        """No further press: queries are no longer collected."""
-        self.done, self.observed, self.extras = True, {}, {}
+        """No further press: nothing is collected any more."""
+        self.done, self.observed, self.extras, self.inputs = True, {}, {}, {}
 
     def _observe(self, layer: int, call: AttentionCall, position: int) -> None:
         self.extras[layer] = (call.sinks, call.softcap)
@@ -210,11 +228,18 @@ class Presser:
         return call._replace(mask=hidden.masked_fill_(~allowed, lowest)[None])
 
 
+def _storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Of distinct storages: layers share their cosines and sines."""
+    storages = {(s := tensor.untyped_storage()).data_ptr(): s.nbytes() for tensor in tensors}
+    return sum(storages.values())
+
+
 MASKED = ("sdpa", "eager")
 """Attention functions that take a mask of each head's own."""
 
 PROBE = 40  # tokens that are read before some are evicted, then 8 more
 EVICTED = slice(9, 21)
+LENGTHS_TRIED = (160, 1200)  # of a text that a class of kvpress scores: its window may be long
 SHIFT = 101  # positions by which queries are moved, to see how they turn
 TOLERANCE = {torch.float32: 1e-3}
 LOOSE = 0.05
@@ -229,8 +254,9 @@ def layout_of(network: Any, begin: Callable[[], Any], pressing: Pressing) -> Lay
         pressing: what the arm asks for.
 
     Raises:
-        ModelError: the model has no full layer, keeps latents (MLA), does not show its queries, or
-            does not answer as if evicted tokens were hidden.
+        ModelError: the model has no full layer, keeps latents (MLA), does not show its queries,
+            does not answer as if evicted tokens were hidden, or gives its attention layers what a
+            class of kvpress cannot score.
     """
     kind = type(network.module).__name__
     if getattr(network.module.config.get_text_config(decoder=True), "kv_lora_rank", None):
@@ -246,6 +272,8 @@ def layout_of(network: Any, begin: Callable[[], Any], pressing: Pressing) -> Lay
     try:
         reason = _eviction_fault(network, begin)
         layout = _rotations(network, begin, pressing.needs) if reason is None else {}
+        if reason is None and pressing.needs.inputs:
+            reason = _inputs_fault(network, begin, Presser(pressing, pressing.needs, layout))
     except ModelError:
         raise
     except Exception as error:  # whatever a model's own code raises
@@ -258,10 +286,33 @@ def layout_of(network: Any, begin: Callable[[], Any], pressing: Pressing) -> Lay
 
 
 def _ids(network: Any) -> tuple[Any, Any]:
-    length = PROBE + 8 if network.max_position is None else min(PROBE + 8, network.max_position)
+    ids = _random_ids(network, PROBE + 8)
+    return ids[:-8], ids[-8:]
+
+
+def _random_ids(network: Any, length: int) -> Any:
+    """So many, or as many as the model has positions for."""
+    length = length if network.max_position is None else min(length, network.max_position)
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(network.vocab_size, (length,), generator=generator).numpy()
-    return ids[: length - 8], ids[length - 8 :]
+    return torch.randint(network.vocab_size, (length,), generator=generator).numpy()
+
+
+def _inputs_fault(network: Any, begin: Callable[[], Any], presser: Presser) -> str | None:
+    """Press what was read of a short text, and of a longer one where a class asks for more."""
+    if not presser.observed.keys() <= attention_layers(network.module).keys():
+        return "has its attention layers where kvpress does not look for them"
+    for length in LENGTHS_TRIED:
+        session = begin()
+        session.observe(presser.fork())
+        session.read(_random_ids(network, length))
+        try:
+            session.context_ends()
+            session.question_ends()
+        except ModelError as error:
+            told = error
+        else:
+            return None
+    raise ModelError(f"options.{told}")
 
 
 def _eviction_fault(network: Any, begin: Callable[[], Any]) -> str | None:

@@ -9,13 +9,16 @@ below 3:
 A tiny random Llama (grouped queries, rotary positions) reads a random text in one piece. kvpress
 computes queries from the hidden states of each layer; ours are taken from what the attention
 function was called with, scaled and rotated. Printed: the share of kept entries that are the same,
-over all layers and KV heads.
+over all layers and KV heads. Then, for each class that the option `press` takes, how far the logits
+of a question are from those after kvpress's own hook, with half of the context kept; the context is
+read in pieces here, and in one piece there.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import kvpress
 import torch
 from kvpress import (
     ExpectedAttentionPress,
@@ -30,9 +33,11 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from models.presses.contract import Past, kept
+from models.presses.kvpress_scorers import PREFIX, served
 from models.presses.observed import Call, Observed
 from models.presses.options import pressing
 from models.presses.rotary import Rotary
+from models.transformers_models.loading import HuggingFaceModel, in_memory
 
 PAIRS = {
     "streaming_llm": lambda ratio: StreamingLLMPress(ratio),
@@ -43,7 +48,9 @@ PAIRS = {
     "h2o": lambda ratio: ObservedAttentionPress(ratio),
 }
 KEEPS = (0.5, 0.25, 0.1)
-TOKENS = 1000
+SEEDED = {"RandomPress": {"seed": 1}}
+"""Options of classes that draw other numbers each time otherwise."""
+TOKENS, PIECES = 1000, (300, 1, 1, 698)
 
 
 def model_of(attention: str) -> Any:
@@ -127,8 +134,32 @@ def shared(a: dict[int, Tensor], b: dict[int, Tensor]) -> float:
     return same / total
 
 
+@torch.no_grad()
+def hooked_logits(name: str, ids: Tensor, question: Tensor) -> Tensor:
+    """Logits [S, V] of a question after kvpress's own hook has dropped half of the context."""
+    model, cache = model_of("sdpa"), DynamicCache()
+    press = getattr(kvpress, name)(compression_ratio=0.5, **SEEDED.get(name, {}))
+    with press(model):
+        model.model(input_ids=ids, past_key_values=cache)
+    positions = torch.arange(TOKENS, TOKENS + question.shape[1])[None]
+    logits: Tensor = model(
+        input_ids=question, past_key_values=cache, position_ids=positions
+    ).logits[0]
+    return logits
+
+
+def logits_by_option(name: str, ids: Tensor, question: Tensor) -> Tensor:
+    """The same with the option `press` of an arm."""
+    press = {"name": PREFIX + name, "keep": 0.5, **SEEDED.get(name, {})}
+    session = HuggingFaceModel("random", in_memory(model_of("sdpa")), {"press": press}).session()
+    for piece in ids[0].split(PIECES):
+        session.read(piece.numpy())
+    session.context_ends()
+    return session.score(question[0].numpy())
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     torch.set_num_threads(1)
     ids = torch.randint(997, (1, TOKENS), generator=torch.Generator().manual_seed(1))
     print(f"| press | {' | '.join(f'keep {keep}' for keep in KEEPS)} |")
@@ -136,6 +167,12 @@ def main() -> None:
     for name in PAIRS:
         shares = [shared(ours(name, keep, ids), theirs(name, keep, ids)) for keep in KEEPS]
         print(f"| {name} | {' | '.join(f'{share:.2%}' for share in shares)} |")
+    question = torch.randint(997, (1, 9), generator=torch.Generator().manual_seed(2))
+    print("\n| class | largest difference of logits, as a share of the largest |\n|---|---|")
+    for name in served(kvpress):
+        expected = hooked_logits(name, ids, question)
+        error = (logits_by_option(name, ids, question) - expected).abs().max()
+        print(f"| {name} | {float(error / expected.abs().max()):.1e} |")
 
 
 if __name__ == "__main__":
