@@ -155,6 +155,14 @@ class PressedSession(Session, Protocol):
         """The question has been read: what follows is the answer."""
 
 
+@runtime_checkable
+class WindowedSession(Session, Protocol):
+    """A session some of whose layers keep the newest tokens only."""
+
+    def window_bytes(self) -> tuple[int, int]:
+        """What these layers hold now, and what they will hold once their windows are full."""
+
+
 class Model(Protocol):
     """Weights, and how to begin a session with them.
 

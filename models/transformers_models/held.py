@@ -61,6 +61,19 @@ def held_bytes(cache: Any) -> dict[str, int] | None:
     return total
 
 
+def window_bytes(cache: Any) -> tuple[int, int]:
+    """Bytes of the layers that keep the newest tokens only: now, and with full windows."""
+    held: dict[int, tuple[int, int]] = {}  # K and V may be one storage
+    for layer in cache.layers:
+        rows = getattr(layer, "sliding_window", None)
+        for states in (getattr(layer, name, None) for name in ("keys", "values")):
+            if rows and isinstance(states, Tensor) and states.numel():
+                storage = states.untyped_storage()
+                each = storage.nbytes() // states.shape[-2]
+                held[storage.data_ptr()] = storage.nbytes(), each * max(rows, states.shape[-2])
+    return sum(now for now, _ in held.values()), sum(full for _, full in held.values())
+
+
 def _found(layer: Any, name: str, value: Any) -> Iterator[tuple[str, Tensor, int]]:
     """Kind, tensor and spare bytes of all that an attribute holds."""
     if isinstance(value, Rows):

@@ -19,7 +19,7 @@ from models.presses.options import Pressing
 from models.protocols import Decoding, Piece, Reply, TokenIds, Usage
 from models.transformers_models import growing
 from models.transformers_models.attention_calls import interfaces_of
-from models.transformers_models.held import held_bytes
+from models.transformers_models.held import held_bytes, window_bytes
 from models.transformers_models.pressing import Presser
 
 CHUNK_TOKENS = 1024
@@ -74,8 +74,8 @@ class Network:
 
 
 class HuggingFaceSession:
-    """Implements `PressedSession`. Any split gives the same answers, roundings apart, while the
-    cache is full; caches that forget as they read depend on the split (`caches`)."""
+    """Implements `PressedSession` and `WindowedSession`. Any split gives the same answers but for
+    roundings while the cache is full; caches that forget as they read depend on it (`caches`)."""
 
     def __init__(
         self,
@@ -200,6 +200,10 @@ class HuggingFaceSession:
                 clock.prefill, None, clock.gold, held, requests_in_flight=self.decoded_with
             )
         return Usage(clock.prefill, clock.decode, clock.gold, held)
+
+    def window_bytes(self) -> tuple[int, int]:
+        """Implements `WindowedSession`."""
+        return window_bytes(self.cache)
 
     @property
     def can_go_together(self) -> bool:

@@ -23,6 +23,7 @@ from models.protocols import (
     RemoteModel,
     Session,
     TokenIds,
+    WindowedSession,
 )
 from niah.errors import PlanError
 from niah.execution.batches import BATCH_BYTES
@@ -45,7 +46,8 @@ ANY_IDS = 256  # where a model does not say how many ids it has
 
 
 class Point(NamedTuple):
-    """A session after `tokens`: seconds to get there and bytes held (0 where not measured)."""
+    """A session after `tokens`: seconds to get there, and bytes held beside windows (0 where not
+    measured)."""
 
     tokens: int
     seconds: float
@@ -55,6 +57,7 @@ class Point(NamedTuple):
 class Curve(NamedTuple):
     """Seconds to read n tokens: linear·n + quadratic·n²; bytes held: base + slope·n.
 
+    Windows are in the base, as they are at the longest prompt: they stop growing.
     `work_bytes` come and go while tokens are read; None where they cannot be measured. The same at
     any length is right for attention that does not hold its scores, too little for one that does.
     """
@@ -233,18 +236,34 @@ def measure(model: Model, longest: int, chunk_tokens: int) -> Curve:
     fork.generate(Decoding(GENERATED, no_text))
     work_bytes = growth.bytes
     if work_bytes is not None:
-        work_bytes = max(0, work_bytes - points[-1].cache_bytes)
+        work_bytes = max(0, work_bytes - held_bytes(session))
     decode_seconds = fork.usage().decode_seconds or 0.0
-    return fit(best, decode_seconds / GENERATED)._replace(work_bytes=work_bytes, fork_share=share)
+    curve = fit(best, decode_seconds / GENERATED)
+    return curve._replace(
+        bytes_base=curve.bytes_base + windows_at(longest, session),
+        work_bytes=work_bytes,
+        fork_share=share,
+    )
+
+
+def windows_at(tokens: int, session: Session) -> float:
+    """Bytes of the windows after so many tokens; the session has read fewer, or as many."""
+    now, full = window_bytes(session)
+    return min(full, now * tokens / session.position)
+
+
+def window_bytes(session: Session) -> tuple[int, int]:
+    """`WindowedSession.window_bytes`; nothing where no layer has a window."""
+    return session.window_bytes() if isinstance(session, WindowedSession) else (0, 0)
 
 
 def pressed_share(session: Session, fork: Session) -> float:
     """What a fork holds once its context has ended, beyond what it shares, as a share."""
-    before = held_bytes(session)
+    before = growing_bytes(session)
     if not before or not isinstance(fork, PressedSession):
         return 0.0
     fork.context_ends()
-    after = held_bytes(fork)
+    after = growing_bytes(fork)
     own = after if after < before else after - before  # less than before: a copy of what is kept
     return own / before
 
@@ -262,18 +281,23 @@ def held_bytes(session: Session) -> int:
     return sum((session.usage().cache_bytes or {}).values())
 
 
+def growing_bytes(session: Session) -> int:
+    """What is held beside windows."""
+    return held_bytes(session) - window_bytes(session)[0]
+
+
 def read_doubling(
     model: Model, ids: NDArray[np.integer], chunk_tokens: int, limit_seconds: float
 ) -> tuple[Session, list[Point]]:
     """A session that has read `ids` up to a doubling count, and a point at each doubling."""
     session = model.session()
-    points = [Point(0, 0.0, held_bytes(session))]
+    points = [Point(0, 0.0, growing_bytes(session))]
     target = min(FIRST_POINT, len(ids))
     while True:
         for at in range(session.position, target, chunk_tokens):
             session.extend(as_piece(ids[at : min(at + chunk_tokens, target)]))
         seconds = session.usage().prefill_seconds or 0.0
-        points.append(Point(target, seconds, held_bytes(session)))
+        points.append(Point(target, seconds, growing_bytes(session)))
         if target == len(ids) or seconds > limit_seconds:
             return session, points
         target = min(2 * target, len(ids))

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from models.protocols import Decoding, Forks, Piece, Reply, Session, Usage
+from models.protocols import Decoding, Forks, Model, Piece, Reply, Session, Usage
 from models.registry import load_model
 from niah.errors import PlanError
+from niah.execution import estimate as estimate_module
 from niah.execution.estimate import (
     Curve,
     Estimate,
@@ -19,6 +20,7 @@ from niah.execution.estimate import (
     estimate,
     estimate_arm,
     fit,
+    held_bytes,
     measure,
     pressed_share,
 )
@@ -128,6 +130,54 @@ def test_a_fork_costs_what_its_press_keeps(press: dict[str, object] | None, shar
     session = model.session()
     session.extend(as_piece(range(1600)))
     assert pressed_share(session, session.fork()) == pytest.approx(share, abs=0.03)
+
+
+WINDOW, ROW = 300, 4 * 2 * 16  # tokens; bytes of a layer's token: K and V of one head of 16
+
+
+def windowed(cache: str = "full", **press: object) -> Model:
+    """Two layers of four keep 300 tokens, and are not full when the measurement ends."""
+    gemma = pytest.importorskip("transformers.models.gemma3")
+    from models.transformers_models.loading import HuggingFaceModel, in_memory
+
+    config = gemma.Gemma3TextConfig(
+        vocab_size=97,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=40_000,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+    )
+    weights = in_memory(gemma.Gemma3ForCausalLM(config).eval())
+    options = {"cache": cache, **({"press": press} if press else {})}
+    return HuggingFaceModel("tiny", weights, options)
+
+
+@pytest.mark.parametrize(("longest", "window"), [(256, 256), (280, 280), (4096, WINDOW)])
+def test_windows_stop_growing(longest: int, window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate_module, "PROBE_SECONDS", 0.0)
+    model = windowed()
+    curve = measure(model, longest, 1024)
+    session = model.session()
+    session.extend(as_piece(np.arange(longest) % 97))
+    assert curve.cache_bytes(longest) == pytest.approx(2 * ROW * (longest + window), rel=0.07)
+    assert curve.cache_bytes(longest) == pytest.approx(held_bytes(session), rel=0.07)
+
+
+def test_windows_of_full_layers_stop_growing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate_module, "PROBE_SECONDS", 0.0)
+    curve = measure(windowed("sliding:1000"), 16_384, 1024)
+    assert curve.cache_bytes(16_384) == pytest.approx(2 * ROW * (1000 + WINDOW), rel=0.01)
+
+
+def test_a_fork_shares_its_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate_module, "PROBE_SECONDS", 0.0)
+    curve = measure(windowed(name="knorm", keep=0.5), 16_384, 1024)
+    assert curve.fork_share == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_server_is_not_measured() -> None:
