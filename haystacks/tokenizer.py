@@ -205,6 +205,20 @@ def _load(name: str) -> FastTokenizer:
     return tokenizer
 
 
+def _hub_answers(name: str) -> bool:
+    """Whether the hub is reached. transformers would ask a hub that is not for a minute."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(name, "config.json"))
+    except HfHubHTTPError:  # it says that there is no such file, or that it may not be seen
+        return True
+    except Exception:  # of its client, which changes from release to release; no name of the hub
+        return False
+    return True
+
+
 def transformers_tokenizer(location: str) -> Any:
     """The fast tokenizer of a folder or of the hub. Raises: TokenizerError."""
     try:
@@ -219,12 +233,19 @@ def transformers_tokenizer(location: str) -> Any:
     options: dict[str, Any] = {}
     if place.endswith(".gguf"):
         place, _, options["gguf_file"] = place.rpartition("/")
+    here = Path(place).is_dir()
+    options["local_files_only"] = here or not _hub_answers(place)
     try:
         loaded = AutoTokenizer.from_pretrained(
             place, revision=revision or "main", trust_remote_code=False, **options
         )
     except (ImportError, OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
+        if options["local_files_only"] and not here:
+            reason = (
+                f"there is no folder {place} here, its files are not in the hub's cache, and the "
+                "hub was not reached: correct the path or the name, or connect to a network"
+            )
         raise TokenizerError(f"tokenizer: 'hf:{location}' cannot be loaded: {reason}") from None
     if getattr(loaded, "backend_tokenizer", None) is None:
         raise TokenizerError(f"tokenizer: 'hf:{location}' has no fast (tokenizers) version")

@@ -1,6 +1,8 @@
 """The bundled BPE: lossless, digits single, nothing added; other tokenizers refused clearly."""
 
 import json
+import logging
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +224,21 @@ def test_a_revision_is_part_of_the_name() -> None:
     pytest.importorskip("transformers")
     with pytest.raises(TokenizerError, match="'hf:no such name@v1' cannot be loaded"):
         load_tokenizer("hf:no such name", revision="v1")
+
+
+def test_a_hub_that_is_not_reached_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("transformers")
+    from huggingface_hub import constants
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens here
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        told = r"^tokenizer: 'hf:owner/no-such-name' .* the hub was not reached: correct [^\n]*$"
+        with pytest.raises(TokenizerError, match=told):
+            load_tokenizer("hf:owner/no-such-name")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_a_folder_with_an_at_sign_is_a_folder(tmp_path: Path) -> None:
