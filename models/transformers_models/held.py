@@ -69,8 +69,8 @@ def window_bytes(cache: Any) -> tuple[int, int]:
         for states in (getattr(layer, name, None) for name in ("keys", "values")):
             if rows and isinstance(states, Tensor) and states.numel():
                 storage = states.untyped_storage()
-                each = storage.nbytes() // states.shape[-2]
-                held[storage.data_ptr()] = storage.nbytes(), each * max(rows, states.shape[-2])
+                row = states[..., :1, :].numel() * states.element_size()
+                held[storage.data_ptr()] = storage.nbytes(), max(storage.nbytes(), rows * row)
     return sum(now for now, _ in held.values()), sum(full for _, full in held.values())
 
 

@@ -36,7 +36,7 @@ from niah.sweep.trials import Plan, Stream, Trial
 
 log = logging.getLogger(__name__)
 
-FIRST_POINT = 256  # tokens; each further point doubles
+FIRST_POINT = 128  # tokens; each further point doubles
 PROBE_SECONDS = 1.5
 GENERATED = 4  # tokens decoded to time one
 TOKEN_BYTES = 16  # of a prompt's token ids, held beside the model
@@ -289,7 +289,10 @@ def growing_bytes(session: Session) -> int:
 def read_doubling(
     model: Model, ids: NDArray[np.integer], chunk_tokens: int, limit_seconds: float
 ) -> tuple[Session, list[Point]]:
-    """A session that has read `ids` up to a doubling count, and a point at each doubling."""
+    """A session that has read `ids` up to a doubling count, and a point at each doubling.
+
+    Two at least: the first tokens bring what grows no further, such as the queries of a press.
+    """
     session = model.session()
     points = [Point(0, 0.0, growing_bytes(session))]
     target = min(FIRST_POINT, len(ids))
@@ -298,7 +301,7 @@ def read_doubling(
             session.extend(as_piece(ids[at : min(at + chunk_tokens, target)]))
         seconds = session.usage().prefill_seconds or 0.0
         points.append(Point(target, seconds, growing_bytes(session)))
-        if target == len(ids) or seconds > limit_seconds:
+        if target == len(ids) or (seconds > limit_seconds and target > FIRST_POINT):
             return session, points
         target = min(2 * target, len(ids))
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from models.protocols import Decoding, Forks, Model, Piece, Reply, Session, Usage
+from models.protocols import Decoding, Forks, Piece, Reply, Session, Usage
 from models.registry import load_model
 from niah.errors import PlanError
-from niah.execution import estimate as estimate_module
 from niah.execution.estimate import (
     Curve,
     Estimate,
@@ -20,7 +19,6 @@ from niah.execution.estimate import (
     estimate,
     estimate_arm,
     fit,
-    held_bytes,
     measure,
     pressed_share,
 )
@@ -132,52 +130,60 @@ def test_a_fork_costs_what_its_press_keeps(press: dict[str, object] | None, shar
     assert pressed_share(session, session.fork()) == pytest.approx(share, abs=0.03)
 
 
-WINDOW, ROW = 300, 4 * 2 * 16  # tokens; bytes of a layer's token: K and V of one head of 16
+ROW, WINDOW, QUERIES = 256, 300, 1 << 13  # bytes, tokens, bytes
 
 
-def windowed(cache: str = "full", **press: object) -> Model:
-    """Two layers of four keep 300 tokens, and are not full when the measurement ends."""
-    gemma = pytest.importorskip("transformers.models.gemma3")
-    from models.transformers_models.loading import HuggingFaceModel, in_memory
+@dataclass
+class NewestSession:
+    """Holds a row of every token, one more of each of the newest, and queries of a press.
 
-    config = gemma.Gemma3TextConfig(
-        vocab_size=97,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        head_dim=16,
-        max_position_embeddings=40_000,
-        sliding_window=WINDOW,
-        layer_types=["sliding_attention", "full_attention"] * 2,
-    )
-    weights = in_memory(gemma.Gemma3ForCausalLM(config).eval())
-    options = {"cache": cache, **({"press": press} if press else {})}
-    return HuggingFaceModel("tiny", weights, options)
+    So slow that the measurement ends before the window is full.
+    """
 
+    position: int = 0
+    pressed: bool = False
 
-@pytest.mark.parametrize(("longest", "window"), [(256, 256), (280, 280), (4096, WINDOW)])
-def test_windows_stop_growing(longest: int, window: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate_module, "PROBE_SECONDS", 0.0)
-    model = windowed()
-    curve = measure(model, longest, 1024)
-    session = model.session()
-    session.extend(as_piece(np.arange(longest) % 97))
-    assert curve.cache_bytes(longest) == pytest.approx(2 * ROW * (longest + window), rel=0.07)
-    assert curve.cache_bytes(longest) == pytest.approx(held_bytes(session), rel=0.07)
+    def extend(self, piece: Piece) -> None:
+        self.position += len(piece.ids)
 
+    def fork(self) -> Session:
+        return NewestSession(self.position)
 
-def test_windows_of_full_layers_stop_growing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate_module, "PROBE_SECONDS", 0.0)
-    curve = measure(windowed("sliding:1000"), 16_384, 1024)
-    assert curve.cache_bytes(16_384) == pytest.approx(2 * ROW * (1000 + WINDOW), rel=0.01)
+    def generate(self, decoding: Decoding) -> Reply:
+        return Reply("", (0,) * decoding.max_new_tokens, "length")
+
+    def context_ends(self) -> None:
+        self.pressed = True
+
+    def question_ends(self) -> None:
+        pass
+
+    def window_bytes(self) -> tuple[int, int]:
+        return ROW * min(self.position, WINDOW), ROW * WINDOW
+
+    def usage(self) -> Usage:
+        held = {"full": ROW * self.position // (2 if self.pressed else 1)}
+        if self.position and not self.pressed:
+            held["queries"] = QUERIES
+        return Usage(1.0 * self.position, cache_bytes=held | {"window": self.window_bytes()[0]})
 
 
-def test_a_fork_shares_its_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate_module, "PROBE_SECONDS", 0.0)
-    curve = measure(windowed(name="knorm", keep=0.5), 16_384, 1024)
-    assert curve.fork_share == pytest.approx(0.5, abs=0.05)
+class NewestModel(RecallModel):
+    """A model of such sessions."""
+
+    def session(self) -> Session:
+        return NewestSession()
+
+
+@pytest.mark.parametrize(("longest", "window"), [(100, 100), (280, 280), (16_384, WINDOW)])
+def test_windows_and_queries_stop_growing(longest: int, window: int) -> None:
+    curve = measure(NewestModel(), longest, 1024)
+    assert curve.cache_bytes(longest) == pytest.approx(ROW * (longest + window) + QUERIES)
+
+
+def test_a_fork_shares_its_windows() -> None:
+    curve = measure(NewestModel(), 16_384, 1024)
+    assert curve.fork_share == pytest.approx(128 * ROW / (256 * ROW + QUERIES))
 
 
 def test_a_server_is_not_measured() -> None:
