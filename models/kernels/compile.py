@@ -74,11 +74,18 @@ def reordering_kernel(function: Kernel) -> Kernel:
     )
 
 
-_FEATURES = llvm.get_host_cpu_features()
+def features(chosen: str | None) -> set[str]:
+    """What the processor can do that kernels are compiled for: its own features, or `chosen` ones,
+    written as in NUMBA_CPU_FEATURES."""
+    text = llvm.get_host_cpu_features().flatten() if chosen is None else chosen
+    return {name[1:] for name in text.split(",") if name.startswith("+")}
+
+
+_FEATURES = features(config.CPU_FEATURES)
 _X86 = llvm.get_process_triple().startswith(("x86_64", "i386", "i686"))
 
-VECTOR_UNIT = bool(_FEATURES.get("fma")) if _X86 else True
-LANES = 16 if _FEATURES.get("avx512f") else 8
+VECTOR_UNIT = "fma" in _FEATURES if _X86 else True
+LANES = 16 if "avx512f" in _FEATURES else 8
 """Floats in a vector of the kernels: a register with AVX-512, one of AVX2, or two of NEON."""
 VECTORS = 4 if LANES == 16 else 2
 """Vectors of keys beside each other in a tile: with 4 heads, as many sums as registers allow."""

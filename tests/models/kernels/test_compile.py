@@ -1,4 +1,7 @@
-"""Where compiled kernels are cached: where numba would, else in a temporary folder."""
+"""Where compiled kernels are cached: where numba would, else in a temporary folder.
+
+And what processor they are compiled for: the one that numba's environment variables name.
+"""
 
 import shutil
 import subprocess
@@ -8,7 +11,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from models.kernels.compile import cache_places, choose_cache
+from models.kernels.compile import LANES, cache_places, choose_cache, features
 
 ROOT = Path(__file__).parents[3]
 
@@ -63,3 +66,11 @@ def test_kernels_of_a_package_that_cannot_be_written_to_are_imported(tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "niah-kernels-" in done.stdout
     assert done.stderr.count("set NUMBA_CACHE_DIR") == 1
+
+
+def test_features_are_those_that_the_environment_names() -> None:
+    assert features("+avx2,+fma,-avx512f") == {"avx2", "fma"}
+    assert features("") == set()
+    own = features(None)
+    assert own
+    assert (LANES == 16) == ("avx512f" in own)
