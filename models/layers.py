@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import kernels
+
 
 def at_least_float32(x: Tensor) -> Tensor:
     """x as float32, or unchanged where its type is as wide."""
@@ -59,7 +61,15 @@ class Float32Linear(KeepsFloat32, Linear):
 
 def rms_normalize(x: Tensor, eps: float) -> Tensor:
     """x / rms(x) over the last dimension, without a weight; at least float32."""
-    return F.rms_norm(at_least_float32(x), (x.shape[-1],), eps=eps)
+    return _rms_norm(at_least_float32(x), None, eps)
+
+
+def _rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    if kernels.usable(x, *(() if weight is None else (weight,))):
+        from models.kernels import rows
+
+        return rows.normalize(x, weight, eps)
+    return F.rms_norm(x, x.shape[-1:], weight, eps)
 
 
 class RMSNorm(KeepsFloat32):
@@ -71,8 +81,7 @@ class RMSNorm(KeepsFloat32):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight
-        return F.rms_norm(x.to(weight.dtype), weight.shape, weight, self.eps)
+        return _rms_norm(x.to(self.weight.dtype), self.weight, self.eps)
 
 
 def rope_frequencies(dim: int, theta: float) -> Tensor:
@@ -119,6 +128,10 @@ class Rotation:
         return self._rotate(x, -self.sin)
 
     def _rotate(self, x: Tensor, sin: Tensor) -> Tensor:
+        if kernels.usable(x, sin):
+            from models.kernels import rows
+
+            return rows.rotate(x, self.cos, sin)
         dim = self.cos.shape[-1]
         shape = (-1, *(1,) * (x.ndim - 3), dim)
         plain, turned = x[..., :-dim], x[..., -dim:]

@@ -1,0 +1,71 @@
+"""What projections pass through, row by row, in one pass: RMSNorm and rotary embedding.
+
+See `models.layers`. Shapes: N rows, C channels, P rotary pairs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.kernels.compile import kernel, reordering_kernel
+from models.kernels.threads import run_shares
+
+Floats = NDArray[np.float32]
+SHARE = 1024  # rows worth a thread
+
+
+def normalize(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
+    """x [..., C] / rms(x), times `weight` [C]."""
+    out = x.new_empty(x.shape)
+    factors = x.new_ones(x.shape[-1]) if weight is None else weight.detach()
+    source, target = (t.reshape(-1, x.shape[-1]).numpy() for t in (x, out))
+    scale, small = factors.numpy(), np.float32(eps)
+    run_shares(
+        len(source), SHARE, lambda part: _normalize(source[part], scale, small, target[part])
+    )
+    return out
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """The last 2P channels of x [B, S, ..., C] turned; cos and sin [S, 2P], signs folded in."""
+    out = x.new_empty(x.shape)
+    heads = (x.flatten(2, -2) if x.ndim > 3 else x.unsqueeze(2)).contiguous()
+    angles = cos.numpy(), sin.numpy()
+    for source, target in zip(heads.numpy(), out.view(heads.shape).numpy(), strict=True):
+        _rotate_in_shares(source, *angles, target)
+    return out
+
+
+def _rotate_in_shares(x: Floats, cos: Floats, sin: Floats, out: Floats) -> None:
+    run_shares(len(x), SHARE, lambda part: _rotate(x[part], cos[part], sin[part], out[part]))
+
+
+@reordering_kernel
+def _normalize(x: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
+    n, width = x.shape
+    for t in range(n):
+        squares = np.float32(0)
+        for c in range(width):
+            squares += x[t, c] * x[t, c]
+        inverse = np.float32(1) / np.sqrt(squares / np.float32(width) + eps)
+        for c in range(width):
+            out[t, c] = x[t, c] * inverse * weight[c]
+
+
+@kernel
+def _rotate(x: Floats, cos: Floats, sin: Floats, out: Floats) -> None:
+    """x [S, H, C]."""
+    count, heads, width = x.shape
+    first = width - cos.shape[1]
+    for s in range(count):
+        for h in range(heads):
+            source, target = x[s, h, :first], out[s, h, :first]
+            for c in range(len(source)):
+                target[c] = source[c]
+            source, target = x[s, h, first:], out[s, h, first:]
+            for i in range(len(source) // 2):
+                left, right = source[2 * i], source[2 * i + 1]
+                target[2 * i] = left * cos[s, 2 * i] + right * sin[s, 2 * i]
+                target[2 * i + 1] = right * cos[s, 2 * i + 1] + left * sin[s, 2 * i + 1]
