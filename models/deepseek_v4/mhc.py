@@ -43,13 +43,17 @@ class HyperConnection(KeepsFloat32):
         return (pre.unsqueeze(-2) @ streams).squeeze(-2), post, mix
 
     def spread(self, output: Tensor, streams: Tensor, post: Tensor, mix: Tensor) -> Tensor:
-        """X'_k = post_k * y + sum_j mix[j, k] X_j, [B, S, K, D]: the mix acts transposed."""
+        """X'_k = post_k * y + sum_j mix[j, k] X_j, [B, S, K, D]: the mix acts transposed.
+
+        At inference contiguous streams are overwritten.
+        """
         output = output.to(streams.dtype)
         if kernels.usable(output, streams, post, mix):
             from models.kernels import mhc
 
-            operands = (t.contiguous().flatten(0, 1) for t in (output, streams, post, mix))
-            return mhc.spread(*operands).view_as(streams)
+            streams = streams.contiguous()
+            mhc.spread(*(t.contiguous().flatten(0, 1) for t in (output, streams, post, mix)))
+            return streams
         # Contiguous first: the batched product would clone every 4 x 4 matrix by itself.
         kept = mix.transpose(-1, -2).contiguous() @ streams
         return torch.addcmul(kept, post.unsqueeze(-1), output.unsqueeze(-2))
@@ -58,7 +62,7 @@ class HyperConnection(KeepsFloat32):
         from models.kernels import mhc
 
         flat = streams.flatten(0, 1)
-        gates = F.linear(flat.flatten(1), self.fn)  # a norm is one factor a token: the kernel's
+        gates = self.fn @ flat.flatten(1).t()  # a norm is one factor a token: the kernel's
         numbers = (self.eps, self.norm_eps, self.iterations)
         parts = mhc.collapse(flat, gates, self.scale, self.base, *numbers)
         x, post, mix = (part.unflatten(0, streams.shape[:2]) for part in parts)
@@ -90,6 +94,8 @@ class HyperHead(KeepsFloat32):
         self.hc_scale = nn.Parameter(torch.empty(1))
 
     def forward(self, streams: Tensor) -> Tensor:
-        gates = F.linear(rms_normalize(streams.flatten(-2), self.norm_eps), self.hc_fn)
+        flat = streams.flatten(-2)
+        inverse = torch.rsqrt(flat.square().mean(-1, keepdim=True) + self.norm_eps)
+        gates = F.linear(flat, self.hc_fn) * inverse  # a norm is one factor a token
         pre = torch.sigmoid(gates * self.hc_scale + self.hc_base) + self.eps
         return (pre.unsqueeze(-2) @ streams).squeeze(-2)

@@ -149,7 +149,7 @@ class DeepseekV4(KeepsFloat32):
         indices = torch.arange(start, start + ids.shape[1], device=ids.device)
         step = self._step(indices, indices if positions is None else positions, training)
         streams = self.model.embed_tokens(ids).to(self.model.norm.weight.dtype).unsqueeze(2)
-        streams = streams.expand(-1, -1, self.config.hc_mult, -1)
+        streams = streams.expand(-1, -1, self.config.hc_mult, -1).contiguous()
         modules = self.config.engram.layers if self.config.engram else ()
         memories = dict(zip(modules, (caches or [])[len(self.model.layers) :], strict=False))
         for i, layer in enumerate(self.model.layers):

@@ -7,7 +7,6 @@ run beside each other, a token a lane.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,7 +30,7 @@ def collapse(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """streams [N, K, D], contiguous -> sublayer input [N, D], post [N, K], mix [N, K, K].
 
-    `gates` [N, (2 + K) K] are W_fn times the streams, which are not normalised yet.
+    `gates` [(2 + K) K, N] are W_fn times the streams, which are not normalised yet.
     """
     n, k, d = streams.shape
     outputs = tuple(streams.new_empty(n, *shape) for shape in ((d,), (k,), (k, k)))
@@ -40,18 +39,16 @@ def collapse(
     small = np.float32(eps), np.float32(norm_eps)
 
     def work(part: slice) -> None:
-        _collapse(x[part], z[part], *constants, *small, iterations, *(o[part] for o in out))
+        _collapse(x[part], z[:, part], *constants, *small, iterations, *(o[part] for o in out))
 
     run_shares(n, SHARE, work)
     return outputs[0], outputs[1], outputs[2]
 
 
-def spread(output: Tensor, streams: Tensor, post: Tensor, mix: Tensor) -> Tensor:
-    """X'_k = post_k y + sum_j mix[j, k] X_j, [N, K, D], of contiguous operands."""
-    mixed = torch.empty_like(streams)
-    arrays = [t.numpy() for t in (output, streams, post, mix, mixed)]
+def spread(output: Tensor, streams: Tensor, post: Tensor, mix: Tensor) -> None:
+    """X'_k = post_k y + sum_j mix[j, k] X_j in the place of streams [N, K, D]; all contiguous."""
+    arrays = [t.numpy() for t in (output, streams, post, mix)]
     run_shares(len(streams), SHARE, lambda part: _spread(*(a[part] for a in arrays)))
-    return mixed
 
 
 @reordering_kernel
@@ -83,7 +80,7 @@ def _collapse(
             inverse = one / np.sqrt(squares / size + norm_eps)
             for i in range(len(z)):
                 own = scale[min(i // k, 2)] * inverse
-                z[i, lane] = gates[start + lane, i] * own + base[i]
+                z[i, lane] = gates[i, start + lane] * own + base[i]
         for i in range(2 * k):
             for lane in range(lanes):
                 z[i, lane] = one / (one + exp(min(-z[i, lane], LARGEST_EXP)))
@@ -142,13 +139,17 @@ def _normalize(m: Floats, sums: Floats, eps: np.float32, across: int, along: int
 
 
 @reordering_kernel
-def _spread(output: Floats, streams: Floats, post: Floats, mix: Floats, mixed: Floats) -> None:
+def _spread(output: Floats, streams: Floats, post: Floats, mix: Floats) -> None:
     n, k, d = streams.shape
+    before = np.empty((k, d), np.float32)
     for t in range(n):
+        for j in range(k):
+            for c in range(d):
+                before[j, c] = streams[t, j, c]
         for i in range(k):
             for c in range(d):
-                mixed[t, i, c] = post[t, i] * output[t, c]
+                streams[t, i, c] = post[t, i] * output[t, c]
             for j in range(k):
                 weight = mix[t, j, i]
                 for c in range(d):
-                    mixed[t, i, c] += weight * streams[t, j, c]
+                    streams[t, i, c] += weight * before[j, c]
