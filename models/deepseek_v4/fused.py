@@ -1,5 +1,6 @@
-"""Attention for inference through torch's fused CPU kernel: no logits are written.
+"""Attention for inference through torch's fused CPU kernel, which writes no logits.
 
+The window is attended to by torch's products of blocks and a kernel of our own between them.
 Each part of the past gives its mix and the log of its denominator; `merge` makes one softmax of
 several, the sink included. The differentiable twin is `parts`. Shapes: B batch, S queries,
 H heads, C head width, w window, n entries. K = V is one head shared by all queries (MQA).
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.deepseek_v4 import blocked
 from models.deepseek_v4.compressor import visible_mask
 
-BLOCK = 32
-"""Queries that meet a window's keys together: as many as torch's kernel multiplies at once."""
+VECTOR = 16
+"""Numbers that fill vectors of every processor."""
 
 
 class Mixed(NamedTuple):
@@ -52,38 +54,57 @@ def of_one_width(*operands: Tensor) -> list[Tensor]:
 def attend_window(q: Tensor, keys: Tensor, window: int) -> Mixed:
     """Causal band of `window` keys: queries [B, S, H, C] are the last S of keys [B, P + S, C].
 
-    Blocks of b queries meet b + w - 1 keys; a block is a batch. The first ones may lack keys, and
-    are attended to by themselves.
+    The first ones may lack keys, and are attended to by themselves.
     """
     num_queries, past = q.shape[1], keys.shape[1] - q.shape[1]
     short = min(num_queries, max(0, window - 1 - past))  # queries whose window is not full
-    parts = []
+    output, log_total = q.new_empty(q.shape), q.new_empty(q.shape[:-1])
     if short:
         part = attend(q[:, :short], keys[:, : past + short], mask=_causal(short, past, q.device))
-        parts.append(part)
+        output[:, :short] = part.output.transpose(1, 2)
+        log_total[:, :short] = part.log_total.transpose(1, 2)
     if short < num_queries:
-        parts.append(_full_windows(q[:, short:], keys[:, past + short - window + 1 :], window))
-    if len(parts) == 1:
-        return parts[0]
-    return Mixed(*(torch.cat(pair, dim=2) for pair in zip(*parts, strict=True)))
+        near = keys[:, past + short - window + 1 :]
+        rest = q[:, short:], output[:, short:], log_total[:, short:]
+        for each in zip(*rest, near, strict=True):
+            _full_windows(*each, window)
+    return Mixed(output.transpose(1, 2), log_total.transpose(1, 2))
 
 
-def _full_windows(q: Tensor, keys: Tensor, window: int) -> Mixed:
-    """As `attend_window`, with w - 1 keys before the first query."""
-    batch, num_queries, heads, dim = q.shape
-    b = min(num_queries, window, BLOCK)
-    blocks = -(-num_queries // b)
-    fill = blocks * b - num_queries
-    near = F.pad(keys, (0, 0, 0, fill)).unfold(1, window - 1 + b, b)  # [B, blocks, C, w - 1 + b]
-    q = F.pad(q, (0, 0, 0, 0, 0, fill)).reshape(batch * blocks, b, heads, dim)
-    slot = torch.arange(window - 1 + b, device=q.device)
-    row = torch.arange(b, device=q.device)[:, None]
-    band = _additive((slot >= row) & (slot < row + window))
-    output, log_total = attend(q, near.transpose(-1, -2).flatten(0, 1), mask=band)
-    return Mixed(
-        output.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2, 3)[:, :, :num_queries],
-        log_total.unflatten(0, (batch, blocks)).transpose(1, 2).flatten(2)[:, :, :num_queries],
-    )
+def _full_windows(q: Tensor, output: Tensor, log_total: Tensor, keys: Tensor, window: int) -> None:
+    """Of queries [S, H, C] into output [S, H, C] and log_total [S, H].
+
+    Query i sees keys i .. i + w - 1 of [w - 1 + S, C]. Blocks of b queries meet b + w - 1 keys.
+    """
+    count, b = len(q), queries_together(window)
+    whole = count // b * b
+    if whole:
+        _blocks(q[:whole], output[:whole], log_total[:whole], keys, window, b)
+    if whole < count:
+        _blocks(q[whole:], output[whole:], log_total[whole:], keys[whole:], window, count - whole)
+
+
+def queries_together(window: int) -> int:
+    """The queries of a block: the keys that they meet fill whole vectors."""
+    return -(-window // VECTOR) * VECTOR + VECTOR - window + 1
+
+
+def _blocks(
+    q: Tensor, output: Tensor, log_total: Tensor, keys: Tensor, window: int, b: int
+) -> None:
+    """As `_full_windows`, in blocks of b queries; as many at once as a core's cache holds."""
+    from models.kernels.window import softmax
+
+    _, heads, dim = q.shape
+    at_once = b * max(1, blocked.limit(q) // (b * heads * (window + b)))
+    for start in range(0, len(q), at_once):
+        some = slice(start, min(start + at_once, len(q)))
+        met = keys[start : some.stop + window - 1]
+        near = met.unfold(0, window - 1 + b, b)  # [N, C, w - 1 + b]
+        logits = torch.bmm(q[some].reshape(-1, b * heads, dim), near)
+        logs = softmax(logits.view(len(near), b, heads, -1), window)
+        torch.bmm(logits, near.transpose(1, 2), out=output[some].view(-1, b * heads, dim))
+        log_total[some] = logs.view(-1, heads)
 
 
 def attend_runs(q: Tensor, entries: Tensor, visible: Tensor) -> Mixed:
