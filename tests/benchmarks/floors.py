@@ -1,23 +1,25 @@
 """What a prefill has to do, by component, and how fast this machine could do it.
 
-A floor is the larger of operations over the sgemm rate and bytes over the streaming bandwidth,
-both measured in the same run. Operations are those that the mathematics needs
-(`models.costs.flops`); bytes are what has to come from or go to memory if a chunk's activations
-stay in cache.
+A floor is the larger of operations over a rate and bytes over the streaming bandwidth, both
+measured in the same run. The rate is the faster of torch's large matrix product and of the
+indexer's kernel without its top-k, whichever does the work. Operations are those that the
+mathematics needs (`models.costs.flops`); bytes are what has to come from or go to memory if a
+chunk's activations stay in cache.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from models import kernels
 from models.costs.deepseek_v4 import session as kept_by_session
 from models.costs.flops import prefill_flops
 from models.deepseek_v4.config import CSA, DSA, HCA, SLIDING, DeepseekV4Config
+from tests.benchmarks.timers import now
 
 FLOAT = 4  # bytes
 
@@ -32,13 +34,15 @@ class Work(NamedTuple):
 class Ceilings(NamedTuple):
     """What all threads reach together."""
 
-    flops: float  # a second, in a large matrix product
+    product: float  # operations a second, in a large matrix product
+    scores: float  # of the indexer's kernel; 0 where kernels are not usable
     bandwidth: float  # bytes a second, read and written
 
     def seconds(self, work: Work) -> float:
-        return max(work.flops / self.flops, work.num_bytes / self.bandwidth)
+        return max(work.flops / max(self.product, self.scores), work.num_bytes / self.bandwidth)
 
 
+@torch.no_grad()
 def measured_ceilings(repeats: int = 5) -> Ceilings:
     """With as many threads as torch uses now."""
     n = 2048
@@ -47,16 +51,37 @@ def measured_ceilings(repeats: int = 5) -> Ceilings:
     target = torch.empty_like(source)
     product = _fastest(lambda: torch.mm(a, b), repeats)
     copy = _fastest(lambda: target.copy_(source), repeats)
-    return Ceilings(2 * n**3 / product, 2 * FLOAT * source.numel() / copy)
+    return Ceilings(2 * n**3 / product, _scores_rate(repeats), 2 * FLOAT * source.numel() / copy)
+
+
+def _scores_rate(repeats: int) -> float:
+    """Operations a second of the indexer's kernel at nano widths, its top-k left out."""
+    queries, heads, width, count = 1024, 4, 32, 4096
+    q, keys = torch.randn(queries, heads, width).numpy(), torch.randn(count, width).numpy()
+    if not kernels.usable(torch.empty(0)):
+        return 0.0
+    from models.kernels import topk
+    from models.kernels.selection import Candidates
+    from models.kernels.threads import run_shares
+
+    weights, visible = q[..., 0].copy(), np.full(queries, count)
+
+    def work(part: slice) -> None:
+        found = Candidates.none(part.stop - part.start, 1)
+        found.least[:] = np.inf  # no score exceeds it
+        topk.scan(q[part], weights[part], visible[part], keys, 0, 1, *found)
+
+    seconds = _fastest(lambda: run_shares(queries, 1, work), repeats)
+    return 2.0 * queries * heads * width * count / seconds
 
 
 def _fastest(action: Callable[[], object], repeats: int) -> float:
     """Seconds of the least disturbed run; one more warms up."""
     seconds = []
     for _ in range(repeats + 1):
-        start = time.perf_counter()
+        start = now()
         action()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(now() - start)
     return min(seconds[1:])
 
 

@@ -1,33 +1,59 @@
 """Prefill and decoding of the nano pair against what the machine could do.
 
     python -m tests.benchmarks.prefill [--lengths 4096,32768] [--threads 1,2]
+    python -m tests.benchmarks.prefill --last --lengths 4096,131072 --arms mla,dsa
     python -m tests.benchmarks.prefill --decode --lengths 4096,1048576
     python -m tests.benchmarks.prefill --transformers --lengths 2048,4096,8192
 
-Prints Markdown tables. Nothing is asserted: times belong to a machine, ratios to the code.
+`--last` reads only the last chunk of each length, behind rows that copy those of the first chunk
+with noise. The work of a chunk grows linearly with its position, so that the mean of two chunks is
+the mean of all between them.
+
+Arms are names of the registry, or `mla` and `dsa` of configs/train-nano.yaml with random weights.
+With one thread times are the processor's, otherwise the clock's. Nothing is asserted: times belong
+to a machine, ratios to the code. A processor with AVX-512 does what one with AVX2 would after
+
+    export NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx2,+fma
+    export ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
+
+Prints Markdown tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models import kernels
 from models.deepseek_v4 import weights
-from models.deepseek_v4.loading import LoadedModel
-from models.registry import load_model
+from models.deepseek_v4.cache import Rows
+from models.deepseek_v4.checkpoint_files import Card
+from models.deepseek_v4.loading import LoadedModel, build
+from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.session import DeepseekV4Session
+from models.protocols import Model
+from models.registry import BUNDLED_TOKENIZER, load_model
+from niah.training.config import Twin, load_train_config
+from niah.training.trainer import model_config
 from tests.benchmarks.floors import FLOAT, Ceilings, measured_ceilings, prefill_work
-from tests.benchmarks.timers import timed
+from tests.benchmarks.timers import now, timed
 from tests.sessions import greedy_ids, held_total
 
 ARMS = "nano-v4", "nano-dense"
+RANDOM: dict[str, Twin] = {"mla": "mla", "dsa": "dsa"}
+TRAINING = Path("configs/train-nano.yaml")
+VOCABULARY = 2048
+CALLS = 3  # of which the fastest counts
+CHUNK = 2048  # tokens that a session reads at once
 STEPS = 30  # tokens decoded, and forks made, for a median
 WARM = 3000  # tokens that put every kernel to use
 MEGABYTE = 1e6
@@ -35,17 +61,21 @@ MEGABYTE = 1e6
 
 def main() -> None:
     options = _options()
-    print(f"{kernels.describe()}, torch {torch.__version__}")
+    isa = torch.backends.cpu.get_cpu_capability()
+    print(f"{kernels.describe()}, torch {torch.__version__} with {isa}")
     for threads in options.threads:
         torch.set_num_threads(threads)
         ceilings = measured_ceilings()
         print(
-            f"\n{threads} thread(s): sgemm {ceilings.flops / 1e9:.0f} GF/s, "
+            f"\n{threads} thread(s): sgemm {ceilings.product / 1e9:.0f} GF/s, "
+            f"indexer's kernel {ceilings.scores / 1e9:.0f} GF/s, "
             f"copy {ceilings.bandwidth / 1e9:.1f} GB/s"
         )
         for arm in options.arms:
             if options.transformers:
                 _against_transformers(arm, options.lengths)
+            elif options.last:
+                _last_chunk_tables(_loaded(arm, max(options.lengths)), options.lengths, ceilings)
             elif options.decode:
                 _decode_table(_loaded(arm, max(options.lengths)), options.lengths)
             else:
@@ -57,6 +87,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--lengths", type=_numbers, default=[4096, 32768], help="tokens, ascending")
     parser.add_argument("--threads", type=_numbers, default=[torch.get_num_threads()])
     parser.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS))
+    parser.add_argument("--last", action="store_true", help="the last chunk of each length alone")
     parser.add_argument("--decode", action="store_true", help="a token, and a fork, by length")
     parser.add_argument(
         "--transformers", action="store_true", help="the compressed arm's weights in transformers"
@@ -73,15 +104,28 @@ def _numbers(text: str) -> list[int]:
 
 def _loaded(arm: str, longest: int) -> LoadedModel:
     """The arm with positions for what is decoded behind `longest` tokens."""
-    model = load_model(arm, {"max_position_embeddings": max(longest, WARM) + 2 * STEPS})
+    positions = max(longest, WARM) + 2 * STEPS
+    if arm in RANDOM:
+        model: Model = _random(RANDOM[arm], positions)
+    else:
+        model = load_model(arm, {"max_position_embeddings": positions})
     assert isinstance(model, LoadedModel)
     model.session().read(_ids(WARM))  # compiles the kernels
     return model
 
 
+def _random(arm: Twin, positions: int) -> LoadedModel:
+    """The arm that `niah train` would begin with."""
+    config = model_config(load_train_config(TRAINING), arm, VOCABULARY)
+    config = replace(config, max_position_embeddings=positions)
+    network = build(config)
+    weights.initialize(network, 0)
+    return LoadedModel(arm, network, Card(BUNDLED_TOKENIZER, None, "random weights"), config)
+
+
 def _ids(count: int, start: int = 0) -> NDArray[np.int64]:
     """Tokens start .. start + count - 1 of one random text."""
-    return np.random.default_rng(start).integers(0, 2048, count)
+    return np.random.default_rng(start).integers(0, VOCABULARY, count)
 
 
 def _prefill_tables(model: LoadedModel, lengths: list[int], ceilings: Ceilings) -> None:
@@ -103,6 +147,43 @@ def _prefill_tables(model: LoadedModel, lengths: list[int], ceilings: Ceilings) 
             work = prefill_work(model.network.config, length)
             floors = {name: ceilings.seconds(part) for name, part in work.items()}
             _print_floors(floors, seconds)
+
+
+def _last_chunk_tables(model: LoadedModel, lengths: list[int], ceilings: Ceilings) -> None:
+    """A table of each length's last chunk, and one of the mean of the first and last of them."""
+    tables = []
+    for length in lengths:
+        session = _behind(model, length - CHUNK)
+        with timed() as timers:
+            session.read(_ids(CHUNK, length))
+        before = prefill_work(model.network.config, length - CHUNK)
+        floors = {
+            name: ceilings.seconds(part) - ceilings.seconds(before[name])
+            for name, part in prefill_work(model.network.config, length).items()
+        }
+        print(f"\n{model.name}, the last {CHUNK} of {length} tokens\n")
+        _print_floors(floors, timers.snapshot())
+        tables.append((floors, timers.snapshot()))
+    print(f"\n{model.name}, chunks from {lengths[0]} to {lengths[-1]} tokens on average\n")
+    (floors, seconds), (last_floors, last_seconds) = tables[0], tables[-1]
+    _print_floors(
+        {name: (floor + last_floors[name]) / 2 for name, floor in floors.items()},
+        {name: (spent + last_seconds[name]) / 2 for name, spent in seconds.items()},
+    )
+
+
+def _behind(model: LoadedModel, tokens: int) -> DeepseekV4Session:
+    """A session behind `tokens` tokens, a multiple of CHUNK, of which the first are real."""
+    session = model.session()
+    session.read(_ids(CHUNK))
+    for cache in session._caches:
+        for _, _, part in cache._parts():
+            if isinstance(part, Rows):
+                own = part.read(len(part))
+                for _ in range(tokens // CHUNK - 1):
+                    part.append(own + 0.1 * own.std() * torch.randn(own.shape))
+    session._position = tokens
+    return session
 
 
 def _print_floors(floors: dict[str, float], seconds: dict[str, float]) -> None:
@@ -130,12 +211,8 @@ def _decode_table(model: LoadedModel, lengths: list[int]) -> None:
 
 def _against_transformers(arm: str, lengths: list[int]) -> None:
     """The same weights on both sides, without the temperature that transformers does not know."""
-    from dataclasses import replace
-
     from transformers import DeepseekV4ForCausalLM
 
-    from models.deepseek_v4.model import DeepseekV4
-    from models.deepseek_v4.session import DeepseekV4Session
     from tests.models.oracle import hugging_face_config
 
     trained = _loaded(arm, max(lengths)).network
@@ -148,27 +225,42 @@ def _against_transformers(arm: str, lengths: list[int]) -> None:
     print("|---|---|---|---|---|---|---|")
     for length in lengths:
         ids = torch.from_numpy(_ids(length))
-        session = DeepseekV4Session(ours)
-        before = _reset_peak()
-        here = _seconds(lambda: session.read(ids.numpy()))  # noqa: B023
-        our_bytes = _peak() - before
-        before = _reset_peak()
-        start = time.perf_counter()
-        with torch.no_grad():
-            logits = theirs(ids[None], use_cache=True, logits_to_keep=1).logits[0, -1]
-        there = time.perf_counter() - start
-        their_bytes = _peak() - before
-        difference = float((session.next_logits() - logits).abs().max() / logits.abs().max())
+        here, our_bytes, ours_next = _best(lambda: _read(ours, ids))  # noqa: B023
+        there, their_bytes, theirs_next = _best(lambda: _called(theirs, ids))  # noqa: B023
+        difference = float((ours_next - theirs_next).abs().max() / theirs_next.abs().max())
         print(
             f"| {length} | {there:.2f} | {their_bytes / MEGABYTE:.0f} | {here:.3f} | "
             f"{our_bytes / MEGABYTE:.0f} | {there / here:.1f} x | {difference:.1e} |"
         )
 
 
+def _read(model: DeepseekV4, ids: Tensor) -> Tensor:
+    session = DeepseekV4Session(model)
+    session.read(ids.numpy())
+    return session.next_logits()
+
+
+@torch.no_grad()
+def _called(model: Any, ids: Tensor) -> Tensor:
+    logits: Tensor = model(ids[None], use_cache=True, logits_to_keep=1).logits[0, -1]
+    return logits
+
+
+def _best(action: Callable[[], Tensor]) -> tuple[float, float, Tensor]:
+    """Least seconds of a few calls, bytes that the first adds at most, and its result."""
+    before = _reset_peak()
+    start = now()
+    result = action()
+    seconds = [now() - start]
+    more = _peak() - before
+    seconds += [_seconds(action) for _ in range(CALLS - 1)]
+    return min(seconds), more, result
+
+
 def _seconds(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = now()
     action()
-    return time.perf_counter() - start
+    return now() - start
 
 
 def _reset_peak() -> float:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from models.deepseek_v3.latent import LatentLayer
 from models.deepseek_v4 import attention, blocked, dense, fused
 from models.deepseek_v4.compressor import Compressor
@@ -51,13 +53,19 @@ WRAPPED: dict[str, list[tuple[Any, str]]] = {
 """`weights` is the projections, norms, rotations and experts around what is listed below it."""
 
 
+def now() -> float:
+    """In seconds: of the processor where torch uses one thread, which other programs hardly
+    lengthen, else of the clock."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 class Timers:
     """Seconds by component so far."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self._inside: list[str] = ["other"]
-        self._since = time.perf_counter()
+        self._since = now()
 
     def enter(self, component: str) -> None:
         self._settle()
@@ -73,12 +81,12 @@ class Timers:
 
     def restart(self) -> None:
         """Forget the time since the last event: what a caller does between measurements."""
-        self._since = time.perf_counter()
+        self._since = now()
 
     def _settle(self) -> None:
-        now = time.perf_counter()
-        self.seconds[self._inside[-1]] += now - self._since
-        self._since = now
+        moment = now()
+        self.seconds[self._inside[-1]] += moment - self._since
+        self._since = moment
 
 
 @contextmanager
