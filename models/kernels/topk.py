@@ -26,14 +26,12 @@ from numpy.typing import NDArray
 
 from models.kernels.compile import LANES, VECTORS, kernel
 from models.kernels.floats import as_float
-from models.number_formats import E2M1_VALUES, FP4_BLOCK, PowerOfTwo
+from models.number_formats import FP4_BLOCK, PowerOfTwo
 
 TILE = LANES * VECTORS
 HEADS = 4  # scored together
-SCALES = PowerOfTwo().decode(torch.arange(256)).numpy()
-"""What the scales of ue8m0 stand for."""
-VALUES = np.array([*E2M1_VALUES, *(0.0 - value for value in E2M1_VALUES)], np.float32)
-"""What the codes of e2m1 stand for; 0 has two."""
+HALF_SCALES = PowerOfTwo().decode(torch.arange(256)).numpy() * np.float32(0.5)
+"""Half of what the scales of ue8m0 stand for."""
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Keys = NDArray[np.float32] | NDArray[np.uint8]
@@ -153,6 +151,57 @@ class _TileBuilder:
 
 
 @intrinsic
+def _decode_pairs(typing: Any, codes: Any, halves: Any, out: Any) -> Any:
+    """Bytes of two FP4 codes [T] -> numbers [2, T], times twice `halves` [T]; of addresses."""
+    address = types.uintp
+    signature = types.void(address, address, address)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _PairBuilder(builder).build(*args)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+class _PairBuilder:
+    """Writes `_decode_pairs`: twice the numbers 0, .5, 1, 1.5, 2, 3, 4, 6 are sums of bytes."""
+
+    def __init__(self, builder: Any) -> None:
+        self.b = builder
+        self.word = ir.IntType(64)
+        self.bytes = ir.VectorType(ir.IntType(8), TILE)
+        self.floats = ir.VectorType(ir.FloatType(), TILE)
+
+    def build(self, codes: Any, halves: Any, out: Any) -> None:
+        b = self.b
+        pairs = self._load(codes, self.bytes)
+        factors = self._load(halves, self.floats)
+        for place, code in enumerate((b.and_(pairs, self._all(15)), b.lshr(pairs, self._all(4)))):
+            numbers = b.fmul(b.sitofp(self._twice(code), self.floats), factors)
+            row = b.add(out, ir.Constant(self.word, 4 * TILE * place))
+            b.store(numbers, b.inttoptr(row, self.floats.as_pointer()), align=4)
+
+    def _twice(self, code: Any) -> Any:
+        """Twice the number that a code of e2m1 stands for."""
+        b = self.b
+        size = b.and_(code, self._all(7))
+        above_two = self._positive(b.sub(size, self._all(4)))
+        above_four = self._positive(b.sub(size, self._all(6)))
+        twice = b.add(b.add(size, above_two), b.add(above_four, above_four))
+        negative = b.icmp_unsigned(">", code, self._all(7))
+        return b.select(negative, b.neg(twice), twice)
+
+    def _positive(self, x: Any) -> Any:
+        return self.b.select(self.b.icmp_signed(">", x, self._all(0)), x, self._all(0))
+
+    def _all(self, value: int) -> Any:
+        return ir.Constant(self.bytes, [value] * TILE)
+
+    def _load(self, address: Any, kind: Any) -> Any:
+        return self.b.load(self.b.inttoptr(address, kind.as_pointer()), align=1)
+
+
+@intrinsic
 def _lowest_bit(typing: Any, bits: Any) -> Any:
     """Position of the lowest set bit of a number that has one."""
 
@@ -211,31 +260,41 @@ def _keep_best(scores: Floats, places: Ints, count: int, k: int) -> float:
     return float(low if above < k else high)
 
 
-def _fill(tile: Any, keys: Any, start: Any, width: Any) -> None:
-    """Have keys start .. start + width - 1 of [n, ...] as columns of the tile [C, T]."""
+def _fill(tile: Any, keys: Any, start: Any, width: Any, columns: Any, halves: Any) -> None:
+    """Have keys start .. start + width - 1 of [n, ...] as columns of the tile [C, T].
+
+    `columns` [..., T] and `halves` [T] are room for the bytes and the scales of FP4 keys.
+    """
     raise NotImplementedError  # a kernel is compiled with one of the two below
 
 
-def _fill_plain(tile: Any, keys: Any, start: Any, width: Any) -> None:
+def _fill_plain(tile: Any, keys: Any, start: Any, width: Any, columns: Any, halves: Any) -> None:
     for j in range(width):
         for c in range(tile.shape[0]):
             tile[c, j] = keys[start + j, c]
 
 
-def _fill_fp4(tile: Any, keys: Any, start: Any, width: Any) -> None:
+def _fill_fp4(tile: Any, keys: Any, start: Any, width: Any, columns: Any, halves: Any) -> None:
     num_codes = tile.shape[0] // 2  # bytes of two codes, before the scales
     for j in range(width):
         key = keys[start + j]
-        scale = SCALES[0]
-        for c in range(num_codes):
-            if c % (FP4_BLOCK // 2) == 0:
-                scale = SCALES[key[num_codes + 2 * c // FP4_BLOCK]]
-            tile[2 * c, j] = VALUES[key[c] & 15] * scale
-            tile[2 * c + 1, j] = VALUES[key[c] >> 4] * scale
+        for c in range(len(key)):
+            columns[c, j] = key[c]
+    source, target = columns.ctypes.data, tile.ctypes.data
+    for first in range(0, num_codes, FP4_BLOCK // 2):
+        scales = columns[num_codes + 2 * first // FP4_BLOCK]
+        for j in range(width):
+            halves[j] = HALF_SCALES[scales[j]]
+        for c in range(first, min(first + FP4_BLOCK // 2, num_codes)):
+            _decode_pairs(  # type: ignore[call-arg]  # the first is the compiler's
+                source + c * TILE, halves.ctypes.data, target + 8 * c * TILE
+            )
 
 
 @overload(_fill)
-def _fill_of(tile: Any, keys: Any, start: Any, width: Any) -> Callable[..., None]:
+def _fill_of(
+    tile: Any, keys: Any, start: Any, width: Any, columns: Any, halves: Any
+) -> Callable[..., None]:
     return _fill_fp4 if keys.dtype == types.uint8 else _fill_plain
 
 
@@ -262,7 +321,8 @@ def scan(
     num_queries, heads, dim = queries.shape
     room = scores.shape[1]
     tile = np.zeros((dim, TILE), np.float32)
-    found = np.empty(TILE, np.float32)
+    found, halves = np.empty(TILE, np.float32), np.zeros(TILE, np.float32)
+    columns = np.zeros((keys.shape[1], TILE), np.uint8)
     query_address, weight_address = queries.ctypes.data, weights.ctypes.data
     tile_address, found_address = tile.ctypes.data, found.ctypes.data
     first = 0
@@ -273,7 +333,7 @@ def scan(
         if first == num_queries:
             break
         width = min(TILE, keys.shape[0] - start)
-        _fill(tile, keys, start, width)
+        _fill(tile, keys, start, width, columns, halves)
         for s in range(first, num_queries):
             hits: Any = _score_tile(  # type: ignore[call-arg]  # the first is the compiler's
                 query_address + 4 * s * heads * dim,
