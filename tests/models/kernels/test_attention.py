@@ -31,9 +31,9 @@ def drawn(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-@pytest.mark.parametrize("window", [1, 5, 32])
-@pytest.mark.parametrize("num_queries", [1, 4, 31, 32, 100])
-@pytest.mark.parametrize("past", [0, 3, 31])
+@pytest.mark.parametrize("window", [1, 5, 32, 128])
+@pytest.mark.parametrize("num_queries", [1, 4, 31, 32, 100, 300])
+@pytest.mark.parametrize("past", [0, 3, 31, 127])
 def test_the_window(window: int, num_queries: int, past: int) -> None:
     past = min(past, window - 1)
     q, keys = drawn(2, num_queries, HEADS, DIM), drawn(2, past + num_queries, DIM)
