@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from models.errors import ModelError
 
@@ -47,6 +48,12 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the distinct storages behind `tensors`: what is allocated, used or not."""
+    storages = (tensor.untyped_storage() for tensor in tensors)
+    return sum(size for _, size in {(each.data_ptr(), each.nbytes()) for each in storages})
 
 
 def free_bytes(device: str) -> int | None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from models.deepseek_v4.compressor import Tail
 from models.deepseek_v4.trace import Watch
+from models.devices import storage_bytes
 from models.number_formats import PLAIN, RotatedFp4, RowFormat
 
 Tensors = dict[str, Tensor]
@@ -313,12 +314,6 @@ class EngramCache(LayerCache):
 
     ids: Window = field(default_factory=Window, metadata={KIND: "engram"})  # [1, n]
     tail: Window = field(default_factory=Window, metadata={KIND: "engram"})  # [1, n, K * D]
-
-
-def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the distinct storages behind `tensors`: what is allocated, used or not."""
-    storages = (tensor.untyped_storage() for tensor in tensors)
-    return sum(size for _, size in {(each.data_ptr(), each.nbytes()) for each in storages})
 
 
 def total_bytes(caches: Iterable[LayerCache]) -> dict[str, int]:

@@ -16,11 +16,12 @@ from torch.nn import functional as F
 from models import kernels
 from models.deepseek_v4 import blocked
 from models.deepseek_v4.attention import Attention, SlidingAttention, Step
-from models.deepseek_v4.cache import KIND, LayerCache, Rows, storage_bytes
+from models.deepseek_v4.cache import KIND, LayerCache, Rows
 from models.deepseek_v4.config import FULL, SLIDING, DeepseekV4Config, uncompressed
 from models.deepseek_v4.fused import attend, merge
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.parts import shared_keys_part, softmax_with_sink
+from models.devices import storage_bytes
 from models.number_formats import rounded
 from models.presses.contract import Past, kept
 from models.presses.observed import Call, Observed

@@ -6,13 +6,14 @@ was cut down says how many tokens it has seen, so that those that follow keep th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from models.devices import storage_bytes
 from models.errors import ModelError
 from models.presses.contract import Inputs, Past, Press, kept
 from models.presses.observed import Call, Needs, Observed
@@ -151,7 +152,7 @@ class Presser:
         pages = [t for each in self.pages.values() for t in (each.lowest, each.highest)]
         inputs = [t for calls in self.inputs.values() for call in calls for t in call]
         kinds = {"queries": queries, "pages": pages, "inputs": inputs}
-        return {kind: _storage_bytes(tensors) for kind, tensors in kinds.items() if tensors}
+        return {kind: storage_bytes(tensors) for kind, tensors in kinds.items() if tensors}
 
     @contextmanager
     def reading(self, network: Any, position: int) -> Iterator[None]:
@@ -226,12 +227,6 @@ class Presser:
         lowest = torch.finfo(call.query.dtype).min
         hidden = torch.zeros(allowed.shape, dtype=call.query.dtype, device=chosen.device)
         return call._replace(mask=hidden.masked_fill_(~allowed, lowest)[None])
-
-
-def _storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Of distinct storages: layers share their cosines and sines."""
-    storages = {(s := tensor.untyped_storage()).data_ptr(): s.nbytes() for tensor in tensors}
-    return sum(storages.values())
 
 
 MASKED = ("sdpa", "eager")

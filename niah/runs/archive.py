@@ -22,6 +22,7 @@ from niah.sweep.trials import Stream, Trial
 NEEDED = frozenset({"answer", "outcome"})
 AROUND = 48  # tokens shown on either side of a needle
 LOCAL = "file:"
+HF = "hf:"
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,9 @@ def from_here(folder: Path, path: Path) -> Path:
 def run_tokenizer(folder: Path) -> Tokenizer:
     """The run's tokenizer. Raises: StoreError, TokenizerError."""
     name = tokenizer_name(folder)
-    form, mark, path = name.partition(":")
-    return load_tokenizer(f"{form}:{from_here(folder, Path(path))}" if mark else name)
+    if name.startswith(HF):
+        name = f"{HF}{from_here(folder, Path(name.removeprefix(HF)))}"
+    return load_tokenizer(name)
 
 
 def tokenizer_name(folder: Path) -> str:

@@ -16,10 +16,11 @@ from torch import Tensor
 from models import kernels
 from models.costs.deepseek_v4 import held_bytes
 from models.deepseek_v4 import session_files
-from models.deepseek_v4.cache import Rows, storage_bytes
+from models.deepseek_v4.cache import Rows
 from models.deepseek_v4.loading import LoadedModel, chosen_format
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import DeepseekV4Session
+from models.devices import storage_bytes
 from models.errors import ModelError
 from models.number_formats import FULL, PUBLISHED, WORDS, cache_format
 from models.registry import configuration, load_model
