@@ -37,6 +37,10 @@ class Asked(NamedTuple):
     sources: Tensor  # [B, Q] index of the token that each should find; -1: none is known
     planted: Tensor  # [B, S] bool: tokens of statements and questions
 
+    def to(self, device: torch.device) -> Asked:
+        """On a device."""
+        return Asked(*(x.to(device) for x in self))
+
 
 class Rows(NamedTuple):
     """Distant rows of one layer for one batch."""
@@ -90,6 +94,7 @@ class DistantPast:
         self, model: DeepseekV4, *, seen: int, kept: int, added: int, index_flow: float
     ) -> None:
         self.seen, self.kept, self.added, self.index_flow = seen, kept, added, index_flow
+        self.device = model.device
         self.layers = {id(layer.self_attn): i for i, layer in enumerate(model.model.layers)}
         self.rings: dict[int, Ring] = {}
         self.generator = torch.Generator("cpu")
@@ -116,7 +121,7 @@ class DistantPast:
         """Take the rows that `state` gave."""
         layers = [name.removesuffix(".count") for name in state if name.endswith(".count")]
         self.rings = {
-            int(layer): Ring(state[f"{layer}.rows"], int(state[f"{layer}.count"]))
+            int(layer): Ring(state[f"{layer}.rows"].to(self.device), int(state[f"{layer}.count"]))
             for layer in layers
         }
 
@@ -232,7 +237,7 @@ class DistantPast:
             nothing = asked.queries.new_zeros(*asked.queries.shape, 0, dtype=torch.float32)
             return Rows(nothing.new_zeros(0, width), nothing.new_zeros(0, 0), nothing)
         reach = int(step.positions[-1]) + 1
-        rows = ring.rows[self._any_order(held)[:n]].float()
+        rows = ring.rows[self._any_order(held)[:n].to(ring.rows.device)].float()
         places = self._places(n, reach).to(step.positions.device) // ratio * ratio  # [n]
         turn = Rotation(places, step.compressed_frequencies)
         keys = turn.apply(rows[None, :, :width])[0]
@@ -258,7 +263,7 @@ class DistantPast:
     def _keep(self, layer: Attention[Any], rows: Tensor, planted: Tensor) -> None:
         """Add some of rows [B, m, width], not rotated, and whether each is planted [B, m]."""
         flat = torch.cat((rows.detach(), planted.unsqueeze(-1)), dim=-1).flatten(0, 1)
-        some = self._any_order(len(flat))[: self.added]
+        some = self._any_order(len(flat))[: self.added].to(flat.device)
         number = self.layers[id(layer)]
         if number not in self.rings:
             empty = flat.new_zeros(self.kept, flat.shape[1], dtype=self.dtype)

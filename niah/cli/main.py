@@ -497,11 +497,14 @@ def train(
         typer.Option(help="DeepSeek-V4, or its trunk uncompressed, with MLA, DSA or Engram."),
     ],
     out: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path("runs/train"),
+    device: Annotated[
+        str, typer.Option(help="cpu, auto, or a device of this machine such as cuda.")
+    ] = "cpu",
 ) -> None:
     """Train one of the nano twins from scratch; the same command again goes on."""
     from niah.training.trainer import train as train_arm
 
-    typer.echo(f"checkpoint: {train_arm(config, arm, out)}")
+    typer.echo(f"checkpoint: {train_arm(config, arm, out, device)}")
 
 
 @app.command("export-model")

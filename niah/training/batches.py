@@ -112,6 +112,10 @@ class Batch(NamedTuple):
     asked: Tensor  # [B, S] number of the question that a token belongs to, from 1; 0: none
     planted: Tensor  # [B, S] bool, tokens of statements and questions
 
+    def to(self, device: torch.device) -> Batch:
+        """With its tensors on a device."""
+        return Batch(*(x.to(device) if isinstance(x, Tensor) else x for x in self))
+
 
 class Sequence(NamedTuple):
     """One row of a batch."""

@@ -10,7 +10,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,13 @@ from models.deepseek_v4.loading import CACHE, build, chosen_format
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.sharpen import sharpen
+from models.devices import find_device
 from models.errors import ModelError
 from models.number_formats import CacheFormat
 from niah.files import replacing, write_atomically
 from niah.sweep.config import check_threads
 from niah.training.asked import choose_asked
-from niah.training.batches import Batch, Mixture
+from niah.training.batches import AnswerSpan, Batch, Mixture
 from niah.training.canonical import set_canonical_ids
 from niah.training.config import (
     DistantSettings,
@@ -118,6 +119,14 @@ def rows_format(config: TrainConfig, arm: Twin, model: DeepseekV4) -> CacheForma
         raise TrainingError(f"{arm}.{told}") from error
 
 
+def chosen_device(name: str) -> torch.device:
+    """Raises: TrainingError where this machine has no such device."""
+    try:
+        return find_device(name)
+    except ModelError as error:
+        raise TrainingError(str(error).removeprefix("options.")) from error
+
+
 def taught_facts(config: TrainConfig) -> tuple[Fact, ...]:
     """The facts that are asked for and stated nowhere.
 
@@ -147,32 +156,38 @@ class Losses:
         step: int,
         distant: DistantPast | None = None,
     ) -> None:
+        asked = None
+        if distant is not None and config.distant is not None:
+            per_row = max(1, config.distant.queries // len(batch.ids))
+            asked = choose_asked(batch, per_row, step).to(model.device)
+        generator = torch.Generator("cpu").manual_seed(step)
+        drawn = torch.rand(batch.answers.shape, generator=generator, device="cpu")
+        batch = batch.to(model.device)
         stage = config.stage_at(step)
         counted = batch.answers.float()
         everywhere = torch.full_like(counted, 1 / counted.numel())
         share = 0.5 * counted / counted.sum().clamp(min=1) + 0.5 * everywhere
         training = IndexerTraining(stage.sparse, share, distant=distant)
-        if distant is not None and config.distant is not None:
-            per_row = max(1, config.distant.queries // len(batch.ids))
-            distant.begin(choose_asked(batch, per_row, step), step)
+        if distant is not None and asked is not None:
+            distant.begin(asked, step)
         states = model.hidden(batch.ids, positions=batch.positions, training=training)
         targets = batch.ids.roll(-1, dims=1)
 
         logits = model.lm_head(states[batch.answers])
         self.answer = F.cross_entropy(logits, targets[batch.answers])
-        generator = torch.Generator().manual_seed(step)
-        sampled = torch.rand(counted.shape, generator=generator) < config.lm_share
-        sampled &= ~batch.answers
+        sampled = (drawn < config.lm_share).to(model.device) & ~batch.answers
         sampled[:, -1] = False  # its next token lies outside
         self.text = F.cross_entropy(model.lm_head(states[sampled]), targets[sampled])
-        self.index = torch.stack(training.losses).mean() if training.losses else torch.zeros(())
+        self.index = (
+            torch.stack(training.losses).mean() if training.losses else counted.new_zeros(())
+        )
         self.total = self.answer + config.lm_weight * self.text + config.index_weight * self.index
         self.finding: dict[str, float] = {}
         if distant is not None and config.distant is not None:
             self._add_finding(distant, config.distant)
         hits = torch.zeros_like(batch.answers)
         hits[batch.answers] = logits.argmax(-1) == targets[batch.answers]
-        self.accuracy = fact_accuracy(hits, batch)
+        self.accuracy = fact_accuracy(hits.cpu(), batch.facts)
 
     def figures(self) -> dict[str, float]:
         losses = {"answer": self.answer, "text": self.text, "index": self.index}
@@ -196,14 +211,14 @@ class Losses:
         self.finding |= {f"rank{i}": float(rank.median()) for i, rank in distant.ranks.items()}
 
 
-def fact_accuracy(hits: Tensor, batch: Batch) -> dict[str, float]:
+def fact_accuracy(hits: Tensor, facts: Sequence[AnswerSpan]) -> dict[str, float]:
     """Share right of first digits (the key was matched), of later ones (copied), of whole answers.
 
     The answer of `single_number` is a space, the digits and a full stop; hits [B, S] is by
     predicting position. Whole answers of any family are under its name.
     """
     by_family: dict[str, list[Tensor]] = {}
-    for row, first, last, family in batch.facts:
+    for row, first, last, family in facts:
         by_family.setdefault(str(family), []).append(hits[row, first:last])
     figures = {}
     if numbers := by_family.pop("single_number", None):
@@ -231,9 +246,13 @@ def build_distant_past(config: TrainConfig, model: DeepseekV4) -> DistantPast | 
 
 
 class Trainer:
-    """One arm's training, with its folder of state and curve."""
+    """One arm's training, with its folder of state and curve.
 
-    def __init__(self, config: TrainConfig, arm: Twin, folder: Path) -> None:
+    Weights are initialised and batches are made on the CPU, so that they are the same on any
+    device; the sums of a GPU differ from a CPU's by rounding.
+    """
+
+    def __init__(self, config: TrainConfig, arm: Twin, folder: Path, device: str = "cpu") -> None:
         tokenizer = load_tokenizer(config.tokenizer)
         self.config, self.arm, self.folder = config, arm, folder
         corpus = load_corpus(config.corpus, tokenizer)
@@ -241,6 +260,7 @@ class Trainer:
         self.model = build_model(config, arm, tokenizer.vocab_size)
         self.rows_format = rows_format(config, arm, self.model)
         set_canonical_ids(self.model, tokenizer)
+        self.model.to(chosen_device(device))
         self.optimizers = build_optimizers(
             self.model, config.matrix_rate, config.other_rate, config.weight_decay
         )
@@ -378,7 +398,7 @@ class Trainer:
             for j, parameter in enumerate(parameters):
                 prefix = f"{i}.{j}."
                 state = {
-                    name[len(prefix) :]: tensor.float()
+                    name.removeprefix(prefix): _moment(tensor, parameter)
                     for name, tensor in tensors.items()
                     if name.startswith(prefix)
                 }
@@ -395,6 +415,11 @@ class Trainer:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if json.loads(line)["step"] <= self.step]
             write_atomically(path, "".join(kept))
+
+
+def _moment(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """As float32 where the parameter is; AdamW counts its steps on the CPU."""
+    return tensor.float() if tensor.ndim == 0 else tensor.float().to(parameter.device)
 
 
 def keep_large_buffers() -> None:
@@ -416,11 +441,11 @@ def compile_hot_paths() -> None:
         setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
 
 
-def train(config_path: Path, arm: Twin, out: Path) -> Path:
+def train(config_path: Path, arm: Twin, out: Path, device: str = "cpu") -> Path:
     """Train (or go on training) one arm into `out`/arm; returns that folder.
 
     Raises:
-        TrainingError: the configuration is not usable.
+        TrainingError: the configuration is not usable, or the device is not there.
         SpecError: more threads than this machine can run.
     """
     config = load_train_config(config_path)
@@ -430,6 +455,6 @@ def train(config_path: Path, arm: Twin, out: Path) -> Path:
         keep_large_buffers()
     if config.compile:
         compile_hot_paths()
-    trainer = Trainer(config, arm, out / arm)
+    trainer = Trainer(config, arm, out / arm, device)
     trainer.run()
     return trainer.folder

@@ -6,16 +6,10 @@ runs, so a factory call that names no device makes a meta tensor, and that is re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from models import kernels
 from models.deepseek_v3.sparse import IndexedAttention
@@ -26,6 +20,7 @@ from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import DeepseekV4Session
 from models.deepseek_v4.weights import fingerprint, initialize
 from models.registry import load_model
+from tests.devices import no_default_device
 from tests.models.small import (
     BUILDS,
     GATHERED,
@@ -39,24 +34,6 @@ from tests.models.small import (
 from tests.sessions import greedy_ids, held
 
 IDS = random_ids(400)
-
-
-class RefuseMeta(TorchDispatchMode):
-    """Fails where an operation returns a tensor on the meta device."""
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            assert not isinstance(leaf, Tensor) or leaf.device.type != "meta", f"{func}"
-        return result
-
-
-@contextmanager
-def no_default_device() -> Iterator[None]:
-    with torch.device("meta"), RefuseMeta():
-        yield
 
 
 @pytest.fixture(params=["1", "0"], ids=["kernels", "plain torch"])

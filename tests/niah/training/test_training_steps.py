@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,6 +23,7 @@ from niah.sweep.config import load_sweep
 from niah.training.config import TrainConfig, TrainingError, Twin, load_train_config
 from niah.training.optimizer import UPDATE_RMS, Muon, orthogonalize
 from niah.training.trainer import Losses, Trainer, build_model, taught_facts
+from tests.devices import no_default_device
 from tests.niah.training.test_trainer import DISTANT, LATENTS, TINY
 
 ROOT = Path(__file__).parents[3]
@@ -140,6 +142,25 @@ def test_losses_of_finding_are_part_of_the_whole(arm: str, tmp_path: Path) -> No
     expected += 0.03 * sum(looks) / len(looks) + 0.2 * sum(finds)
     assert float(losses.total.detach()) == pytest.approx(expected, rel=1e-5)
     assert losses.total.isfinite()
+
+
+@pytest.mark.parametrize("arm", ["compressed", "dense"])
+def test_losses_make_every_tensor_on_the_models_device(arm: Twin, tmp_path: Path) -> None:
+    """Without an accelerator: a tensor made without a device lands on `meta` and is refused."""
+    config = tiny(distant=DISTANT)
+    trainer = Trainer(config, arm, tmp_path)
+    batches = [trainer.mixture.batch(step, 2, config.stages[1].mixture()) for step in range(2)]
+    for step, batch in enumerate(batches):  # the second batch sees the first
+        with no_default_device():
+            losses = Losses(trainer.model, batch, config, step, trainer.distant)
+            losses.total.backward()
+    assert all(np.isfinite(value) for value in losses.figures().values())
+
+
+def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"^device: got 'cuda:99', expected auto, cpu"):
+        Trainer(tiny(), "dense", tmp_path / "arm", "cuda:99")
+    assert not (tmp_path / "arm").exists()
 
 
 def test_rows_are_rounded_in_the_stages_that_say_so(tmp_path: Path) -> None:
