@@ -81,19 +81,21 @@ class IndexedAttention(LatentLayer[IndexedCache]):
             rows = table.append(rows)
             keys.append(index.keys)
             index = index._replace(queries=self.cache_format.index_queries(index.queries))
-        count = int(visible[-1])
+        count = step.start + len(visible)
         if cache is not None and cache.watch is not None:
             scores = Indexer.score(index.queries, index.weights, keys.read(count))
             cache.watch.record(scores, cache.watch.token, cache.watch.token)
         if count <= self.config.index_topk:
             return self.attend_to_all(q, tuple(table.blocks(seen)), rows)
-        return self.values(self._attend_to_selected(self.absorb(q), table, index, keys, visible))
+        return self.values(
+            self._attend_to_selected(self.absorb(q), table, index, keys, visible, count)
+        )
 
     def _attend_to_selected(
-        self, q: Tensor, table: Rows, index: Index, keys: Rows, visible: Tensor
+        self, q: Tensor, table: Rows, index: Index, keys: Rows, visible: Tensor, count: int
     ) -> Tensor:
-        """Absorbed queries over the selected rows of `table` -> mixed rows [B, S, H, R + P]."""
-        count, k = int(visible[-1]), self.config.index_topk
+        """Absorbed queries over the selected of `count` rows -> mixed rows [B, S, H, R + P]."""
+        k = self.config.index_topk
         scored = keys.scored(count)
         if not kernels.usable(q, *(rows for rows in scored if rows.is_floating_point())):
             return self._by_blocks(q, table, index, keys.read(count), visible)
@@ -116,7 +118,7 @@ class IndexedAttention(LatentLayer[IndexedCache]):
         for start in range(0, q.shape[1], size):
             block = slice(start, start + size)
             seen = visible[block]
-            near = keys[:, : int(seen[-1])]
+            near = keys[:, : keys.shape[1] - q.shape[1] + start + len(seen)]
             scores = Indexer.score(index.queries[:, block], index.weights[:, block], near)
             chosen, real = select(scores, seen, k)
             part = gathered_part(q[:, block], take(table, chosen), real)

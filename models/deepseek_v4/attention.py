@@ -61,6 +61,11 @@ class Step(NamedTuple):
     compressed: Rotation
     compressed_frequencies: Tensor
     training: IndexerTraining | None = None
+    start: int = 0  # the first of `indices`, known without a wait for the device
+
+    def closed(self, ratio: int, upto: int) -> int:
+        """Entries of `ratio` tokens that are closed after the chunk's first `upto` tokens."""
+        return (self.start + upto) // ratio
 
 
 class GroupedLinear(nn.Linear):
@@ -226,13 +231,14 @@ class CompressedAttention(Attention[H]):
             return fused.merge([near, far] if far else [near], self.sinks)
         past = keys.shape[1] - kv.shape[1]
         attend_block = self.prepare(x, latent, step, cache)
-        size = self._block_size(int(visible[-1]), q, step)
+        ratio = self.compressor.ratio
+        size = self._block_size(step.closed(ratio, q.shape[1]), q, step)
         outputs = []
         for start in range(0, q.shape[1], size):
             block = slice(start, min(start + size, q.shape[1]))
             band = keys[:, max(0, past + start - w + 1) : past + block.stop]
             parts = [window_part(q[:, block], band, w)]
-            if visible[block][-1]:
+            if step.closed(ratio, block.stop):
                 parts.append(attend_block(q[:, block], block, visible[block]))
             outputs.append(softmax_with_sink(parts, self.sinks))
         mixed = torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
@@ -310,7 +316,8 @@ class HeavilyCompressedAttention(CompressedAttention[HcaCache]):
         cache: HcaCache | None,
         visible: Tensor,
     ) -> fused.Mixed | None:
-        entries, count = self.compress(x, step, cache), int(visible[-1])
+        entries = self.compress(x, step, cache)
+        count = step.closed(self.compressor.ratio, q.shape[1])
         if not count:
             return None
         return fused.attend_runs(q, entries.read(count), visible)
@@ -325,7 +332,7 @@ class HeavilyCompressedAttention(CompressedAttention[HcaCache]):
             step.training.entries = Entries(own, none, none, none)
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
-            entries = rows.read(int(visible[-1]))
+            entries = rows.read(step.closed(self.compressor.ratio, block.stop))
             return shared_keys_part(q, entries, visible_mask(visible, entries.shape[1]))
 
         return attend_block
@@ -388,7 +395,7 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         k = self.topk(cache)
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
-            count = int(visible[-1])
+            count = step.closed(self.compressor.ratio, block.stop)
             if cache is not None and cache.watch is not None:
                 self._record(index_q[:, block], index_w[:, block], index, count, cache.watch)
             if count <= k and step.training is None:
@@ -414,7 +421,8 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         cache: CsaCache | None,
         visible: Tensor,
     ) -> fused.Mixed | None:
-        entries, count = self.compress(x, step, cache), int(visible[-1])
+        entries = self.compress(x, step, cache)
+        count = step.closed(self.compressor.ratio, q.shape[1])
         index = self._compress_index(x, step, cache)
         if not count:
             return None

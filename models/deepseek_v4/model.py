@@ -147,7 +147,7 @@ class DeepseekV4(KeepsFloat32):
             training: collects the indexer's losses.
         """
         indices = torch.arange(start, start + ids.shape[1], device=ids.device)
-        step = self._step(indices, indices if positions is None else positions, training)
+        step = self._step(indices, indices if positions is None else positions, training, start)
         streams = self.model.embed_tokens(ids).to(self.model.norm.weight.dtype).unsqueeze(2)
         streams = streams.expand(-1, -1, self.config.hc_mult, -1).contiguous()
         modules = self.config.engram.layers if self.config.engram else ()
@@ -173,7 +173,9 @@ class DeepseekV4(KeepsFloat32):
         layers = (layer for layer in self.model.layers if isinstance(layer, DecoderLayer))
         return [layer.self_attn for layer in layers]
 
-    def _step(self, indices: Tensor, positions: Tensor, training: IndexerTraining | None) -> Step:
+    def _step(
+        self, indices: Tensor, positions: Tensor, training: IndexerTraining | None, start: int = 0
+    ) -> Step:
         return Step(
             indices,
             positions,
@@ -181,4 +183,5 @@ class DeepseekV4(KeepsFloat32):
             Rotation(positions, self.compressed_frequencies),
             self.compressed_frequencies,
             training,
+            start,
         )

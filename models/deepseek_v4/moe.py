@@ -13,6 +13,8 @@ from models import kernels
 from models.deepseek_v4.config import DeepseekV4Config
 from models.layers import KeepsFloat32, SwiGLU, clamped_swiglu
 
+FEW = 2  # times the experts that a token visits: so few run over all tokens on an accelerator
+
 
 class Router(KeepsFloat32):
     """Which experts a token visits, and with what weights, in float32.
@@ -72,6 +74,8 @@ class Experts(nn.Module):
             from models.kernels.experts import mixed_experts
 
             return mixed_experts(x, weights, chosen, self.gate_up_proj, self.down_proj, self.limit)
+        if x.device.type != "cpu" and len(self.down_proj) <= FEW * chosen.shape[-1]:
+            return self._all_experts(x, weights, chosen)
         order = chosen.flatten().argsort(stable=True)
         tokens = order // chosen.shape[-1]
         counts = torch.bincount(chosen.flatten(), minlength=len(self.down_proj)).tolist()
@@ -79,6 +83,14 @@ class Experts(nn.Module):
         outputs = [self._expert(e, group) for e, group in enumerate(groups) if len(group)]
         weighted = torch.cat(outputs) * weights.flatten()[order].unsqueeze(-1)
         return torch.zeros_like(x).index_add(0, tokens, weighted)
+
+    def _all_experts(self, x: Tensor, weights: Tensor, chosen: Tensor) -> Tensor:
+        """Every token through every expert: more to compute, but nothing waits for the counts."""
+        everything = x.to(self.down_proj.dtype).expand(len(self.down_proj), -1, -1)  # [E, T, D]
+        gate, up = (everything @ self.gate_up_proj.mT).chunk(2, dim=-1)
+        outputs = clamped_swiglu(gate, up, self.limit) @ self.down_proj.mT
+        shares = weights.new_zeros(len(x), len(outputs)).scatter(-1, chosen, weights)
+        return torch.einsum("etd,te->td", outputs.to(shares.dtype), shares).to(x.dtype)
 
     def _expert(self, e: int, x: Tensor) -> Tensor:
         gate, up = F.linear(x, self.gate_up_proj[e]).chunk(2, dim=-1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -114,7 +114,9 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """With its tensors on a device."""
-        return Batch(*(x.to(device) if isinstance(x, Tensor) else x for x in self))
+        fields: dict[str, Any] = self._asdict()
+        moved = {name: x.to(device) for name, x in fields.items() if isinstance(x, Tensor)}
+        return Batch(**(fields | moved))
 
 
 class Sequence(NamedTuple):

@@ -7,6 +7,7 @@ CPUs emulate a hundred times slower than fp32; this one stays in fp32.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import torch
@@ -44,20 +45,30 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            by_shape = defaultdict(list)
+            for parameter in moved:
+                by_shape[parameter.shape].append(parameter)
+            for alike in by_shape.values():
+                self._update(alike, group)
 
-    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, float]) -> None:
+    def _update(self, parameters: list[Tensor], group: dict[str, float]) -> None:
+        """One stack for all matrices of a shape: few operations, each with much to do."""
+        buffers = [self._momentum(parameter) for parameter in parameters]
+        gradients = torch.stack([parameter.grad for parameter in parameters])  # type: ignore[misc]
+        momenta = torch.stack(buffers).lerp_(gradients, 1 - group["momentum"])
+        torch._foreach_copy_(buffers, momenta.unbind())
+        directions = orthogonalize(gradients.lerp_(momenta, group["momentum"]))
+        scale = UPDATE_RMS * max(directions.shape[-2:]) ** 0.5
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, directions.unbind(), alpha=-group["lr"] * scale)
+
+    def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         momentum: Tensor = state["momentum_buffer"]
-        momentum.lerp_(gradient, 1 - group["momentum"])
-        direction = orthogonalize(gradient.lerp(momentum, group["momentum"]))
-        scale = UPDATE_RMS * max(parameter.shape[-2:]) ** 0.5
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(direction, alpha=-group["lr"] * scale)
+        return momentum
 
 
 def uses_muon(name: str, parameter: nn.Parameter) -> bool:

@@ -6,11 +6,12 @@ Resumable: the state is saved every few minutes and batches depend on (seed, ste
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -182,17 +183,20 @@ class Losses:
             torch.stack(training.losses).mean() if training.losses else counted.new_zeros(())
         )
         self.total = self.answer + config.lm_weight * self.text + config.index_weight * self.index
-        self.finding: dict[str, float] = {}
+        self.finding: dict[str, Tensor] = {}
         if distant is not None and config.distant is not None:
             self._add_finding(distant, config.distant)
-        hits = torch.zeros_like(batch.answers)
-        hits[batch.answers] = logits.argmax(-1) == targets[batch.answers]
-        self.accuracy = fact_accuracy(hits.cpu(), batch.facts)
+        self._batch, self._right = batch, logits.detach().argmax(-1) == targets[batch.answers]
 
     def figures(self) -> dict[str, float]:
+        """By name; waits for the device."""
+        hits = torch.zeros_like(self._batch.answers)
+        hits[self._batch.answers] = self._right
+        accuracy = fact_accuracy(hits.cpu(), self._batch.facts)
         losses = {"answer": self.answer, "text": self.text, "index": self.index}
         figures = {k: float(v.detach()) for k, v in losses.items()}
-        return {**figures, **self.finding, **self.accuracy}
+        finding = {name: float(value) for name, value in self.finding.items()}
+        return {**figures, **finding, **accuracy}
 
     def _add_finding(self, distant: DistantPast, settings: DistantSettings) -> None:
         """Add the losses of finding what is asked for, and note them by layer.
@@ -207,8 +211,8 @@ class Losses:
         for name, losses, weight in kinds:
             if losses:
                 self.total = self.total + weight * torch.stack(list(losses.values())).mean()
-            self.finding |= {f"{name}{i}": float(loss.detach()) for i, loss in losses.items()}
-        self.finding |= {f"rank{i}": float(rank.median()) for i, rank in distant.ranks.items()}
+            self.finding |= {f"{name}{i}": loss.detach() for i, loss in losses.items()}
+        self.finding |= {f"rank{i}": rank.median() for i, rank in distant.ranks.items()}
 
 
 def fact_accuracy(hits: Tensor, facts: Sequence[AnswerSpan]) -> dict[str, float]:
@@ -285,10 +289,11 @@ class Trainer:
         began = saved = time.monotonic()
         before = self.seconds
         bar = tqdm(total=self.config.num_steps, initial=self.step, desc=self.arm, unit="step")
-        for figures in self._steps():
+        for take_figures in self._steps():
             now = time.monotonic()
             self.seconds = before + now - began
             if self.step % 10 == 0 or self.step == self.config.num_steps:
+                figures = take_figures()
                 self._log(figures)
                 bar.set_postfix({k: f"{v:.2f}" for k, v in figures.items()}, refresh=False)
             bar.update()
@@ -316,7 +321,8 @@ class Trainer:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _steps(self) -> Iterator[dict[str, float]]:
+    def _steps(self) -> Iterator[Callable[[], dict[str, float]]]:
+        """Each yields its figures, for whoever wants to wait for them."""
         while self.step < self.config.num_steps:
             stage = self.config.stage_at(self.step)
             rows = max(1, stage.batch_tokens // stage.length)
@@ -331,7 +337,7 @@ class Trainer:
                 optimizer.zero_grad()
             self.step += 1
             self.tokens += batch.ids.numel()
-            yield {**losses.figures(), "grad": float(norm)}
+            yield functools.partial(_figures, losses, norm)
 
     def _log(self, figures: dict[str, float]) -> None:
         row = {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 1)}
@@ -417,6 +423,10 @@ class Trainer:
             write_atomically(path, "".join(kept))
 
 
+def _figures(losses: Losses, norm: Tensor) -> dict[str, float]:
+    return {**losses.figures(), "grad": float(norm)}
+
+
 def _moment(tensor: Tensor, parameter: Tensor) -> Tensor:
     """As float32 where the parameter is; AdamW counts its steps on the CPU."""
     return tensor.float() if tensor.ndim == 0 else tensor.float().to(parameter.device)
@@ -431,14 +441,31 @@ def keep_large_buffers() -> None:
                 library.mallopt(option, 2**31 - 1)
 
 
-def compile_hot_paths() -> None:
-    """Fuse the many small operations of mHC; the results differ by rounding only."""
+def compile_hot_paths(*, dynamic: bool) -> None:
+    """Fuse the many small operations of mHC; the results differ by rounding only.
+
+    `dynamic`: once for all numbers of tokens.
+    """
     for owner, name in (
         (HyperConnection, "forward"),
         (HyperConnection, "spread"),
         (HyperHead, "forward"),
     ):
-        setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
+        compiled = torch.compile(getattr(owner, name), dynamic=dynamic)
+        setattr(owner, name, _over_one_sequence(compiled))
+
+
+def _over_one_sequence(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method over tensors [B, S, ...], called with [1, B * S, ...]: fewer shapes to compile."""
+
+    def call(owner: object, *tensors: Tensor) -> Any:
+        shape = tensors[0].shape[:2]
+        found = function(owner, *(x.flatten(0, 1).unsqueeze(0) for x in tensors))
+        if isinstance(found, Tensor):
+            return found.squeeze(0).unflatten(0, shape)
+        return tuple(x.squeeze(0).unflatten(0, shape) for x in found)
+
+    return call
 
 
 def train(config_path: Path, arm: Twin, out: Path, device: str = "cpu") -> Path:
@@ -453,8 +480,8 @@ def train(config_path: Path, arm: Twin, out: Path, device: str = "cpu") -> Path:
     torch.set_num_threads(config.threads)
     if config.keep_buffers:
         keep_large_buffers()
-    if config.compile:
-        compile_hot_paths()
     trainer = Trainer(config, arm, out / arm, device)
+    if config.compile:
+        compile_hot_paths(dynamic=trainer.model.device.type != "cpu")
     trainer.run()
     return trainer.folder

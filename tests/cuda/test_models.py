@@ -6,6 +6,7 @@ Models are float64 where rounding could decide what an indexer, a router or a fo
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -70,9 +71,10 @@ def test_a_press_keeps_what_it_keeps_on_the_cpu(press: str) -> None:
     ids, scores = random_ids(640, seed=3, vocab_size=2048).numpy(), []
     for device in ("cpu", "cuda"):
         options = {"press": {"name": press, "keep": 0.25}, "device": device}
-        session = load_model("nano-dense", options).new_session()
+        model: Any = load_model("nano-dense", options)
+        session = model.session()
         session.read(ids[:600])
-        session.end_context()
+        session.context_ends()
         scores.append(session.score(ids[600:]).cpu())
     # A near tie may fall the other way: a wrong choice of rows differs by far more.
     assert relative_difference(scores[1], scores[0]) < 0.02

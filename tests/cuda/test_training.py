@@ -18,7 +18,7 @@ ENGRAM = {"engram": {"model": {"engram": {"layers": [1], "rows": 50}}}}
 
 
 def figures_of(trainer: Trainer, count: int) -> list[dict[str, float]]:
-    return [figures for figures, _ in zip(trainer._steps(), range(count), strict=False)]
+    return [figures() for _, figures in zip(range(count), trainer._steps(), strict=False)]
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,10 @@ def test_losses_are_the_cpus(arm: Twin, distant: dict[str, Any] | None, tmp_path
     config = TrainConfig.model_validate({**TINY, **ENGRAM, "distant": distant})
     expected = figures_of(Trainer(config, arm, tmp_path / "cpu"), 3)
     found = figures_of(Trainer(config, arm, tmp_path / "cuda", "cuda"), 3)
-    for ours, theirs in zip(found, expected, strict=True):
+    # After a step, rounding may move an entry in or out of a selection.
+    for ours, theirs, tolerance in zip(found, expected, [1e-3, 0.05, 0.05], strict=True):
         for name in ("answer", "text", "index", "grad"):
-            assert ours[name] == pytest.approx(theirs[name], rel=0.02, abs=1e-4), name
+            assert ours[name] == pytest.approx(theirs[name], rel=tolerance, abs=1e-4), name
 
 
 def test_a_state_goes_on_on_the_other_device(tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ def test_answers_and_bytes_are_the_cpus(option: str) -> None:
     on_cpu.read(IDS)
     expected = greedy_ids(on_cpu.fork(), 6)
 
+    kind = cache_kind(option, module.config, "cuda")
     network = in_memory(module.to("cuda")).network
-    session = HuggingFaceSession(network, cache_kind(option, module.config, "cuda"))
+    session = HuggingFaceSession(network, cache=kind.make())
     session.read(IDS[:30])
     session.read(IDS[30:])
     assert greedy_ids(session.fork(), 6) == greedy_ids(session.fork(), 6) == expected

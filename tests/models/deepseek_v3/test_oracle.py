@@ -92,7 +92,8 @@ class Case:
     def step(self, start: int, stop: int) -> Step:
         indices = torch.arange(start, stop)
         rotation = Rotation(indices, self.frequencies)
-        return Step(indices, indices, rotation, rotation, self.frequencies)
+        start = int(indices[0])
+        return Step(indices, indices, rotation, rotation, self.frequencies, start=start)
 
 
 @torch.no_grad()
