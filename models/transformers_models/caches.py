@@ -130,7 +130,18 @@ def _offloaded(config: Any, device: str) -> CacheKind:
         raise ModelError(
             f"options.cache: offloaded needs an accelerator (device: cuda), got device {device}"
         )
-    return CacheKind({"cache": "offloaded"}, lambda: DynamicCache(config=config, offloading=True))
+    return CacheKind({"cache": "offloaded"}, lambda: OffloadedCache(config=config, offloading=True))
+
+
+class OffloadedCache(DynamicCache):
+    """transformers' own, whose copies back to the device wait for those to the CPU.
+
+    Early releases (5.17) do not wait: on an H100 the first answer to a short text was wrong.
+    """
+
+    def update(self, key_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        self.prefetch_stream.wait_stream(torch.cuda.default_stream(key_states.device))
+        return super().update(key_states, *args, **kwargs)
 
 
 def _layer(option: object, config: Any) -> tuple[Callable[[], Any], dict[str, object]]:

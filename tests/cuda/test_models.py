@@ -1,4 +1,4 @@
-"""On a CUDA device the models give the CPU's numbers: split, forked, rounded, pressed, kept.
+"""On a CUDA device the models give the CPU's numbers: split, forked, rounded, pressed.
 
 Models are float64 where rounding could decide what an indexer, a router or a format chooses.
 """
@@ -63,7 +63,8 @@ def test_rows_are_rounded_to_the_same_codes(name: str, word: str) -> None:
     model.store_in(chosen_format(model.config, {"cache": word}))
     expected = score_in_pieces(model, IDS, PIECES)
     model.to("cuda")
-    assert relative_difference(score_in_pieces(model, IDS, PIECES).cpu(), expected) < 1e-9
+    # Decoded in float32, where a GPU rounds a product and a sum once; another code moves far more.
+    assert relative_difference(score_in_pieces(model, IDS, PIECES).cpu(), expected) < 1e-4
 
 
 @pytest.mark.parametrize("press", PRESSES)

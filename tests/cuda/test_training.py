@@ -32,8 +32,8 @@ def test_losses_are_the_cpus(arm: Twin, distant: dict[str, Any] | None, tmp_path
     config = TrainConfig.model_validate({**TINY, **ENGRAM, "distant": distant})
     expected = figures_of(Trainer(config, arm, tmp_path / "cpu"), 3)
     found = figures_of(Trainer(config, arm, tmp_path / "cuda", "cuda"), 3)
-    # After a step, rounding may move an entry in or out of a selection.
-    for ours, theirs, tolerance in zip(found, expected, [1e-3, 0.05, 0.05], strict=True):
+    # Rounding may move an entry in or out of a selection, and each step adds to that.
+    for ours, theirs, tolerance in zip(found, expected, [0.01, 0.05, 0.05], strict=True):
         for name in ("answer", "text", "index", "grad"):
             assert ours[name] == pytest.approx(theirs[name], rel=tolerance, abs=1e-4), name
 
