@@ -193,7 +193,7 @@ def ask(
     """Ask what is left. Raises: typer.Exit at Ctrl-C."""
     from rich.console import Console
 
-    from niah.cli.printing import Bar, print_plan
+    from niah.cli.printing import Bar, print_left, print_plan
     from niah.execution.interrupts import Interrupts
     from niah.execution.jobs import Tally, jobs_left, open_store, run_jobs
     from niah.execution.prepare import lay_out
@@ -209,6 +209,7 @@ def ask(
 
     with open_store(folder, planned, bench, place.environment()) as store, interrupts:
         jobs = jobs_left(planned, bench, store)
+        print_left(Console(), planned, jobs)
         try:
             bar.start(jobs)
             run_jobs(jobs, place.executor(planned, bench, folder, progress), store, tally)

@@ -57,6 +57,17 @@ def print_plan(
             console.print(line)
 
 
+def print_left(console: Console, plan: Plan, jobs: Sequence[Job]) -> None:
+    """Of a run that goes on: what each arm still has to answer. Nothing where that is all."""
+    left = Counter({arm.name: 0 for arm in plan.sweep.arms})
+    for job in jobs:
+        left[job.arm] += len(job.pairs)
+    if left.total() == plan.questions * len(left):
+        return
+    told = ", ".join(f"{arm} {count:,}" for arm, count in left.items())
+    console.print(f"left to ask of {plan.questions:,} questions each: {told}", soft_wrap=True)
+
+
 def estimate_text(needs: Estimate | Sending | None) -> str:
     """Time and memory of an arm; of a server, what it will be sent."""
     if needs is None:

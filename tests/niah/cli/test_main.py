@@ -483,6 +483,16 @@ def test_defaults_are_those_of_the_statistics() -> None:
     assert cli.ALPHA == verdict.ALPHA
 
 
+def test_a_run_that_goes_on_says_what_is_left(call: Call, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep.yaml"
+    for repeats in (1, 2):
+        sweep.write_text(yaml.safe_dump({**SWEEP, "repeats": repeats}), encoding="utf-8")
+        run = call("run", sweep, "--out", tmp_path / "run")
+        assert run.code == 0
+        each = ", ".join(f"{arm['name']} {QUESTIONS}" for arm in SWEEP["arms"])
+        assert (f"left to ask of 12 questions each: {each}" in run.out) == (repeats == 2)
+
+
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     config = written(tmp_path, lengths=[1024, 4096], depths=11)
