@@ -220,6 +220,14 @@ REGISTRY = {
     "nano-dense": Entry(
         "its uncompressed twin, trained on the same data", _checkpoint, _checkpoint_config
     ),
+    "nano-v4-engine": Entry(
+        "DeepSeek-V4 in its own head, indexer and window widths, which engines' kernels are for",
+        _checkpoint,
+        _checkpoint_config,
+    ),
+    "nano-dense-engine": Entry(
+        "the uncompressed twin of nano-v4-engine", _checkpoint, _checkpoint_config
+    ),
     "random-v4": Entry(
         "tiny, weights random from option seed: for dry runs and tests", _random, _random_config
     ),

@@ -17,6 +17,7 @@ from models.deepseek_v4.attention import IndexerTraining
 from models.deepseek_v4.config import DeepseekV4Config, uncompressed
 from models.deepseek_v4.loading import build
 from models.deepseek_v4.model import DeepseekV4
+from models.deepseek_v4.moe import MoE
 from models.deepseek_v4.session import DeepseekV4Session
 from models.deepseek_v4.weights import fingerprint, initialize
 from models.registry import load_model
@@ -84,6 +85,20 @@ def test_training_makes_every_tensor_on_its_models_device(sparse: bool) -> None:
         with no_default_device():
             states = model.hidden(IDS[None, :140], training=training)
             torch.stack([states.square().mean(), *training.losses]).sum().backward()
+
+
+def test_all_experts_over_all_tokens_are_the_chosen_ones() -> None:
+    """What an accelerator does, and a CPU does not."""
+    config = replace(GATHERED, n_routed_experts=4, num_experts_per_tok=2)
+    experts = MoE(config, layer=1).experts
+    generator = torch.Generator().manual_seed(0)
+    for parameter in experts.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+    x = torch.randn(50, config.hidden_size, generator=generator)
+    weights = torch.rand(50, 2, generator=generator)
+    chosen = torch.rand(50, 4, generator=generator).argsort(-1)[:, :2]
+    expected = experts(x, weights, chosen)
+    torch.testing.assert_close(experts._all_experts(x, weights, chosen), expected)
 
 
 @pytest.mark.parametrize("config", [GATHERED, uncompressed(GATHERED), LATENT])

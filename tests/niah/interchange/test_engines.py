@@ -64,20 +64,19 @@ def random_model() -> DeepseekV4:
     return model.eval()
 
 
-def saved_model(model: DeepseekV4, folder: Path) -> Path:
+def require_llama_cpp() -> None:
     """Skips the test where llama.cpp is not installed."""
     for package in ("xllamacpp", "gguf"):
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed: make install")
-    weights.save(model, folder)
-    write_card(folder, Card("bundled-bpe-2048"))
-    return folder
 
 
 def test_llama_cpp_agrees_with_the_model_here(tmp_path: Path) -> None:
     """The bar is 0.005; without sinks, or without position biases, it would differ by more."""
+    require_llama_cpp()
     model = random_model()
-    saved_model(model, tmp_path / "ours")
+    weights.save(model, tmp_path / "ours")
+    write_card(tmp_path / "ours", Card("bundled-bpe-2048"))
     file = export_model(f"path:{tmp_path / 'ours'}", "gguf", tmp_path / "theirs", golden=257)
     text = "The code is 48213; it's naïve — ünï 漢字\n\n\t don't  x"
     with llama_server(file, "f16") as url:
@@ -120,7 +119,7 @@ def asked(name: str, folder: Path, instead: dict[str, str]) -> dict[str, dict[st
         text = text.replace(written, meant)
     sweep = yaml.safe_load(text)
     sweep |= {"lengths": 384, "depths": [0.4], "repeats": 1, "chunk_tokens": 150}
-    sweep["decoding"] = {"max_new_tokens": 6}
+    sweep["decoding"] = {"max_new_tokens": 8}
     sweep["needle_phase"]["residues"] = [116]
     (folder / "sweep.yaml").write_text(yaml.safe_dump(sweep), encoding="utf-8")
     run_sweep(folder / "sweep.yaml", folder / "run")
@@ -134,17 +133,18 @@ def asked(name: str, folder: Path, instead: dict[str, str]) -> dict[str, dict[st
     return rows
 
 
-def test_the_conformance_sweep_through_llama_cpp(tmp_path: Path) -> None:
-    """Whatever a model recalls, its answers' probabilities are those of the same weights here."""
-    saved_model(random_model(), tmp_path / "engine")
-    file = export_model(f"path:{tmp_path / 'engine'}", "gguf", tmp_path / "engine-gguf")
+def test_the_trained_checkpoint_recalls_through_llama_cpp(tmp_path: Path) -> None:
+    """Right answers and their probabilities are those of the same weights here."""
+    require_llama_cpp()
+    file = export_model("nano-v4-engine", "gguf", tmp_path / "engine")
     with ExitStack() as servers:
-        instead = {"runs/export": str(tmp_path)}
+        instead = {}
         for port, cache in CACHES.items():
             url = servers.enter_context(llama_server(file, cache, slots=8))
             instead[f"http://127.0.0.1:{port}/v1"] = url
         rows = asked("conformance-llamacpp", tmp_path, instead)
     here = rows.pop("in-process")
+    assert sum(row["correct"] for row in here.values()) >= 3, "of four questions"
     off = {}
     for arm, served in rows.items():
         assert all(row["server_prompt_tokens"] == row["length"] for row in served.values())
@@ -154,7 +154,7 @@ def test_the_conformance_sweep_through_llama_cpp(tmp_path: Path) -> None:
         if arm not in ("q8_0", "q4_0"):
             assert off[arm] < 0.005
             assert all(row["answer"] == here[pair]["answer"] for pair, row in served.items())
-    assert off["cold"] < off["q8_0"] < off["q4_0"] < 0.5, "each cache is in use"
+    assert off["cold"] < off["q8_0"] < off["q4_0"], "each cache is in use"
 
 
 def test_transformers_serve_answers_as_the_model_here(tmp_path: Path) -> None:
