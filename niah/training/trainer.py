@@ -452,10 +452,10 @@ def compile_hot_paths(*, dynamic: bool) -> None:
         (HyperHead, "forward"),
     ):
         compiled = torch.compile(getattr(owner, name), dynamic=dynamic)
-        setattr(owner, name, _over_one_sequence(compiled))
+        setattr(owner, name, over_one_sequence(compiled))
 
 
-def _over_one_sequence(function: Callable[..., Any]) -> Callable[..., Any]:
+def over_one_sequence(function: Callable[..., Any]) -> Callable[..., Any]:
     """A method over tensors [B, S, ...], called with [1, B * S, ...]: fewer shapes to compile."""
 
     def call(owner: object, *tensors: Tensor) -> Any:

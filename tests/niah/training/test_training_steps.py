@@ -19,11 +19,20 @@ from torch.nn import functional as F
 
 from models.deepseek_v4 import weights
 from models.deepseek_v4.config import DSA, FULL, MLA, SLIDING
+from models.deepseek_v4.mhc import HyperConnection, HyperHead
+from models.deepseek_v4.model import DecoderLayer, DeepseekV4
 from niah.sweep.config import load_sweep
 from niah.training.config import TrainConfig, TrainingError, Twin, load_train_config
 from niah.training.optimizer import UPDATE_RMS, Muon, orthogonalize
-from niah.training.trainer import Losses, Trainer, build_model, taught_facts
+from niah.training.trainer import (
+    Losses,
+    Trainer,
+    build_model,
+    over_one_sequence,
+    taught_facts,
+)
 from tests.devices import no_default_device
+from tests.models.small import REAL, randomized
 from tests.niah.training.test_trainer import DISTANT, LATENTS, TINY
 
 ROOT = Path(__file__).parents[3]
@@ -142,6 +151,22 @@ def test_losses_of_finding_are_part_of_the_whole(arm: str, tmp_path: Path) -> No
     expected += 0.03 * sum(looks) / len(looks) + 0.2 * sum(finds)
     assert float(losses.total.detach()) == pytest.approx(expected, rel=1e-5)
     assert losses.total.isfinite()
+
+
+def test_paths_are_compiled_over_one_sequence_that_stands_for_all() -> None:
+    model = randomized(DeepseekV4(REAL), seed=2)
+    layer = model.model.layers[0]
+    assert isinstance(layer, DecoderLayer)
+    streams = torch.randn(3, 7, REAL.hc_mult, REAL.hidden_size)
+    collapsed = layer.attn_hc(streams)
+    found = over_one_sequence(HyperConnection.forward)(layer.attn_hc, streams)
+    for ours, theirs in zip(found, collapsed, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    x, post, mix = collapsed
+    spread = over_one_sequence(HyperConnection.spread)(layer.attn_hc, x, streams, post, mix)
+    torch.testing.assert_close(spread, layer.attn_hc.spread(x, streams, post, mix))
+    head = model.model.hc_head
+    torch.testing.assert_close(over_one_sequence(HyperHead.forward)(head, streams), head(streams))
 
 
 @pytest.mark.parametrize("arm", ["compressed", "dense"])
