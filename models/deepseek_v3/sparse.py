@@ -114,11 +114,12 @@ class IndexedAttention(LatentLayer[IndexedCache]):
         """As `_attend_to_selected`, in plain torch: some queries at a time over keys [B, n, C']."""
         k = self.config.index_topk
         size = max(blocked.MIN_ROWS, blocked.limit(q) // max(keys.shape[1], k * q.shape[-1]))
+        past = keys.shape[1] - q.shape[1]
         outputs = []
         for start in range(0, q.shape[1], size):
             block = slice(start, start + size)
             seen = visible[block]
-            near = keys[:, : keys.shape[1] - q.shape[1] + start + len(seen)]
+            near = keys[:, : past + block.stop]
             scores = Indexer.score(index.queries[:, block], index.weights[:, block], near)
             chosen, real = select(scores, seen, k)
             part = gathered_part(q[:, block], take(table, chosen), real)

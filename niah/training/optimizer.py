@@ -45,10 +45,10 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
             by_shape = defaultdict(list)
-            for parameter in moved:
-                by_shape[parameter.shape].append(parameter)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
             for alike in by_shape.values():
                 self._update(alike, group)
 

@@ -157,10 +157,9 @@ class Losses:
         step: int,
         distant: DistantPast | None = None,
     ) -> None:
-        asked = None
         if distant is not None and config.distant is not None:
             per_row = max(1, config.distant.queries // len(batch.ids))
-            asked = choose_asked(batch, per_row, step).to(model.device)
+            distant.begin(choose_asked(batch, per_row, step).to(model.device), step)
         generator = torch.Generator("cpu").manual_seed(step)
         drawn = torch.rand(batch.answers.shape, generator=generator, device="cpu")
         batch = batch.to(model.device)
@@ -169,8 +168,6 @@ class Losses:
         everywhere = torch.full_like(counted, 1 / counted.numel())
         share = 0.5 * counted / counted.sum().clamp(min=1) + 0.5 * everywhere
         training = IndexerTraining(stage.sparse, share, distant=distant)
-        if distant is not None and asked is not None:
-            distant.begin(asked, step)
         states = model.hidden(batch.ids, positions=batch.positions, training=training)
         targets = batch.ids.roll(-1, dims=1)
 

@@ -154,7 +154,7 @@ def test_the_trained_checkpoint_recalls_through_llama_cpp(tmp_path: Path) -> Non
         if arm not in ("q8_0", "q4_0"):
             assert off[arm] < 0.005
             assert all(row["answer"] == here[pair]["answer"] for pair, row in served.items())
-    assert off["cold"] < off["q8_0"] < off["q4_0"], "each cache is in use"
+    assert off["cold"] < off["q8_0"] < off["q4_0"] < 0.5, "each cache is in use"
 
 
 def test_transformers_serve_answers_as_the_model_here(tmp_path: Path) -> None:
