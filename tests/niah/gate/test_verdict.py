@@ -398,8 +398,27 @@ def test_beyond_the_margin_it_fails_and_within_it_passes() -> None:
 
 
 def test_unequal_streams_are_inconclusive() -> None:
-    """results/million: 120, 9, 9 and 2 questions, 14.3 points lost; it failed a margin of 1."""
-    result = run_gate(Path("results/million"), None, 0.01)
-    assert result.exit_code == 3
-    assert "4 streams whose sizes make them worth 2.2" in result.checks[0].reason
-    assert not any(check.verdict in ("pass", "fail") for check in result.checks)
+    """120, 9, 9 and 2 questions, 20 of them lost, 18 in the largest: it failed a margin of 1."""
+    sizes, lost = (120, 9, 9, 2), (18, 1, 1, 0)
+    pairs = pd.DataFrame(dict.fromkeys(QUESTION, 0.0), index=range(sum(sizes)))
+    of_four = Comparison(
+        "v4 against dense",
+        "dense",
+        "v4",
+        pairs.assign(
+            family="single",
+            stream_id=np.arange(4).repeat(sizes),
+            baseline=True,
+            compressed=np.concatenate(
+                [np.arange(n) >= k for n, k in zip(sizes, lost, strict=True)]
+            ),
+            baseline_failed=False,
+            compressed_failed=False,
+            incomplete=False,
+        ),
+    )
+    checks = decide([of_four], ("family",), (0.01, 0.01), 0.05)
+    assert checks[0].tax.value == pytest.approx(20 / 140)
+    assert checks[0].verdict == "inconclusive"
+    assert "4 streams whose sizes make them worth 2.2" in checks[0].reason
+    assert not any(check.verdict in ("pass", "fail") for check in checks)
