@@ -156,9 +156,18 @@ def save(model: DeepseekV4, folder: Path) -> None:
         save_file(tensors, partial)
 
 
-def load_weights(model: DeepseekV4, folder: Path) -> None:
-    """Strict: raises RuntimeError if a tensor is missing, unknown or of another shape."""
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+def load_weights(model: DeepseekV4, folder: Path, fresh: type[nn.Module] | None = None) -> None:
+    """Strict: raises RuntimeError if a tensor is missing, unknown or of another shape.
+
+    Modules of the class `fresh` keep the tensors that the file does not hold.
+    """
+    found = load_file(folder / "model.safetensors")
+    kept = {}
+    if fresh is not None:
+        for path, module in model.named_modules():
+            if isinstance(module, fresh):
+                kept |= module.state_dict(prefix=f"{path}.")
+    model.load_state_dict({**kept, **found})
 
 
 def fingerprint(model: DeepseekV4, config: DeepseekV4Config) -> str:

@@ -41,6 +41,7 @@ from models.deepseek_v4.config import (
     DeepseekV4Config,
 )
 from models.deepseek_v4.distant import DistantPast
+from models.deepseek_v4.engram import Engram
 from models.deepseek_v4.loading import CACHE, build, chosen_format
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DeepseekV4
@@ -69,6 +70,8 @@ GLOBAL_LAYERS: dict[Twin, str] = {"dense": FULL, "mla": MLA, "dsa": DSA}
 def build_model(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4:
     """A twin with fresh weights, or with those of the checkpoint that its arm begins from.
 
+    An Engram that the checkpoint does not have begins fresh, which is silent.
+
     Raises:
         ConfigError: the configuration's `model` section describes no model.
         TrainingError: the checkpoint to begin from cannot be read, or the arm cannot be trained so.
@@ -77,11 +80,10 @@ def build_model(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4:
     if own.sharpen != 1.0 and arm != "compressed":
         raise TrainingError(f"{arm}.sharpen: got {own.sharpen}, expected 1: it is of compressed")
     model = build(model_config(config, arm, vocab_size))
-    if own.initial is None:
-        weights.initialize(model, config.seed)
-    else:
+    weights.initialize(model, config.seed)
+    if own.initial is not None:
         try:
-            weights.load_weights(model, Path(own.initial))
+            weights.load_weights(model, Path(own.initial), fresh=Engram)
         except (OSError, RuntimeError) as error:
             raise TrainingError(f"{arm}.initial: {own.initial}: {error}") from error
     if own.sharpen != 1.0:
