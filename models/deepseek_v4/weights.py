@@ -162,7 +162,7 @@ def load_weights(model: DeepseekV4, folder: Path, fresh: type[nn.Module] | None 
     Modules of the class `fresh` keep the tensors that the file does not hold.
     """
     found = load_file(folder / "model.safetensors")
-    kept = {}
+    kept: dict[str, Tensor] = {}
     if fresh is not None:
         for path, module in model.named_modules():
             if isinstance(module, fresh):

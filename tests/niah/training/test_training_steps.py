@@ -302,7 +302,8 @@ def test_an_engram_that_its_checkpoint_does_not_have_begins_silent(tmp_path: Pat
     own = {"initial": str(tmp_path), "model": memory}
     with_engram = build_model(tiny(engram=own), "engram", 64)
     tables = [tensor for name, tensor in with_engram.state_dict().items() if "table" in name]
-    assert tables and all(tensor.std() > 0.1 for tensor in tables)
+    assert tables
+    assert all(tensor.std() > 0.1 for tensor in tables)
     ids = torch.arange(40).unsqueeze(0) % 64
     torch.testing.assert_close(with_engram(ids), before(ids))
     (tmp_path / "with").mkdir()
