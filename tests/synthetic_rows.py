@@ -46,10 +46,11 @@ class Synthetic:
     weights: str = "weights-1"
 
     def role(self, number: int, name: str) -> str:
-        """The first arm is the baseline; an arm whose name begins with `again` repeats it."""
+        """The first arm is the baseline; a name tells whether another repeats or retrains it."""
         if number == 0:
             return "baseline"
-        return "repeat" if name.startswith("again") else "compressed"
+        named = {"again": "repeat", "seed": "retrained"}
+        return next((role for head, role in named.items() if name.startswith(head)), "compressed")
 
 
 def records(made: Synthetic) -> list[dict[str, Any]]:

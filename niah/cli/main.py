@@ -501,11 +501,14 @@ def train(
     device: Annotated[
         str, typer.Option(help="cpu, auto, or a device of this machine such as cuda.")
     ] = "cpu",
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="In the place of the configuration's.")
+    ] = None,
 ) -> None:
     """Train one of the nano twins from scratch; the same command again goes on."""
     from niah.training.trainer import train as train_arm
 
-    typer.echo(f"checkpoint: {train_arm(config, arm, out, device)}")
+    typer.echo(f"checkpoint: {train_arm(config, arm, out, device, seed)}")
 
 
 @app.command("export-model")

@@ -210,6 +210,14 @@ def make_tables(
             look,
         ),
         Table(
+            "trainings",
+            "Luck of training",
+            "Each compressed training against each training of the baseline, on the questions that "
+            "all were asked.",
+            tables.tax_by_training(rows),
+            look,
+        ),
+        Table(
             "parting",
             "Where answers part",
             "Pairs whose two answers are the same, token by token; of the others, the index from 0 "

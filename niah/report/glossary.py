@@ -43,6 +43,8 @@ COUNTED = {
     "the true one. A tax is shown where its interval excludes zero",
     "noise floor": "share of the questions that the baseline, asked once more, answers right where "
     "it did not before, or the reverse",
+    "luck of training": "how far the tax moves where both arms are trained once more from other "
+    "seeds; an arm of role retrained is the baseline, trained so",
     "gold log-probability": "the natural logarithm of the probability that a model gives to the "
     "right answer after the question; 0 is certain. Differences are in nats: −0.7 is half as "
     "likely",

@@ -22,6 +22,7 @@ from niah.statistics.comparisons import (
 from niah.statistics.intervals import CONFIDENCE, holm
 from niah.statistics.noise import Noise, explained_by
 from niah.statistics.saturation import saturated
+from niah.statistics.trainings import trainings_of, trainings_text
 from niah.text_format import counted, points
 
 PARTED = 0.02  # of the answers: exact and contains differ by more
@@ -43,6 +44,7 @@ def notices(
         *_read_otherwise(rows),
         *(_uncompared(rows, comparisons) if comparisons else ()),
         *_explained(comparisons, noises),
+        *map(trainings_text, trainings_of(rows)),
         *_by_use(runs, comparisons, noises),
         *_by_comparison(runs, rows, comparisons),
         *_parted(rows),
@@ -104,7 +106,8 @@ def _read_otherwise(rows: pd.DataFrame) -> Iterator[str]:
 def _uncompared(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> Iterator[str]:
     """An arm in no comparison is in the figures by length only, which has to be said."""
     compared = {arm for found in comparisons for arm in (found.baseline, found.compressed)}
-    for run, arms in rows[rows["role"] != "repeat"].groupby("run", sort=False)["arm"]:
+    others = rows[~rows["role"].isin(["repeat", "retrained"])]
+    for run, arms in others.groupby("run", sort=False)["arm"]:
         alone = [arm for arm in dict.fromkeys(arms) if arm not in compared]
         if alone:
             yield (

@@ -15,6 +15,7 @@ from niah.statistics.comparisons import Comparison, changed_at_question
 from niah.statistics.graded import graded_by, parting_by
 from niah.statistics.intervals import BASELINE_FLOOR, Tax, estimate_recall
 from niah.statistics.noise import Noise
+from niah.statistics.trainings import trainings_of
 
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 LOST_BY: tuple[str, ...] = get_args(LostBy)
@@ -123,6 +124,26 @@ def noise_table(noises: Sequence[Noise]) -> pd.DataFrame:
                 "gained": float("nan") if noise.tax is None else noise.tax.gained,
             }
             for noise in noises
+        ]
+    )
+
+
+def tax_by_training(rows: pd.DataFrame) -> pd.DataFrame:
+    """technique, arm, against (a training of the baseline), asked, baseline, compressed, tax."""
+    return pd.DataFrame(
+        [
+            {
+                "technique": found.technique,
+                "arm": arm,
+                "against": other,
+                "asked": found.asked,
+                "baseline": before,
+                "compressed": recall,
+                "tax": before - recall,
+            }
+            for found in trainings_of(rows)
+            for arm, recall in found.compressed.items()
+            for other, before in found.baselines.items()
         ]
     )
 

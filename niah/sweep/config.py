@@ -25,7 +25,7 @@ from niah.errors import FileError, SpecError
 from niah.files import read_yaml
 from niah.text_format import counted
 
-Role = Literal["baseline", "compressed", "repeat"]
+Role = Literal["baseline", "compressed", "repeat", "retrained"]
 Layout = Literal["stream", "isolated"]
 Templates = Literal["trained", "unseen"]
 Control = Literal["no_needle", "question_only"]
@@ -90,6 +90,7 @@ class Arm(Strict):
     """A model under test; every arm of a sweep answers the same questions about the same tokens.
 
     `repeat` is the baseline once more: how far two runs of the same differ is the noise floor.
+    `retrained` is a model trained as the baseline from another seed: the luck of training.
     `technique` is a label: a report draws the arms of one technique in one colour.
     """
 
@@ -219,17 +220,23 @@ class Sweep(Strict):
         return self
 
     def _check_repeats(self) -> None:
-        """An arm of role `repeat` has the baseline's model, options and use of its session."""
+        """A `repeat` is asked as the baseline is; a `retrained` arm is another model."""
         baseline = next((arm for arm in self.arms if arm.role == "baseline"), None)
         for arm in self.arms:
-            if arm.role != "repeat":
+            if arm.role not in ("repeat", "retrained"):
                 continue
             if baseline is None:
-                raise ValueError(f"arm {arm.name} repeats the baseline, and arms hold no baseline")
-            if asked_as(arm) != asked_as(baseline):
+                verb = "repeats" if arm.role == "repeat" else "retrains"
+                raise ValueError(f"arm {arm.name} {verb} the baseline, and arms hold no baseline")
+            if arm.role == "repeat" and asked_as(arm) != asked_as(baseline):
                 raise ValueError(
                     f"arm {arm.name} should have the model, options and session of "
                     f"{baseline.name}, which it repeats"
+                )
+            if arm.role == "retrained" and arm.model == baseline.model:
+                raise ValueError(
+                    f"arm {arm.name} should have another model than {baseline.name}, which it "
+                    "retrains; role repeat asks the same model once more"
                 )
 
 

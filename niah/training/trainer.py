@@ -467,8 +467,13 @@ def over_one_sequence(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def train(config_path: Path, arm: Twin, out: Path, device: str = "cpu") -> Path:
+def train(
+    config_path: Path, arm: Twin, out: Path, device: str = "cpu", seed: int | None = None
+) -> Path:
     """Train (or go on training) one arm into `out`/arm; returns that folder.
+
+    A `seed` other than the configuration's draws other weights and other batches, and its folder
+    is `out`/arm-seed-N: trained so, arms tell the luck of training.
 
     Raises:
         TrainingError: the configuration is not usable, or the device is not there.
@@ -479,7 +484,10 @@ def train(config_path: Path, arm: Twin, out: Path, device: str = "cpu") -> Path:
     torch.set_num_threads(config.threads)
     if config.keep_buffers:
         keep_large_buffers()
-    trainer = Trainer(config, arm, out / arm, device)
+    folder = out / arm
+    if seed is not None:
+        config, folder = config.model_copy(update={"seed": seed}), out / f"{arm}-seed-{seed}"
+    trainer = Trainer(config, arm, folder, device)
     if config.compile:
         compile_hot_paths(dynamic=trainer.model.device.type != "cpu")
     trainer.run()

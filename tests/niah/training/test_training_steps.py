@@ -30,6 +30,7 @@ from niah.training.trainer import (
     build_model,
     over_one_sequence,
     taught_facts,
+    train,
 )
 from tests.devices import no_default_device
 from tests.models.small import REAL, randomized
@@ -245,6 +246,20 @@ def test_every_stage_leaves_weights_and_half_precise_moments(tmp_path: Path) -> 
     assert curves[0][-1] == curves[1][-1] == 6
     moments = (s for o in resumed.optimizers for s in o.state.values())
     assert all(tensor.dtype == torch.float32 for state in moments for tensor in state.values())
+
+
+def test_another_seed_is_another_training_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    path, out = tmp_path / "tiny.yaml", tmp_path / "out"
+    path.write_text(yaml.safe_dump({**TINY, "seed": 1, "keep_buffers": False}), encoding="utf-8")
+    folders = [train(path, "dense", out, seed=seed) for seed in (None, 1, 2)]
+    assert folders == [out / name for name in ("dense", "dense-seed-1", "dense-seed-2")]
+    default, same, other = (load_file(folder / "model.safetensors") for folder in folders)
+    assert all(torch.equal(tensor, same[name]) for name, tensor in default.items())
+    assert not torch.equal(default["lm_head.weight"], other["lm_head.weight"])
+    first, second = (
+        json.loads((folder / "curve.jsonl").read_text().splitlines()[0]) for folder in folders[1:]
+    )
+    assert first["text"] != second["text"]
 
 
 def test_an_arm_begins_from_its_checkpoint_with_its_own_fields(tmp_path: Path) -> None:
