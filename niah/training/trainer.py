@@ -123,11 +123,14 @@ def rows_format(config: TrainConfig, arm: Twin, model: DeepseekV4) -> CacheForma
 
 
 def chosen_device(name: str) -> torch.device:
-    """Raises: TrainingError where this machine has no such device."""
+    """Raises: TrainingError where this machine has no such device, or it holds no numbers."""
     try:
-        return find_device(name)
+        device = find_device(name)
     except ModelError as error:
         raise TrainingError(str(error).removeprefix("options.")) from error
+    if device.type == "meta":
+        raise TrainingError("device: got 'meta', expected one that holds numbers, such as cpu")
+    return device
 
 
 def taught_facts(config: TrainConfig) -> tuple[Fact, ...]:

@@ -183,9 +183,16 @@ def test_losses_make_every_tensor_on_the_models_device(arm: Twin, tmp_path: Path
     assert all(np.isfinite(value) for value in losses.figures().values())
 
 
-def test_a_device_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"^device: got 'cuda:99', expected auto, cpu"):
-        Trainer(tiny(), "dense", tmp_path / "arm", "cuda:99")
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda:99", "^device: got 'cuda:99', expected auto, cpu"),
+        ("meta", "^device: got 'meta', expected one that holds numbers, such as cpu$"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_line(tmp_path: Path, device: str, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        Trainer(tiny(), "dense", tmp_path / "arm", device)
     assert not (tmp_path / "arm").exists()
 
 
