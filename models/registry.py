@@ -228,6 +228,14 @@ REGISTRY = {
     "nano-dense-engine": Entry(
         "the uncompressed twin of nano-v4-engine", _checkpoint, _checkpoint_config
     ),
+    "nano-mla": Entry(
+        "DeepSeek-V3's latent attention (MLA) in nano-v4's trunk", _checkpoint, _checkpoint_config
+    ),
+    "nano-dsa": Entry(
+        "DeepSeek-V3.2's sparse latent attention (DSA) in nano-v4's trunk",
+        _checkpoint,
+        _checkpoint_config,
+    ),
     "random-v4": Entry(
         "tiny, weights random from option seed: for dry runs and tests", _random, _random_config
     ),
