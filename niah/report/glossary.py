@@ -55,6 +55,7 @@ COUNTED = {
 }
 ANSWERS = {
     "exact": "the planted value, and no other",
+    "reordered": "the planted value with its characters in another order",
     "near_miss": "almost the planted value: a digit or a letter is wrong",
     "distractor": "the value of another fact that was planted to mislead",
     "copied": "a value that stands in the text, but is no answer to the question",

@@ -17,6 +17,7 @@ from niah.scoring.value_formats import is_cut
 
 Outcome = Literal[
     "exact",
+    "reordered",
     "near_miss",
     "distractor",
     "copied",
@@ -90,6 +91,16 @@ def is_malformed(case: Case) -> bool:
     return names_all(case) and case.contradicted
 
 
+def is_reordered(case: Case) -> bool:
+    """Every wrong value it names has the characters of a gold value in another order.
+
+    A cache that condenses several tokens into one entry can lose the order of what it keeps.
+    """
+    wrong = [sorted(value) for value in case.values if value not in case.wanted]
+    wanted = [sorted(gold) for gold in case.wanted]
+    return bool(wrong) and all(value in wanted for value in wrong)
+
+
 def is_near_miss(case: Case) -> bool:
     """Every value it names is gold or a slip of the pen away from it, or some gold is missing."""
     return all(any(is_near(value, gold) for gold in case.wanted) for value in case.values)
@@ -122,6 +133,7 @@ RULES: tuple[tuple[Outcome, Callable[[Case], bool]], ...] = (
     ("repetition", repeats),
     ("malformed", is_malformed),
     ("distractor", is_distractor),
+    ("reordered", is_reordered),
     ("near_miss", is_near_miss),
     ("copied", is_copied),
     ("invented", is_anything),

@@ -29,6 +29,7 @@ KINDS = {
 }
 OTHER_KINDS = ("#7d5ba7", "#5fa8a0", "#1d6fa6", "#e3b505", "#8a6d3b", "#b0b7bf")
 OUTCOME_COLOURS = {
+    "reordered": "#b8327b",
     "near_miss": "#e3b505",
     "distractor": "#c2410e",
     "copied": "#7d5ba7",

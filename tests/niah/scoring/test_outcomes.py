@@ -55,7 +55,9 @@ NUMBERS = {
     "x48213": "malformed",
     "48213th": "malformed",
     # slips
-    "48231": "near_miss",
+    "48231": "reordered",
+    "31284": "reordered",
+    "48233": "near_miss",
     "4821": "near_miss",
     "48214": "near_miss",
     # another needle's value, also when it is a slip away
@@ -191,6 +193,8 @@ def test_numbers(answer: str) -> None:
         ("harbor and the ship", "exact"),
         ("It isn't harbor", "denied"),
         ("harbor that lies in the south", "exact"),
+        ("rabhor", "reordered"),
+        ("rabhour", "invented"),
         ("harbour", "near_miss"),
         ("harbors", "near_miss"),
         ("harborside", "invented"),
