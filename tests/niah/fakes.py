@@ -120,6 +120,13 @@ def tiny_materials(num_tokens: int = 70_000) -> Materials:
     return Materials(load_tokenizer(BUNDLED_NAME), {"tiny": corpus}, FAMILIES)
 
 
+def arms_of(*roles: tuple[str, str]) -> list[dict[str, str]]:
+    """Arms of a sweep, a0 and on, by role and model."""
+    return [
+        {"name": f"a{n}", "role": role, "model": model} for n, (role, model) in enumerate(roles)
+    ]
+
+
 def sweep_of(**fields: object) -> Sweep:
     """A small valid sweep, some fields changed."""
     data = {

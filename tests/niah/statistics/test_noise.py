@@ -11,7 +11,7 @@ from niah.runs.tables import load_run
 from niah.statistics.comparisons import load_comparisons
 from niah.statistics.noise import noise_floor
 from niah.sweep.config import parse_sweep
-from tests.niah.fakes import sweep_of
+from tests.niah.fakes import arms_of, sweep_of
 from tests.synthetic_rows import Synthetic, repeated_run, write_run
 
 
@@ -45,18 +45,12 @@ def test_a_run_without_repeats_has_no_noise_floor(tmp_path: Path) -> None:
     assert noise_floor(load_run(run)) == []
 
 
-def arms(*roles: tuple[str, str]) -> list[dict[str, str]]:
-    return [
-        {"name": f"a{n}", "role": role, "model": model} for n, (role, model) in enumerate(roles)
-    ]
-
-
 def test_a_sweep_may_repeat_its_baseline_and_nothing_else() -> None:
     one = ("baseline", "m")
-    assert len(sweep_of(arms=arms(one, ("repeat", "m"), ("repeat", "m"))).arms) == 3
+    assert len(sweep_of(arms=arms_of(one, ("repeat", "m"), ("repeat", "m"))).arms) == 3
     with pytest.raises(SpecError, match="arm a0 repeats the baseline, and arms hold no baseline"):
-        sweep_of(arms=arms(("repeat", "m")))
+        sweep_of(arms=arms_of(("repeat", "m")))
     with pytest.raises(SpecError, match="arm a1 should have the model, options and session of a0"):
-        sweep_of(arms=arms(one, ("repeat", "other")))
+        sweep_of(arms=arms_of(one, ("repeat", "other")))
     with pytest.raises(SpecError, match="role"):
-        parse_sweep({"name": "x", "arms": arms(("again", "m"))}, "sweep")
+        parse_sweep({"name": "x", "arms": arms_of(("again", "m"))}, "sweep")

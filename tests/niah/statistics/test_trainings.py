@@ -16,7 +16,7 @@ from niah.report.notices import notices
 from niah.runs.tables import load_run
 from niah.statistics.comparisons import load_comparisons
 from niah.statistics.trainings import Trainings, trainings_of, trainings_text
-from tests.niah.fakes import sweep_of
+from tests.niah.fakes import arms_of, sweep_of
 from tests.synthetic_rows import Chance, Synthetic, write_run
 
 KEPT = {"dense": 1.0, "seed-2": 0.97, "seed-3": 0.9, "v4": 0.8, "v4-2": 0.95}
@@ -109,16 +109,10 @@ def test_a_report_tells_it_and_a_run_without_says_nothing(tmp_path: Path) -> Non
     assert list(trainings_of(load_comparisons([plain])[0])) == []
 
 
-def arms(*roles: tuple[str, str]) -> list[dict[str, str]]:
-    return [
-        {"name": f"a{n}", "role": role, "model": model} for n, (role, model) in enumerate(roles)
-    ]
-
-
 def test_a_sweep_retrains_its_baseline_by_another_model() -> None:
     one = ("baseline", "m")
-    assert len(sweep_of(arms=arms(one, ("retrained", "n"), ("retrained", "o"))).arms) == 3
+    assert len(sweep_of(arms=arms_of(one, ("retrained", "n"), ("retrained", "o"))).arms) == 3
     with pytest.raises(SpecError, match="arm a0 retrains the baseline, and arms hold no baseline"):
-        sweep_of(arms=arms(("retrained", "m")))
+        sweep_of(arms=arms_of(("retrained", "m")))
     with pytest.raises(SpecError, match="arm a1 should have another model than a0, which it retr"):
-        sweep_of(arms=arms(one, ("retrained", "m")))
+        sweep_of(arms=arms_of(one, ("retrained", "m")))
