@@ -13,6 +13,7 @@ from niah.sweep.config import Sweep, load_sweep
 from niah.sweep.planner import Materials, make_plan
 
 ROOT = Path(__file__).parents[3]
+CONFIGS = ROOT / "configs"  # where the relative paths of committed sweeps begin
 RESULTS = sorted(path.parent for path in (ROOT / "results").glob("*/spec.yaml"))
 REPEATS = 2
 CORPORA = {"kjv", "python"}  # the others take long to be tokenised in a clean clone
@@ -32,7 +33,7 @@ def planned_pairs(sweep: Sweep) -> dict[tuple[str, int], set[str]]:
     materials = Materials(
         tokenizer,
         {name: load_corpus(name, tokenizer) for name in sweep.corpora},
-        {name: find_family(name) for name in sweep.families},
+        {name: find_family(name, CONFIGS) for name in sweep.families},
     )
     found: dict[tuple[str, int], set[str]] = defaultdict(set)
     for stream, trial in make_plan(sweep, materials).trials():
