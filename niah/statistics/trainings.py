@@ -47,7 +47,7 @@ class Trainings(NamedTuple):
         """Of the mean tax over trainings (Welch's t); None where either side is one training.
 
         The questions are the same for all, so it speaks about these questions, and about other
-        seeds. Trainings that do not differ at all make it a point.
+        seeds. Trainings that do not differ at all make it a point; no tax is beyond 100 points.
         """
         sides = [np.array(list(side.values())) for side in (self.baselines, self.compressed)]
         if min(map(len, sides)) < FEWEST:
@@ -58,7 +58,7 @@ class Trainings(NamedTuple):
             return Interval(self.tax, self.tax)
         spread = sum(part**2 / (len(side) - 1) for part, side in zip(parts, sides, strict=True))
         reach = student_quantile(variance**2 / spread, (1 + CONFIDENCE) / 2) * variance**0.5
-        return Interval(self.tax - reach, self.tax + reach)
+        return Interval(max(-1.0, self.tax - reach), min(1.0, self.tax + reach))
 
 
 def trainings_of(rows: pd.DataFrame) -> Iterator[Trainings]:

@@ -58,6 +58,11 @@ def test_the_interval_is_welchs() -> None:
     )
 
 
+def test_no_interval_is_beyond_a_hundred_points() -> None:
+    found = Trainings("V4", {"a": 0.99, "b": 0.98}, {"d": 0.99, "e": 0.48}, asked=100)
+    assert found.interval == (-1, 1)
+
+
 def test_the_interval_covers_the_true_tax_of_training() -> None:
     """300 experiments of three trainings a side, whose recalls are spread: about 5% miss."""
     rng = np.random.default_rng(0)
