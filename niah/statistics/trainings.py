@@ -85,11 +85,10 @@ def trainings_of(rows: pd.DataFrame) -> Iterator[Trainings]:
 
 def trainings_text(found: Trainings) -> str:
     """The luck of training of one technique, as a sentence."""
-    baselines, compressed = _sides(found)
     low, high = found.range
     several = len(found.baselines) * len(found.compressed)
     text = (
-        f"The luck of training: {baselines}; {compressed}, of "
+        f"The luck of training: {_recalls(found.baselines)}; {_recalls(found.compressed)}, of "
         f"{counted(found.asked, 'question')} each. Over the {several} pairs of trainings the tax "
         f"is {points(found.tax)} points on average, from {points(low)} to {points(high)}"
     )
@@ -99,13 +98,9 @@ def trainings_text(found: Trainings) -> str:
     return f"{text}; for other seeds the 95% interval is {points(low)} to {points(high)}."
 
 
-def _sides(found: Trainings) -> tuple[str, str]:
-    first, second = (
-        f"{', '.join(side)} recall{'s' * (len(side) == 1)} "
-        f"{', '.join(points(value) for value in side.values())}%"
-        for side in (found.baselines, found.compressed)
-    )
-    return first, second
+def _recalls(side: Mapping[str, float]) -> str:
+    verb = "recalls" if len(side) == 1 else "recall"
+    return f"{', '.join(side)} {verb} {', '.join(map(points, side.values()))}%"
 
 
 def _mean(side: Mapping[str, float]) -> float:
