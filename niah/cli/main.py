@@ -54,9 +54,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# As in niah.stats and niah.power, which take long to import.
+# As in niah.statistics, niah.gate and niah.training, which take long to import.
 FLOOR = 0.5
 ALPHA = 0.05
+MAX_SEED = 2**63 - 1
 
 # Exit codes beside the gate's 0, 1 and 3, and 2 for what a user can mend.
 DEFECT = 70
@@ -502,7 +503,7 @@ def train(
         str, typer.Option(help="cpu, auto, or a device of this machine such as cuda.")
     ] = "cpu",
     seed: Annotated[
-        int | None, typer.Option(min=0, help="In the place of the configuration's.")
+        int | None, typer.Option(min=0, max=MAX_SEED, help="In the place of the configuration's.")
     ] = None,
 ) -> None:
     """Train one of the nano twins from scratch; the same command again goes on."""

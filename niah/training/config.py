@@ -14,6 +14,8 @@ from niah.errors import FileError, NiahError
 from niah.files import read_yaml
 from niah.training.batches import LONGEST_ITEM, LONGEST_RIVALS, TRAINABLE, MixtureSettings
 
+MAX_SEED = 2**63 - 1  # what torch's generators take
+
 
 class TrainingError(NiahError):
     """A training configuration or folder that cannot be used; the message says why."""
@@ -126,7 +128,7 @@ class TrainConfig(_Strict):
     """A training run; one YAML in configs/."""
 
     name: str
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     corpus: str = "manual"
     tokenizer: str = "bundled-bpe-2048"
     taught: str | None = Field(None, description="a file of needles: asked for, stated nowhere")

@@ -30,6 +30,7 @@ from niah.gate import verdict
 from niah.runs import export
 from niah.statistics import intervals
 from niah.statistics.power import smallest_detectable_tax
+from niah.training import config as training
 from tests.niah.cli.conftest import Call
 from tests.niah.rows import row_dicts
 from tests.synthetic_rows import Synthetic, write_run
@@ -478,9 +479,10 @@ def test_help_names_every_command(call: Call) -> None:
     assert all(f" {command} " in done.out for command in (*commands, "corpora", "needles"))
 
 
-def test_defaults_are_those_of_the_statistics() -> None:
+def test_defaults_are_those_of_the_rooms_below() -> None:
     assert cli.FLOOR == intervals.BASELINE_FLOOR
     assert cli.ALPHA == verdict.ALPHA
+    assert cli.MAX_SEED == training.MAX_SEED
 
 
 def test_a_run_that_goes_on_says_what_is_left(call: Call, tmp_path: Path) -> None:

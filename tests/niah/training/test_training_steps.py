@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -253,6 +254,12 @@ def test_every_stage_leaves_weights_and_half_precise_moments(tmp_path: Path) -> 
     assert curves[0][-1] == curves[1][-1] == 6
     moments = (s for o in resumed.optimizers for s in o.state.values())
     assert all(tensor.dtype == torch.float32 for state in moments for tensor in state.values())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_no_generator_takes_is_refused(seed: int) -> None:
+    with pytest.raises(ValidationError, match="seed"):
+        tiny(seed=seed)
 
 
 def test_another_seed_is_another_training_in_a_folder_of_its_own(tmp_path: Path) -> None:
