@@ -23,6 +23,7 @@ from haystacks.needles.templates import Template
 from haystacks.needles.values import distinct
 from haystacks.tokenizer import Tokenizer
 from niah.training import wordings
+from niah.training.coined import CoinedWords
 
 Ids = NDArray[np.int64]
 ANSWER_ENDS = (".", "\n")  # as for the runner
@@ -57,6 +58,7 @@ class MixtureSettings:
     items: tuple[int, int]  # fewest and most facts or snippets a sequence
     snippet_share: float = 0.3  # of items: token runs that recur, rather than facts
     coined_key_share: float = 0.3  # of facts: keys of random tokens instead of words
+    coined_word_share: float = 0.0  # of `single_word` facts: values that stand in no list of words
     bare_share: float = 0.5  # of questions: only the restated sentence
     scattered_share: float = 0.5  # of sequences: questions anywhere after their fact
     noise_share: float = 0.15  # of sequences: filler of random tokens instead of text
@@ -68,6 +70,7 @@ class MixtureSettings:
     taught_share: float = 0.0  # of items: taught facts, asked for and stated nowhere
     far: bool = False  # positions begin late; `far_share` of batches ask beyond one long gap
     far_share: float = 0.5
+    min_gap: int = 128
 
 
 class StatedFact(NamedTuple):
@@ -139,6 +142,7 @@ class Mixture:
         self.tokenizer = tokenizer
         self.seed = seed
         self.taught = taught
+        self.coined = CoinedWords(tokenizer)
 
     def batch(self, step: int, rows: int, settings: MixtureSettings) -> Batch:
         """The batch of training step `step`, the same whenever and for whichever arm."""
@@ -257,6 +261,9 @@ class Mixture:
     ) -> StatedFact:
         (gold,) = fact.gold
         statement, question = fact.pieces[0], fact.question
+        coining = settings.coined_word_share if fact.family == "single_word" else 0.0
+        if coining and rng.random() < coining:
+            statement = statement.replace(f" {gold}", f" {(gold := self.coined.draw(rng))}")
         family = find_family(fact.family)
         if isinstance(family, Single) and wordings and rng.random() < settings.varied_share:
             wording = wordings[int(rng.integers(len(wordings)))]
@@ -489,12 +496,12 @@ def near_key(rng: np.random.Generator, key: str) -> str:
 def far_positions(rng: np.random.Generator, settings: MixtureSettings, gap_at: int | None) -> Ids:
     """What to add to positions [S]: a late beginning and, at token `gap_at`, a long gap.
 
-    Gaps are drawn evenly in log length from 128 to `max_jump`, then the whole reach evenly in log
-    length from the gap to `max_jump`: what the gap leaves of it lies before the sequence.
+    Gaps are drawn evenly in log length from `min_gap` to `max_jump`, then the whole reach evenly
+    in log length from the gap to `max_jump`: what the gap leaves of it lies before the sequence.
     Multiples of 128, so that windows of 4 and 128 stay whole.
     """
     top = np.log2((settings.max_jump - 4 * settings.length) / 128)
-    gap = rng.uniform(0, top)
+    gap = rng.uniform(np.log2(settings.min_gap / 128), top)
     reach = rng.uniform(gap, top)
     late = np.zeros(settings.length, dtype=np.int64)
     if gap_at is None:

@@ -39,11 +39,13 @@ class Stage(_Strict):
     jump_share: float = Field(0.0, ge=0, le=1)
     snippet_share: float = Field(0.3, ge=0, le=1)
     scattered_share: float = Field(0.5, ge=0, le=1)
+    coined_word_share: float = Field(0.0, ge=0, le=1)
     varied_share: float = Field(0.0, ge=0, le=1)
     rival_share: float = Field(0.0, ge=0, le=1)
     taught_share: float = Field(0.0, ge=0, lt=1, description="of facts: those of `taught`")
     far: bool = Field(False, description="positions begin late, with gaps to 1M; no jumps")
     far_share: float = Field(0.5, ge=0, le=1)
+    min_gap: int = Field(128, ge=128, le=1 << 19, description="tokens, of the long gaps")
     families: dict[str, float] = Field(default_factory=lambda: {"single_number": 1.0})
 
     @model_validator(mode="after")
@@ -90,11 +92,13 @@ class Stage(_Strict):
             snippet_share=self.snippet_share,
             scattered_share=self.scattered_share,
             jump_share=self.jump_share,
+            coined_word_share=self.coined_word_share,
             varied_share=self.varied_share,
             rival_share=self.rival_share,
             taught_share=self.taught_share,
             far=self.far,
             far_share=self.far_share,
+            min_gap=self.min_gap,
             families=self.families,
         )
 

@@ -102,6 +102,15 @@ def test_gaps_and_reaches_are_spread_evenly_in_log_length() -> None:
     assert max(alone) > 500_000
 
 
+def test_gaps_may_begin_late() -> None:
+    rng = np.random.default_rng(0)
+    settings = replace(FAR, length=512, min_gap=4096)
+    draws = [far_positions(rng, settings, 256) for _ in range(500)]
+    gaps = np.array([int(late[-1] - late[0]) for late in draws])
+    assert gaps.min() >= 4096
+    assert (gaps > 65_536).mean() == pytest.approx(0.5, abs=0.1)
+
+
 def test_no_batch_is_without_an_answer_however_crowded(mixture: Mixture) -> None:
     crowded = MixtureSettings(
         length=256, items=(10, 14), snippet_share=0.0, scattered_share=0.0, noise_share=0.0

@@ -26,6 +26,7 @@ from haystacks.tokenizer import FastTokenizer, load_tokenizer
 from models.deepseek_v4.config import ConfigError
 from niah.training import wordings
 from niah.training.batches import TAUGHT, TRAINABLE, Batch, Mixture, MixtureSettings
+from niah.training.coined import CoinedWords
 from niah.training.config import TrainConfig, TrainingError, load_train_config
 from niah.training.optimizer import Muon, orthogonalize
 from niah.training.trainer import Trainer, Twin
@@ -213,6 +214,37 @@ def test_taught_facts_are_asked_for_and_stated_nowhere(
             assert all(text.count(gold) == text.count(asks) for asks, gold in answers.items())
     assert min(asked.values()) > 5
     assert planted > 50
+
+
+def test_coined_words_are_stated_asked_for_and_in_no_list(
+    mixture: Mixture, tokenizer: FastTokenizer
+) -> None:
+    listed = {*nouns("train"), *nouns("eval")}
+    settings = replace(ALL_FAMILIES, families={"single_word": 1.0}, rival_share=0.5)
+    found = {}
+    for share in (0.0, 0.5, 1.0):
+        words = []
+        for step in range(10):
+            batch = mixture.batch(step, 2, replace(settings, coined_word_share=share))
+            for answer, before in answer_texts(batch, tokenizer):
+                assert f"{answer[:-1]}" in before  # stated
+                assert re.fullmatch(r" [a-z]+\.", answer)
+                words.append(answer[1:-1])
+        assert not set(words) & set(nouns("eval"))
+        found[share] = sum(word not in listed for word in words) / len(words)
+    assert found[0.0] == 0
+    assert found[0.5] == pytest.approx(0.5, abs=0.15)
+    assert found[1.0] > 0.98  # pieces may make a word of the training's list
+
+
+def test_no_coined_word_is_kept_for_evaluation(tokenizer: FastTokenizer) -> None:
+    coined = CoinedWords(tokenizer)
+    coined.pieces = ["a", "corn"]  # of which "acorn" is held out
+    rng = np.random.default_rng(0)
+    words = {coined.draw(rng) for _ in range(300)}
+    assert "acorn" in coined.held_out
+    assert "acorn" not in words
+    assert "corna" in words
 
 
 def test_one_family_alone_draws_the_batches_it_always_drew(
