@@ -7,6 +7,7 @@ be sent is counted.
 """
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 FIRST_POINT = 128  # tokens; each further point doubles
 PROBE_SECONDS = 1.5
+REACH = 16  # times the length measured: beyond it noise hides what grows with a length's square
+LONG_PROBE_SECONDS = 6.0  # in place of PROBE_SECONDS, as long as prompts lie beyond that reach
 GENERATED = 4  # tokens decoded to time one
 TOKEN_BYTES = 16  # of a prompt's token ids, held beside the model
 PLAIN = SessionUse()
@@ -223,13 +226,16 @@ def check_ceilings(plan: Plan, models: Mapping[str, Model], tokenizer: Tokenizer
 
 
 def measure(model: Model, longest: int, chunk_tokens: int) -> Curve:
-    """Read any tokens, doubling, until PROBE_SECONDS have gone or `longest` is reached."""
+    """Read any tokens, doubling, until PROBE_SECONDS have gone or `longest` is reached.
+
+    Where `longest` lies beyond REACH times what was read by then, LONG_PROBE_SECONDS.
+    """
     ids = np.arange(longest) % (model.vocab_size or ANY_IDS)
     model.session().extend(as_piece(ids[:FIRST_POINT]))  # the first call sets up its libraries
     with measured_growth(model.device) as growth:
-        session, points = read_doubling(model, ids, chunk_tokens, PROBE_SECONDS)
+        session, points = read_doubling(model, ids, chunk_tokens, PROBE_SECONDS, REACH)
     # Once more: a stall of a busy machine rarely comes twice at the same place.
-    _, again = read_doubling(model, ids[: points[-1].tokens], chunk_tokens, 2 * PROBE_SECONDS)
+    _, again = read_doubling(model, ids[: points[-1].tokens], chunk_tokens, 2 * LONG_PROBE_SECONDS)
     best = [min(pair, key=lambda point: point.seconds) for pair in zip(points, again, strict=False)]
     fork = session.fork()
     share = 1.0 if model.forks == "copy" else pressed_share(session, fork)
@@ -287,11 +293,16 @@ def growing_bytes(session: Session) -> int:
 
 
 def read_doubling(
-    model: Model, ids: NDArray[np.integer], chunk_tokens: int, limit_seconds: float
+    model: Model,
+    ids: NDArray[np.integer],
+    chunk_tokens: int,
+    limit_seconds: float,
+    reach: float = math.inf,
 ) -> tuple[Session, list[Point]]:
     """A session that has read `ids` up to a doubling count, and a point at each doubling.
 
-    Two at least: the first tokens bring what grows no further, such as the queries of a press.
+    Two at least: the first tokens bring what grows no further, such as the queries of a press. The
+    limit is LONG_PROBE_SECONDS until a `reach`-th of `ids` is read.
     """
     session = model.session()
     points = [Point(0, 0.0, growing_bytes(session))]
@@ -301,7 +312,9 @@ def read_doubling(
             session.extend(as_piece(ids[at : min(at + chunk_tokens, target)]))
         seconds = session.usage().prefill_seconds or 0.0
         points.append(Point(target, seconds, growing_bytes(session)))
-        if target == len(ids) or (seconds > limit_seconds and target > FIRST_POINT):
+        far = target * reach < len(ids)
+        limit = max(limit_seconds, LONG_PROBE_SECONDS) if far else limit_seconds
+        if target == len(ids) or (seconds > limit and target > FIRST_POINT):
             return session, points
         target = min(2 * target, len(ids))
 

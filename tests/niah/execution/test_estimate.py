@@ -186,6 +186,45 @@ def test_a_fork_shares_its_windows() -> None:
     assert curve.fork_share == pytest.approx(128 * ROW / (256 * ROW + QUERIES))
 
 
+@dataclass
+class SlowSession:
+    """Takes time with the square of its length, and 5% more at every other doubling."""
+
+    position: int = 0
+
+    def extend(self, piece: Piece) -> None:
+        self.position += len(piece.ids)
+
+    def fork(self) -> Session:
+        return SlowSession(self.position)
+
+    def generate(self, decoding: Decoding) -> Reply:
+        return Reply("", (0,) * decoding.max_new_tokens, "length")
+
+    def usage(self) -> Usage:
+        busy = 1.05 if self.position.bit_length() % 2 else 1.0
+        return Usage(busy * slow_seconds(self.position), cache_bytes={"full": self.position})
+
+
+class SlowModel(RecallModel):
+    """A model of such sessions."""
+
+    def session(self) -> Session:
+        return SlowSession()
+
+
+def slow_seconds(tokens: int) -> float:
+    return 3.7e-4 * tokens + 2.1e-8 * tokens**2
+
+
+@pytest.mark.parametrize("doublings", [17, 19, 20])
+def test_the_square_of_a_length_is_told_from_noise(doublings: int) -> None:
+    """At the 4,096 tokens that a second and a half reads, it is a fifth of the time."""
+    longest = 1 << doublings
+    found = measure(SlowModel(), longest, 4096).seconds(0, longest)
+    assert found == pytest.approx(slow_seconds(longest), rel=0.3)
+
+
 def test_a_server_is_not_measured() -> None:
     materials = tiny_materials()
     plan = make_plan(sweep_of(), materials)
