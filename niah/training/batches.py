@@ -70,7 +70,7 @@ class MixtureSettings:
     taught_share: float = 0.0  # of items: taught facts, asked for and stated nowhere
     far: bool = False  # positions begin late; `far_share` of batches ask beyond one long gap
     far_share: float = 0.5
-    min_gap: int = 128
+    min_gap: int = 128  # tokens, of the long gaps
 
 
 class StatedFact(NamedTuple):
@@ -263,7 +263,8 @@ class Mixture:
         statement, question = fact.pieces[0], fact.question
         coining = settings.coined_word_share if fact.family == "single_word" else 0.0
         if coining and rng.random() < coining:
-            statement = statement.replace(f" {gold}", f" {(gold := self.coined.draw(rng))}")
+            coined = self.coined.draw(rng)
+            statement, gold = statement.replace(f" {gold}", f" {coined}"), coined
         family = find_family(fact.family)
         if isinstance(family, Single) and wordings and rng.random() < settings.varied_share:
             wording = wordings[int(rng.integers(len(wordings)))]
@@ -273,9 +274,9 @@ class Mixture:
             question = statement[: statement.rindex(f" {gold}")]
         if isinstance(family, Single) and rng.random() < settings.coined_key_share:
             tokens = rng.integers(256, self.tokenizer.vocab_size, int(rng.integers(2, 5)))
-            coined = self.tokenizer.decode(tokens.tolist()).strip() or "x"
-            statement = statement.replace(fact.key, coined)
-            question = question.replace(fact.key, coined)
+            key = self.tokenizer.decode(tokens.tolist()).strip() or "x"
+            statement = statement.replace(fact.key, key)
+            question = question.replace(fact.key, key)
         others = list(fact.distractor_pieces)
         if settings.rival_share and rng.random() < settings.rival_share:
             others += self._rivals(rng, statement, fact, gold)
