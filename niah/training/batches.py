@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,7 +143,11 @@ class Mixture:
         self.tokenizer = tokenizer
         self.seed = seed
         self.taught = taught
-        self.coined = CoinedWords(tokenizer)
+
+    @cached_property
+    def coined(self) -> CoinedWords:
+        """Made when a stage asks for the first of them."""
+        return CoinedWords(self.tokenizer)
 
     def batch(self, step: int, rows: int, settings: MixtureSettings) -> Batch:
         """The batch of training step `step`, the same whenever and for whichever arm."""

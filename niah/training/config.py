@@ -45,7 +45,9 @@ class Stage(_Strict):
     taught_share: float = Field(0.0, ge=0, lt=1, description="of facts: those of `taught`")
     far: bool = Field(False, description="positions begin late, with gaps to 1M; no jumps")
     far_share: float = Field(0.5, ge=0, le=1)
-    min_gap: int = Field(128, ge=128, le=1 << 19, description="tokens, of the long gaps")
+    min_gap: int = Field(
+        128, ge=128, le=1 << 19, multiple_of=128, description="tokens, of the long gaps"
+    )
     families: dict[str, float] = Field(default_factory=lambda: {"single_number": 1.0})
 
     @model_validator(mode="after")
