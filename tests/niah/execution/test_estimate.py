@@ -26,6 +26,7 @@ from niah.sweep.planner import make_plan
 from tests.niah.fakes import RecallModel, sweep_of, tiny_materials
 
 WORK_BYTES = 1 << 26
+COMPILING_SECONDS = 20.0
 
 
 @pytest.mark.parametrize(("linear", "quadratic"), [(1e-4, 0.0), (1e-4, 1e-8), (0.0, 1e-8)])
@@ -213,6 +214,47 @@ class SlowModel(RecallModel):
         return SlowSession()
 
 
+class CompilingModel(RecallModel):
+    """As `SlowModel`; kernels are compiled for 20 s at each of these lengths, and for decoding."""
+
+    def __init__(self, compiled_at: list[int]) -> None:
+        super().__init__()
+        self.missing = compiled_at
+        self.decodes = False
+
+    def session(self) -> Session:
+        return CompilingSession(model=self)
+
+
+@dataclass(kw_only=True)
+class CompilingSession(SlowSession):
+    """A session of a model that compiles."""
+
+    model: CompilingModel
+    compiling: float = 0.0
+    decoding: float = 0.0
+
+    def extend(self, piece: Piece) -> None:
+        super().extend(piece)
+        while self.model.missing and self.model.missing[0] <= self.position:
+            self.compiling += COMPILING_SECONDS
+            del self.model.missing[0]
+
+    def fork(self) -> Session:
+        return CompilingSession(self.position, model=self.model)
+
+    def generate(self, decoding: Decoding) -> Reply:
+        self.decoding = 0.01 * decoding.max_new_tokens
+        self.decoding += 0.0 if self.model.decodes else COMPILING_SECONDS
+        self.model.decodes = True
+        return super().generate(decoding)
+
+    def usage(self) -> Usage:
+        used = super().usage()
+        seconds = (used.prefill_seconds or 0.0) + self.compiling
+        return Usage(seconds, decode_seconds=self.decoding, cache_bytes=used.cache_bytes)
+
+
 def slow_seconds(tokens: int) -> float:
     return 3.7e-4 * tokens + 2.1e-8 * tokens**2
 
@@ -223,6 +265,15 @@ def test_the_square_of_a_length_is_told_from_noise(doublings: int) -> None:
     longest = 1 << doublings
     found = measure(SlowModel(), longest, 4096).seconds(0, longest)
     assert found == pytest.approx(slow_seconds(longest), rel=0.3)
+
+
+@pytest.mark.parametrize("lengths", [[1], [1, 256, 512, 4096], [300], [200_000]])
+def test_what_compiles_once_is_not_carried_to_every_token(lengths: list[int]) -> None:
+    """On a new machine a plan of an hour was told as two days."""
+    longest = 1 << 17
+    curve = measure(CompilingModel(lengths), longest, 4096)
+    assert curve.seconds(0, longest) == pytest.approx(slow_seconds(longest), rel=0.3)
+    assert curve.decode_seconds == pytest.approx(0.01)
 
 
 def test_a_server_is_not_measured() -> None:
