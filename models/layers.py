@@ -9,6 +9,7 @@ Shapes: B batch, S tokens, D width, P rotary pairs.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -118,6 +119,12 @@ class Rotation:
         sin = angles.sin()
         # Signs folded in: (x0, x1) -> (x0 cos - x1 sin, x1 cos + x0 sin).
         self.sin = torch.stack((-sin, sin), dim=-1).flatten(-2)
+
+    def last(self, count: int) -> Rotation:
+        """The rotation of the last `count` positions."""
+        part = copy.copy(self)
+        part.cos, part.sin = self.cos[-count:], self.sin[-count:]
+        return part
 
     def apply(self, x: Tensor) -> Tensor:
         """x [B, S, ..., C] rotated by +position; extra dimensions lie between S and C."""

@@ -56,11 +56,12 @@ class LatentLayer(AttentionLayer[C]):
         growth = 1 + 0.1 * shape.mscale_all_dim * math.log(max(1.0, config.yarn_factor))
         self.scale = (self.nope + rotary) ** -0.5 * growth**2
 
-    def forward(self, x: Tensor, step: Step, cache: C | None) -> Tensor:
-        query_latent = self.q_a_layernorm(self.q_a_proj(x))
+    def forward(self, x: Tensor, step: Step, cache: C | None, asking: int) -> Tensor:
+        asked = step.last(asking)
+        query_latent = self.q_a_layernorm(self.q_a_proj(x[:, -asking:]))
         q = at_least_float32(self.q_b_proj(query_latent))
-        q = step.compressed.apply(q.unflatten(-1, (self.config.num_attention_heads, -1)))
-        q = self.tempered(q, step) * self.scale
+        q = asked.compressed.apply(q.unflatten(-1, (self.config.num_attention_heads, -1)))
+        q = self.tempered(q, asked) * self.scale
         mixed = self.attend(x, query_latent, q, self.rows(x, step), step, cache)
         out: Tensor = self.o_proj(mixed.flatten(2))
         return out
@@ -74,7 +75,10 @@ class LatentLayer(AttentionLayer[C]):
         step: Step,
         cache: C | None,
     ) -> Tensor:
-        """Scaled queries [B, S, H, N + P] and the chunk's own rows -> values [B, S, H, E]."""
+        """Scaled queries [B, A, H, N + P] and the chunk's own rows -> values [B, A, H, E].
+
+        The queries and `query_latent` are those of the chunk's last A tokens.
+        """
         raise NotImplementedError
 
     def rows(self, x: Tensor, step: Step) -> Tensor:
@@ -161,7 +165,9 @@ class LatentAttention(LatentLayer[LatentCache]):
             return causal(q, *self.expand(rounded(rows, self.cache_format.latent)))
         seen = len(cache.rows)
         rows = cache.rows.append(rows)
-        return self.attend_to_all(q, tuple(cache.rows.blocks(seen)), rows)
+        asking = q.shape[1]
+        past = blocked.seen_by_all(cache.rows.blocks(seen), rows, asking)
+        return self.attend_to_all(q, tuple(past), rows[:, -asking:])
 
 
 def causal(q: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -35,8 +35,8 @@ TRAINED_AT_ONCE = 1024  # queries whose selected rows are held in training
 class Index(NamedTuple):
     """What the indexer makes of a chunk."""
 
-    queries: Tensor  # [B, S, H', C']
-    weights: Tensor  # [B, S, H']
+    queries: Tensor  # [B, A, H', C'], of the chunk's last A tokens
+    weights: Tensor  # [B, A, H']
     keys: Tensor  # [B, S, C']
 
 
@@ -63,11 +63,13 @@ class IndexedAttention(LatentLayer[IndexedCache]):
         training = step.training
         if training is not None:
             x, query_latent = training.indexer_inputs(x, query_latent)
+        asking = q.shape[1]
+        asked = step.last(asking)
         index = Index(
-            *self.indexer.queries(x, query_latent, step.compressed),
+            *self.indexer.queries(x[:, -asking:], query_latent, asked.compressed),
             self.indexer.keys(x, step.compressed).to(rows.dtype),
         )
-        visible = step.indices + 1
+        visible = asked.indices + 1
         if cache is None:
             form = self.cache_format
             rows = rounded(rows, form.latent)
@@ -81,12 +83,13 @@ class IndexedAttention(LatentLayer[IndexedCache]):
             rows = table.append(rows)
             keys.append(index.keys)
             index = index._replace(queries=self.cache_format.index_queries(index.queries))
-        count = step.start + len(visible)
+        count = asked.start + asking
         if cache is not None and cache.watch is not None:
             scores = Indexer.score(index.queries, index.weights, keys.read(count))
             cache.watch.record(scores, cache.watch.token, cache.watch.token)
         if count <= self.config.index_topk:
-            return self.attend_to_all(q, tuple(table.blocks(seen)), rows)
+            past = blocked.seen_by_all(table.blocks(seen), rows, asking)
+            return self.attend_to_all(q, tuple(past), rows[:, -asking:])
         return self.values(
             self._attend_to_selected(self.absorb(q), table, index, keys, visible, count)
         )

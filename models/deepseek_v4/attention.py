@@ -1,8 +1,8 @@
 """Attention over a short exact window and, by layer type, compressed entries: one softmax.
 
-Report section 2.3. Shapes: B batch, S queries of a chunk, H heads, C head width, w window,
-n entries, k selected. K = V is one head shared by all queries (MQA), so H folds into S
-wherever keys are common.
+Report section 2.3. Shapes: B batch, S tokens of a chunk, A of them that ask (or S queries where
+all do), H heads, C head width, w window, n entries, k selected. K = V is one head shared by all
+queries (MQA), so H folds into S wherever keys are common.
 """
 
 from __future__ import annotations
@@ -63,6 +63,19 @@ class Step(NamedTuple):
     training: IndexerTraining | None = None
     start: int = 0  # the first of `indices`, known without a wait for the device
 
+    def last(self, count: int) -> Step:
+        """The step of the chunk's last `count` tokens."""
+        earlier = len(self.indices) - count
+        if not earlier:
+            return self
+        return self._replace(
+            indices=self.indices[earlier:],
+            positions=self.positions[earlier:],
+            local=self.local.last(count),
+            compressed=self.compressed.last(count),
+            start=self.start + earlier,
+        )
+
     def closed(self, ratio: int, upto: int) -> int:
         """Entries of `ratio` tokens that are closed after the chunk's first `upto` tokens."""
         return (self.start + upto) // ratio
@@ -102,8 +115,11 @@ class AttentionLayer(KeepsFloat32, Generic[C]):
         """A cache of no tokens."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, step: Step, cache: C | None) -> Tensor:
-        """x [B, S, D] -> [B, S, D]; with a cache, B is 1 and the chunk is appended to it."""
+    def forward(self, x: Tensor, step: Step, cache: C | None, asking: int) -> Tensor:
+        """x [B, S, D] -> [B, A, D], what the chunk's last `asking` tokens attend to.
+
+        With a cache, B is 1 and the whole chunk is appended to it.
+        """
         raise NotImplementedError
 
     def tempered(self, q: Tensor, step: Step) -> Tensor:
@@ -133,13 +149,14 @@ class Attention(AttentionLayer[C]):
         self.sinks = nn.Parameter(torch.zeros(h))
         self.scale = c**-0.5
 
-    def forward(self, x: Tensor, step: Step, cache: C | None) -> Tensor:
-        rotation = self.rotation(step)
-        latent = self.q_a_norm(self.q_a_proj(x))
+    def forward(self, x: Tensor, step: Step, cache: C | None, asking: int) -> Tensor:
+        asked = step.last(asking)
+        rotation = self.rotation(asked)
+        latent = self.q_a_norm(self.q_a_proj(x[:, -asking:]))
         q = self.q_b_proj(latent).unflatten(-1, (-1, self.config.head_dim))
         q = rotation.apply(rms_normalize(q, self.config.rms_norm_eps))
-        kv = rotation.apply(self.kv_norm(self.kv_proj(x))).to(self.key_type)
-        mixed = self.attend(x, latent, self.tempered(q, step) * self.scale, kv, step, cache)
+        kv = self.rotation(step).apply(self.kv_norm(self.kv_proj(x))).to(self.key_type)
+        mixed = self.attend(x, latent, self.tempered(q, asked) * self.scale, kv, step, cache)
         out: Tensor = self.o_b_proj(self.o_a_proj(rotation.undo(mixed).flatten(2)))
         return out
 
@@ -160,7 +177,11 @@ class Attention(AttentionLayer[C]):
         step: Step,
         cache: C | None,
     ) -> Tensor:
-        """Scaled queries [B, S, H, C] over the reachable past -> [B, S, H, C]."""
+        """Scaled queries [B, A, H, C] over the reachable past -> [B, A, H, C].
+
+        `latent` [B, A, R] and the queries are those of the chunk's last A tokens; x [B, S, D] and
+        kv [B, S, C] of all of it.
+        """
         raise NotImplementedError
 
 
@@ -224,21 +245,22 @@ class CompressedAttention(Attention[H]):
         keys = window_keys(kv, cache, w, self.cache_format.entry)
         if cache is not None and cache.gone:
             return window_alone(q, keys, w, self.sinks)
-        visible = visible_entries(step.indices, self.compressor.ratio)
+        asked = step.last(q.shape[1])
+        visible = visible_entries(asked.indices, self.compressor.ratio)
         if step.training is None and kernels.usable(q, keys):
             near = fused.attend_window(q, keys, w)
             far = self.reach(x, latent, q, step, cache, visible)
             return fused.merge([near, far] if far else [near], self.sinks)
-        past = keys.shape[1] - kv.shape[1]
+        past = keys.shape[1] - q.shape[1]
         attend_block = self.prepare(x, latent, step, cache)
         ratio = self.compressor.ratio
-        size = self._block_size(step.closed(ratio, q.shape[1]), q, step)
+        size = self._block_size(asked.closed(ratio, q.shape[1]), q, step)
         outputs = []
         for start in range(0, q.shape[1], size):
             block = slice(start, min(start + size, q.shape[1]))
             band = keys[:, max(0, past + start - w + 1) : past + block.stop]
             parts = [window_part(q[:, block], band, w)]
-            if step.closed(ratio, block.stop):
+            if asked.closed(ratio, block.stop):
                 parts.append(attend_block(q[:, block], block, visible[block]))
             outputs.append(softmax_with_sink(parts, self.sinks))
         mixed = torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
@@ -317,7 +339,7 @@ class HeavilyCompressedAttention(CompressedAttention[HcaCache]):
         visible: Tensor,
     ) -> fused.Mixed | None:
         entries = self.compress(x, step, cache)
-        count = step.closed(self.compressor.ratio, q.shape[1])
+        count = step.closed(self.compressor.ratio, x.shape[1])
         if not count:
             return None
         return fused.attend_runs(q, entries.read(count), visible)
@@ -330,9 +352,10 @@ class HeavilyCompressedAttention(CompressedAttention[HcaCache]):
             (own,) = rows.segments
             none = own[..., :0]
             step.training.entries = Entries(own, none, none, none)
+        asked = step.last(latent.shape[1])
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
-            entries = rows.read(step.closed(self.compressor.ratio, block.stop))
+            entries = rows.read(asked.closed(self.compressor.ratio, block.stop))
             return shared_keys_part(q, entries, visible_mask(visible, entries.shape[1]))
 
         return attend_block
@@ -393,9 +416,10 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
             (own,), (own_keys,) = rows.segments, index.segments
             step.training.entries = Entries(own, own_keys, index_q, index_w)
         k = self.topk(cache)
+        asked = step.last(latent.shape[1])
 
         def attend_block(q: Tensor, block: slice, visible: Tensor) -> Part:
-            count = step.closed(self.compressor.ratio, block.stop)
+            count = asked.closed(self.compressor.ratio, block.stop)
             if cache is not None and cache.watch is not None:
                 self._record(index_q[:, block], index_w[:, block], index, count, cache.watch)
             if count <= k and step.training is None:
@@ -422,7 +446,7 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         visible: Tensor,
     ) -> fused.Mixed | None:
         entries = self.compress(x, step, cache)
-        count = step.closed(self.compressor.ratio, q.shape[1])
+        count = step.closed(self.compressor.ratio, x.shape[1])
         index = self._compress_index(x, step, cache)
         if not count:
             return None
@@ -456,7 +480,9 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         self, x: Tensor, latent: Tensor, step: Step, cache: CsaCache | None
     ) -> tuple[Tensor, Tensor]:
         """The indexer's queries and head weights, as they meet the keys that are held."""
-        queries, weights = self.indexer.queries(x, latent, step.compressed)
+        asking = latent.shape[1]
+        rotation = step.last(asking).compressed
+        queries, weights = self.indexer.queries(x[:, -asking:], latent, rotation)
         if cache is None:
             return self.cache_format.rounded_queries(queries), weights
         return self.cache_format.index_queries(queries), weights

@@ -9,7 +9,7 @@ C head width, n keys. K = V is one head shared by all queries (MQA).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +23,13 @@ MIN_ROWS = 16
 def limit(q: Tensor) -> int:
     """Upper bound of the logits (H x queries x keys) held at once for queries on this device."""
     return CPU_LIMIT if q.device.type == "cpu" else ACCELERATOR_LIMIT
+
+
+def seen_by_all(past: Iterable[Tensor], keys: Tensor, asking: int) -> Iterator[Tensor]:
+    """`past`, then those of a chunk's `keys` [B, S, C] that precede its last `asking` tokens."""
+    yield from past
+    if earlier := keys.shape[1] - asking:
+        yield keys[:, :earlier]
 
 
 def attend(q: Tensor, past: Sequence[Tensor], keys: Tensor, sinks: Tensor) -> Tensor:

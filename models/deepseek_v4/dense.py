@@ -82,7 +82,9 @@ class FullAttention(Attention[FullCache]):
             return step.training.distant.full(self, q, kv, near, step)
         seen = len(cache.full)
         kv = cache.full.append(kv)
-        past = cache.full.blocks(seen)
+        asking = q.shape[1]
+        past = blocked.seen_by_all(cache.full.blocks(seen), kv, asking)
+        kv = kv[:, -asking:]
         if cache.pages is not None:
             attended = self.attend_pages(q, tuple(past), kv, cache.pages)
         elif kernels.usable(q, kv):

@@ -1,6 +1,6 @@
 """The trunk that both twins share.
 
-Shapes: B batch, S tokens, K residual streams, D width, V vocabulary.
+Shapes: B batch, S tokens, A of them that ask, K residual streams, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.engram import Engram
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.moe import MoE
+from models.finite import require_finite
 from models.layers import (
     Float32Linear,
     KeepsFloat32,
@@ -49,13 +50,15 @@ class DecoderLayer(nn.Module):
         ids: Tensor,
         step: Step,
         cache: LayerCache | None,
-        memory: EngramCache | None = None,
+        memory: EngramCache | None,
+        asking: int,
     ) -> Tensor:
-        """streams [B, S, K, D] -> [B, S, K, D]."""
+        """streams [B, S, K, D] -> [B, A, K, D], those of the last `asking` tokens."""
         if self.engram is not None:
             streams = streams + self.engram(streams, ids, memory)
         x, post, mix = self.attn_hc(streams)
-        attended = self.self_attn(self.input_layernorm(x), step, cache)
+        attended = self.self_attn(self.input_layernorm(x), step, cache, asking)
+        streams, post, mix, ids = (part[:, -asking:] for part in (streams, post, mix, ids))
         streams = self.attn_hc.spread(attended, streams, post, mix)
         x, post, mix = self.ffn_hc(streams)
         expert_output = self.mlp(self.post_attention_layernorm(x), ids)
@@ -136,8 +139,9 @@ class DeepseekV4(KeepsFloat32):
         caches: list[LayerCache] | None = None,
         positions: Tensor | None = None,
         training: IndexerTraining | None = None,
+        newest: int | None = None,
     ) -> Tensor:
-        """Final normed states [B, S, D].
+        """Final normed states [B, S, D], or of the newest tokens alone.
 
         Args:
             ids: [B, S] tokens; with caches, B is 1.
@@ -145,6 +149,11 @@ class DeepseekV4(KeepsFloat32):
             caches: as `new_caches` gives them, extended in place.
             positions: [S] rotary positions, where they should differ from the token count.
             training: collects the indexer's losses.
+            newest: how many states are wanted at most: the last layer asks for no others. What
+                the caches hold does not depend on it.
+
+        Raises:
+            NonFiniteError: a state that is left out is NaN or infinite before the last layer.
         """
         indices = torch.arange(start, start + ids.shape[1], device=ids.device)
         step = self._step(indices, indices if positions is None else positions, training, start)
@@ -152,9 +161,14 @@ class DeepseekV4(KeepsFloat32):
         streams = streams.expand(-1, -1, self.config.hc_mult, -1).contiguous()
         modules = self.config.engram.layers if self.config.engram else ()
         memories = dict(zip(modules, (caches or [])[len(self.model.layers) :], strict=False))
+        tokens, last = ids.shape[1], len(self.model.layers) - 1
+        wanted = tokens if newest is None else min(newest, tokens)
         for i, layer in enumerate(self.model.layers):
             cache = caches[i] if caches else None
-            streams = layer(streams, ids, step, cache, memories.get(i))
+            if i == last and wanted < tokens:
+                require_finite(streams[0].flatten(1), start)
+            asking = wanted if i == last else tokens
+            streams = layer(streams, ids, step, cache, memories.get(i), asking)
         out: Tensor = self.model.norm(self.model.hc_head(streams))
         return out
 

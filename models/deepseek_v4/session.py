@@ -140,7 +140,7 @@ class DeepseekV4Session:
         tokens = self._checked(ids)
         with self._breaking():
             for chunk in tokens.split(self._chunk_size) if len(tokens) else ():
-                self._advance(chunk)
+                self._advance(chunk, newest=1)
 
     def step(self, token: int) -> None:
         """Consume one token."""
@@ -205,11 +205,14 @@ class DeepseekV4Session:
         return session
 
     @torch.no_grad()
-    def _advance(self, chunk: Tensor) -> Tensor:
-        """Read a chunk; its final states [1, S, D]."""
+    def _advance(self, chunk: Tensor, newest: int | None = None) -> Tensor:
+        """Read a chunk; its final states [1, S, D], or those of its newest tokens."""
+        if any(cache.queries.needs.queries for cache in self._full_caches().values()):
+            newest = None  # presses see the queries of every token
         ids = chunk[None].to(self._model.device)
-        states = self._model.hidden(ids, start=self._position, caches=self._caches)
-        require_finite(states[0], self._position)
+        start = self._position
+        states = self._model.hidden(ids, start=start, caches=self._caches, newest=newest)
+        require_finite(states[0], start + len(chunk) - states.shape[1])
         self._position += len(chunk)
         self._last = states[:, -1:].clone()
         return states

@@ -10,6 +10,7 @@ chunk's activations stay in cache.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from models import kernels
 from models.costs.deepseek_v4 import session as kept_by_session
 from models.costs.flops import prefill_flops
-from models.deepseek_v4.config import CSA, DSA, HCA, SLIDING, DeepseekV4Config
+from models.deepseek_v4.config import CSA, DSA, HCA, MLA, SLIDING, DeepseekV4Config
 from tests.benchmarks.timers import now
 
 FLOAT = 4  # bytes
@@ -86,7 +87,51 @@ def _fastest(action: Callable[[], object], repeats: int) -> float:
 
 
 def prefill_work(config: DeepseekV4Config, length: int) -> dict[str, Work]:
-    """Components of reading `length` tokens. The top-k has no floor: it rides on the scores."""
+    """Components of reading `length` tokens. The top-k has no floor: it rides on the scores.
+
+    Nobody reads what the last layer makes of a token that another follows, so of that layer only
+    what the cache keeps is counted.
+    """
+    work, unread = _all_layers(config, length), _last_layer_unread(config, length)
+    left = {
+        name: Work(*(all_of - part for all_of, part in zip(each, unread[name], strict=True)))
+        for name, each in work.items()
+    }
+    return {name: part for name, part in left.items() if part.flops > 0}
+
+
+def _last_layer_unread(config: DeepseekV4Config, length: int) -> dict[str, Work]:
+    """The last layer's queries, attention, outputs and experts."""
+    c = config
+    before = replace(c, layer_types=c.layer_types[:-1])
+    all_of, fewer = _all_layers(c, length), _all_layers(before, length)
+    parts = {
+        name: Work(*(x - y for x, y in zip(each, fewer.get(name, Work(0)), strict=True)))
+        for name, each in all_of.items()
+    }
+    heads = c.num_attention_heads
+    query, value = c.head_dim, c.head_dim
+    if c.latent is not None:
+        query = c.latent.qk_nope_head_dim + c.qk_rope_head_dim
+        value = c.latent.v_head_dim
+    out = heads * value * c.hidden_size
+    if c.layer_types[-1] not in (MLA, DSA):
+        out = heads * value * c.o_lora_rank + c.o_groups * c.o_lora_rank * c.hidden_size
+    index = 0
+    if c.layer_types[-1] in (CSA, DSA):
+        index = c.index_n_heads * (c.q_lora_rank * c.index_head_dim + c.hidden_size)
+    experts = 3 * (c.num_experts_per_tok + 1) * c.moe_intermediate_size * c.hidden_size
+    asking = c.q_lora_rank * (c.hidden_size + heads * query) + out + index + experts
+    collapse = Work(length * c.hc_mult * c.hidden_size * 2 * (c.hc_mult + 2))  # its norm and gates
+    return parts | {
+        "weights": Work(2.0 * length * asking),
+        "hyper-connections": Work(parts["hyper-connections"].flops - collapse.flops),
+        "indexer": Work(parts["indexer"].flops) if "indexer" in parts else Work(0),
+    }
+
+
+def _all_layers(config: DeepseekV4Config, length: int) -> dict[str, Work]:
+    """As `prefill_work`, with every token asking in every layer."""
     c = config
     layers = c.layer_types.count
     steps = np.arange(1, length + 1)
