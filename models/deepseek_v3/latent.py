@@ -56,7 +56,8 @@ class LatentLayer(AttentionLayer[C]):
         growth = 1 + 0.1 * shape.mscale_all_dim * math.log(max(1.0, config.yarn_factor))
         self.scale = (self.nope + rotary) ** -0.5 * growth**2
 
-    def forward(self, x: Tensor, step: Step, cache: C | None, asking: int) -> Tensor:
+    def forward(self, x: Tensor, step: Step, cache: C | None, asking: int | None = None) -> Tensor:
+        asking = asking or x.shape[1]
         asked = step.last(asking)
         query_latent = self.q_a_layernorm(self.q_a_proj(x[:, -asking:]))
         q = at_least_float32(self.q_b_proj(query_latent))

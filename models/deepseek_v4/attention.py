@@ -115,8 +115,8 @@ class AttentionLayer(KeepsFloat32, Generic[C]):
         """A cache of no tokens."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, step: Step, cache: C | None, asking: int) -> Tensor:
-        """x [B, S, D] -> [B, A, D], what the chunk's last `asking` tokens attend to.
+    def forward(self, x: Tensor, step: Step, cache: C | None, asking: int | None = None) -> Tensor:
+        """x [B, S, D] -> [B, A, D], what the chunk's last `asking` tokens attend to (None: all).
 
         With a cache, B is 1 and the whole chunk is appended to it.
         """
@@ -149,7 +149,8 @@ class Attention(AttentionLayer[C]):
         self.sinks = nn.Parameter(torch.zeros(h))
         self.scale = c**-0.5
 
-    def forward(self, x: Tensor, step: Step, cache: C | None, asking: int) -> Tensor:
+    def forward(self, x: Tensor, step: Step, cache: C | None, asking: int | None = None) -> Tensor:
+        asking = asking or x.shape[1]
         asked = step.last(asking)
         rotation = self.rotation(asked)
         latent = self.q_a_norm(self.q_a_proj(x[:, -asking:]))

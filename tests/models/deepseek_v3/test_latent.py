@@ -14,7 +14,7 @@ from models.deepseek_v3.latent import LatentAttention, causal
 from models.deepseek_v3.model import LatentTwin
 from models.deepseek_v4 import weights
 from models.deepseek_v4.attention import Step
-from models.deepseek_v4.config import MLA, LatentShape
+from models.deepseek_v4.config import MLA, SLIDING, LatentShape
 from models.layers import Rotation, rms_normalize, rope_frequencies
 from tests.models.small import LATENT, random_ids, randomize, relative_difference, session_of
 
@@ -103,7 +103,7 @@ def test_initial_attention_copies_what_it_attends_to() -> None:
 
 
 def test_decoding_reads_rows_and_never_expands_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = LatentTwin(replace(LATENT, layer_types=(MLA,)))
+    model = LatentTwin(replace(LATENT, layer_types=(MLA, SLIDING)))
     randomize(model, model.config, seed=0)
     session = session_of(model)
     session.read(random_ids(200).numpy())

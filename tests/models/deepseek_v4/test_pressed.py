@@ -73,7 +73,8 @@ def test_what_is_kept_is_what_the_press_chooses_of_all_queries(twin: DenseTwin, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(twin.model.layers[1].self_attn), "attend", collect)
-        whole = read(session_of(twin))
+        whole = session_of(twin)
+        whole.score(CONTEXT.numpy())  # in every layer all tokens ask
     session = read(session_of(twin, OPTIONS[name]), 100, 1, 1, 128)
     session.context_ends()
     asked = pressing(OPTIONS[name])
