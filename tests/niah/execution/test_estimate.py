@@ -269,7 +269,7 @@ def test_the_square_of_a_length_is_told_from_noise(doublings: int) -> None:
 
 @pytest.mark.parametrize("lengths", [[1], [1, 256, 512, 4096], [300], [200_000]])
 def test_what_compiles_once_is_not_carried_to_every_token(lengths: list[int]) -> None:
-    """On a new machine a plan of an hour was told as two days."""
+    """On a new machine a sweep of two hours was told as two days."""
     longest = 1 << 17
     curve = measure(CompilingModel(lengths), longest, 4096)
     assert curve.seconds(0, longest) == pytest.approx(slow_seconds(longest), rel=0.3)
