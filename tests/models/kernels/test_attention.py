@@ -51,9 +51,13 @@ def test_gathered_rows(num_queries: int, k: int, size: float) -> None:
     chosen = drawn(2, num_queries, 500).argsort(-1)[..., :k]
     counts = (2 * torch.arange(num_queries) + 1) % (k + 1)  # none, some, all
     taken = torch.stack([table[picks] for table, picks in zip(rows, chosen, strict=True)])
-    part = gathered_part(q, taken, (torch.arange(k) < counts[:, None]).expand(2, -1, -1))
+    visible = (torch.arange(k) < counts[:, None]).expand(2, -1, -1)
+    part = gathered_part(q.double(), taken.double(), visible)
     ours = fused.merge([fused.Mixed(*attend_rows(q, rows, chosen, counts))], SINKS)
-    assert relative_difference(ours, softmax_with_sink([part], SINKS)) < TOLERANCE
+    # A weight is the exponential of a logit: it carries the rounding of the largest one.
+    largest = float(part.logits.nan_to_num(neginf=0.0).abs().max())
+    allowed = TOLERANCE + torch.finfo(torch.float32).eps * largest
+    assert relative_difference(ours, softmax_with_sink([part], SINKS.double())) < allowed
 
 
 IDS = random_ids(700)
