@@ -28,6 +28,8 @@ from niah.text_format import counted, points
 PARTED = 0.02  # of the answers: exact and contains differ by more
 PLACES = ("at_depth", *PHASES)  # columns of which a fault of an engine may take some values alone
 USES = {"prefix": "as_is", "concurrency": 1}  # options of a server that are uses of it
+WINDOW_TAX = "That part of the tax is a difference between the models, not between their caches."
+WINDOW_FAULT = "Both arms ask one model, so look at the window and at the newest entries."
 NOUNS = {"length": "prompt length", "needle_start": "needle start"}
 
 
@@ -46,27 +48,25 @@ def notices(
         *_explained(comparisons, noises),
         *map(trainings_text, trainings_of(rows)),
         *_by_use(runs, comparisons, noises),
-        *_by_comparison(runs, rows, comparisons),
+        *_by_comparison(rows, comparisons),
+        *_in_window(runs, rows, comparisons),
         *_parted(rows),
         *_saturated(rows),
     ]
     return [*found, *_binned(rows)]
 
 
-def _by_comparison(
-    runs: Sequence[Run], rows: pd.DataFrame, comparisons: Sequence[Comparison]
-) -> list[str]:
+def _by_comparison(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> list[str]:
     """What is to be said of each comparison; said once of those of which it is the same."""
-    asked = _asked(runs)
     titles: dict[str, list[str]] = {}
     for comparison in comparisons:
-        for text in (
-            *_about(comparison),
-            *_in_window(rows, comparison, _same(asked, comparison)),
-            *_all_in_one_place(rows, comparison),
-        ):
+        for text in (*_about(comparison), *_all_in_one_place(rows, comparison)):
             titles.setdefault(text, []).append(comparison.title)
-    return [f"{'; '.join(of)}: {text}" for text, of in titles.items()]
+    every = f"All {len(comparisons)} comparisons"
+    return [
+        f"{every if len(of) == len(comparisons) > 2 else '; '.join(of)}: {text}"
+        for text, of in titles.items()
+    ]
 
 
 def _unfinished(runs: Sequence[Run]) -> Iterator[str]:
@@ -130,22 +130,26 @@ def _about(comparison: Comparison) -> Iterator[str]:
         yield f"{left_out_text(comparison)}."
 
 
-def _in_window(rows: pd.DataFrame, comparison: Comparison, is_one_model: bool) -> Iterator[str]:
+def _in_window(
+    runs: Sequence[Run], rows: pd.DataFrame, comparisons: Sequence[Comparison]
+) -> Iterator[str]:
     """What a compressed arm loses of tokens that it still holds as they were is no cost of
     compression, and has to be told apart from it. In arms of one model it is a fault."""
-    if of_two_runs(comparison, rows):
-        return
-    pairs = comparison.answerable
-    lost = pairs.loc[pairs["baseline"] & ~pairs["compressed"], "pair"]
-    of_arm = rows[(rows["arm"] == comparison.compressed) & (rows["lost_by"] == "window")]
-    held = int(lost.isin(of_arm["pair"]).sum())
-    why = "that part of the tax is a difference between the models, not between their caches"
-    if is_one_model:
-        why = "both arms ask one model, so look at the window and at the newest entries"
-    if held:
+    asked = _asked(runs)
+    counts: dict[bool, list[str]] = {}
+    for comparison in comparisons:
+        pairs = comparison.answerable
+        lost = pairs.loc[pairs["baseline"] & ~pairs["compressed"], "pair"]
+        of_arm = rows[(rows["arm"] == comparison.compressed) & (rows["lost_by"] == "window")]
+        held = int(lost.isin(of_arm["pair"]).sum())
+        if held and not of_two_runs(comparison, rows):
+            counts.setdefault(_same(asked, comparison), []).append(
+                f"{comparison.title}, {held:,} of {counted(len(lost), 'lost question')}"
+            )
+    for is_one_model, found in counts.items():
         yield (
-            f"{held:,} of {counted(len(lost), 'lost question')} ask for needles still in the exact "
-            f"window, where nothing is compressed: {why}."
+            f"Lost although the needle still stands in the exact window, where nothing is "
+            f"compressed: {'; '.join(found)}. {WINDOW_FAULT if is_one_model else WINDOW_TAX}"
         )
 
 
@@ -256,7 +260,7 @@ def _place(column: str, slices: Sequence[Slice]) -> str:
 
 
 def _place_name(column: str, values: Sequence[str], asked: Sequence[str]) -> str:
-    said = " or ".join(values)
+    said = " or ".join(filter(None, [", ".join(values[:-1]), values[-1]]))
     if column not in PHASES:
         return f"a depth of {said}"
     _, of, modulus = PHASES[column]

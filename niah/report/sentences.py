@@ -16,6 +16,9 @@ from niah.statistics.intervals import Tax
 from niah.statistics.noise import Noise, explained_by
 from niah.text_format import counted, length_text, points
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+MAX_TOLD_APART = 4  # comparisons that have a sentence each
+
 
 def headline(
     comparison: Comparison,
@@ -33,6 +36,25 @@ def headline(
         sentence = _tax_sentence(comparison, _keeps(comparison, rows), noises)
     left = _left_out_sentence(comparison) if left_out else ""
     return f"{sentence} {left}".rstrip()
+
+
+def summed_up(
+    comparisons: Sequence[Comparison], rows: pd.DataFrame, noises: Sequence[Noise] = ()
+) -> list[str]:
+    """What stands under a title: a sentence of each comparison, or, of more than MAX_TOLD_APART,
+    one of those that show a loss, one of those that show a gain, one of those that show neither."""
+    together: dict[object, list[Comparison]] = {}
+    for number, comparison in enumerate(comparisons):
+        outcome = "" if of_two_runs(comparison, rows) else _outcome(comparison, noises)
+        apart = len(comparisons) <= MAX_TOLD_APART or not outcome
+        alike = number if apart else (outcome, comparison.baseline, _where(comparison))
+        together.setdefault(alike, []).append(comparison)
+    return [
+        headline(found[0], rows, noises, left_out=False)
+        if len(found) == 1
+        else _several_sentence(found, _outcome(found[0], noises))
+        for found in together.values()
+    ]
 
 
 def of_two_runs(comparison: Comparison, rows: pd.DataFrame) -> bool:
@@ -85,6 +107,38 @@ def _tax_sentence(comparison: Comparison, keeps: str, noises: Sequence[Noise]) -
         f"{where} no difference in recall between {name} and {comparison.baseline} is shown: "
         f"the tax is {points(tax.value)} points, and anything from {points(low)} to "
         f"{points(high)} fits {counted(tax.pairs, 'paired question')}.{kept}"
+    )
+
+
+def _outcome(comparison: Comparison, noises: Sequence[Noise]) -> str:
+    """Loss, gain or neither; empty where the tax has to be told in a sentence of its own."""
+    tax = comparison.tax
+    if tax is None or not tax.decidable:
+        return ""
+    if not (tax.shows_loss or tax.shows_gain):
+        return "neither"
+    if explained_by(comparison, noises):
+        return ""
+    return "loss" if tax.shows_loss else "gain"
+
+
+def _several_sentence(comparisons: Sequence[Comparison], outcome: str) -> str:
+    """Comparisons of one outcome with one baseline, the smallest figure first."""
+    where, baseline = _where(comparisons[0]), comparisons[0].baseline
+    figures = []
+    for comparison in comparisons:
+        if tax := comparison.tax:
+            figure = {"loss": tax.value, "gain": -tax.value, "neither": tax.interval.high}[outcome]
+            figures.append((figure, comparison.compressed))
+    listed = ", ".join(f"{name}{NO_BREAK}{points(figure)}" for figure, name in sorted(figures))
+    count = f"{len(figures):,} arms"
+    if outcome == "loss":
+        return f"{where} {count} lose recall against {baseline}, in points: {listed}."
+    if outcome == "gain":
+        return f"{where} {count} recall more than {baseline}, in points: {listed}."
+    return (
+        f"{where} no difference in recall from {baseline} is shown for {count}. "
+        f"The largest loss that fits, in points: {listed}."
     )
 
 

@@ -29,7 +29,7 @@ from niah.report.html.names import page_kinds, page_names
 from niah.report.html.summary import Summary, alone_summaries
 from niah.report.notices import notices
 from niah.report.provenance import described
-from niah.report.sentences import headline, of_two_runs, overall, saving
+from niah.report.sentences import headline, of_two_runs, overall, saving, summed_up
 from niah.report.tables import controls
 from niah.runs.store import refuse_run_file
 from niah.runs.tables import Run, load_runs
@@ -82,6 +82,7 @@ def render_page(runs: Sequence[Run], floor: float = BASELINE_FLOOR) -> str:
         if len(shown) == 1
         else _heading(rows, comparisons, noises, shown),
         "lead": _lead(rows, comparisons),
+        "sentences": summed_up(comparisons, rows, noises) or [each.sentence for each in shown],
         "summaries": summaries,
         "shown": shown,
         "names": page_names(runs, rows),

@@ -74,6 +74,9 @@ def test_what_holds_of_several_arms_is_said_once(tmp_path: Path) -> None:
     arms |= {"v4": lambda *_: 0.9, "top8": lambda *_: 0.8}
     (found,) = said(write_run(tmp_path / "run", Synthetic((1024, 4096), repeats=9, arms=arms)))
     assert found.startswith("v4 against dense; top8 against dense: 99 of 198 pairs are left out")
+    arms |= {"top4": arms["top8"]}
+    (found,) = said(write_run(tmp_path / "all", Synthetic((1024, 4096), repeats=9, arms=arms)))
+    assert found.startswith("All 3 comparisons: 99 of 198 pairs are left out")
 
 
 def test_losses_in_the_exact_window_are_told_apart(tmp_path: Path) -> None:
@@ -85,10 +88,11 @@ def test_losses_in_the_exact_window_are_told_apart(tmp_path: Path) -> None:
         row["lost_by"] = "window" if number < 3 else "selection"
     (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (found,) = said(run)
-    assert found.startswith(f"v4 against dense: 3 of {len(lost)} lost questions ask for needles")
+    where = "Lost although the needle still stands in the exact window, where nothing is compressed"
+    assert found.startswith(f"{where}: v4 against dense, 3 of {len(lost)} lost questions. That")
     again = write_run(tmp_path / "again", replace(MADE, arms=arms | {"v4": arms["dense"]}))
     told = said(again, run)  # where run's v4 is also set against that of the other run
-    assert [text.split(":")[0] for text in told] == ["run/v4 against run/dense"]
+    assert [text.split(", 3 of")[0] for text in told] == [f"{where}: run/v4 against run/dense"]
     for row in lost[:3]:
         row["lost_by"] = "compression"
     (run / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

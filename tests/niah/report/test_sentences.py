@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from niah.report.sentences import headline, of_two_runs, overall, saving
+from niah.report.sentences import headline, of_two_runs, overall, saving, summed_up
 from niah.runs.tables import load_run
 from niah.statistics.comparisons import Comparison, load_comparisons
 from tests.synthetic_rows import Synthetic, held_bytes, write_run
@@ -90,6 +90,35 @@ def test_a_title_counts_only_the_losses_that_are_shown(
     tmp_path: Path, chances: dict[str, float], said: str
 ) -> None:
     assert re.fullmatch(said, title(tmp_path, **chances))
+
+
+def test_many_comparisons_are_told_by_what_they_show(tmp_path: Path) -> None:
+    chances = {"half": 0.5, "most": 0.8, "same": 1.0, "also": 1.0, "none": 0.0}
+    arms = {"dense": lambda *_: 1.0} | {
+        name: lambda *_, chance=chance: chance for name, chance in chances.items()
+    }
+    made = Synthetic((1024, 4096), repeats=6, arms=arms)
+    rows, comparisons = load_comparisons([load_run(write_run(tmp_path / "run", made))])
+    taxes = {found.compressed: found.tax for found in comparisons if found.tax}
+    lost = {name: f"{100 * taxes[name].value:.1f}" for name in ("most", "half", "none")}
+    high = f"{100 * taxes['same'].interval.high:.1f}"
+    assert [text.replace("\N{NO-BREAK SPACE}", " ") for text in summed_up(comparisons, rows)] == [
+        "Over 1K to 4K tokens 3 arms lose recall against dense, in points: "
+        f"most {lost['most']}, half {lost['half']}, none {lost['none']}.",
+        "Over 1K to 4K tokens no difference in recall from dense is shown for 2 arms. "
+        f"The largest loss that fits, in points: also {high}, same {high}.",
+    ]
+    few = comparisons[:4]
+    assert summed_up(few, rows) == [headline(found, rows, left_out=False) for found in few]
+
+
+def test_of_many_a_tax_that_is_undefined_has_a_sentence_of_its_own(tmp_path: Path) -> None:
+    arms = {"dense": lambda *_: 0.1} | {f"v{n}": lambda *_: 0.1 for n in range(5)}
+    made = Synthetic((1024,), repeats=6, arms=arms)  # type: ignore[arg-type]
+    rows, comparisons = load_comparisons([load_run(write_run(tmp_path / "run", made))])
+    assert [text.split(" is ")[0] for text in summed_up(comparisons, rows)] == [
+        f"The tax of v{n}" for n in range(5)
+    ]
 
 
 def swapped(comparison: Comparison) -> Comparison:
