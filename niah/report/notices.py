@@ -138,17 +138,15 @@ def _in_window(
     asked = _asked(runs)
     counts: dict[bool, list[str]] = {}
     for comparison in comparisons:
-        pairs = comparison.answerable
-        lost = pairs.loc[pairs["baseline"] & ~pairs["compressed"], "pair"]
-        of_arm = rows[(rows["arm"] == comparison.compressed) & (rows["lost_by"] == "window")]
-        held = int(lost.isin(of_arm["pair"]).sum())
+        lost = _lost_rows(rows, comparison)
+        held = int((lost["lost_by"] == "window").sum())
         if held and not of_two_runs(comparison, rows):
             counts.setdefault(_same(asked, comparison), []).append(
                 f"{comparison.title}, {held:,} of {counted(len(lost), 'lost question')}"
             )
     for is_one_model, found in counts.items():
         yield (
-            f"Lost although the needle still stands in the exact window, where nothing is "
+            "Lost although the needle still stands in the exact window, where nothing is "
             f"compressed: {'; '.join(found)}. {WINDOW_FAULT if is_one_model else WINDOW_TAX}"
         )
 
@@ -234,12 +232,16 @@ def _all_in_one_place(rows: pd.DataFrame, comparison: Comparison) -> Iterator[st
 
 
 def _lost_by(rows: pd.DataFrame, comparison: Comparison) -> str:
-    pairs = comparison.answerable
-    lost = pairs.loc[pairs["baseline"] & ~pairs["compressed"], "pair"]
-    of_arm = rows[(rows["arm"] == comparison.compressed) & rows["pair"].isin(lost)]
-    ways = of_arm["lost_by"].value_counts()
+    ways = _lost_rows(rows, comparison)["lost_by"].value_counts()
     said = ", ".join(f"{count:,} by {way}" for way, count in ways.items())
     return f" Lost by: {said}." if said else ""
+
+
+def _lost_rows(rows: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+    """The compressed arm's rows of the questions that it loses."""
+    pairs = comparison.answerable
+    lost = pairs.loc[pairs["baseline"] & ~pairs["compressed"], "pair"]
+    return rows[(rows["arm"] == comparison.compressed) & rows["pair"].isin(lost)]
 
 
 def _place(column: str, slices: Sequence[Slice]) -> str:
