@@ -49,8 +49,11 @@ real: install runs/gemma/gemma.gguf $(VENV)/few-bits
 	$(BIN)/niah run configs/real.yaml --out runs/real
 	$(BIN)/niah report runs/real --out runs/real/report
 
+# In processes of one thread each; those that measure time run alone afterwards.
+WORKERS ?= 2
 test: install $(VENV)/weights
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not benchmark"
+	$(BIN)/python -m pytest -m benchmark
 
 # Tests with vLLM on the CPU, in an environment of its own (3.4 GB): where it can be installed.
 VLLM ?= $(VENV)-vllm

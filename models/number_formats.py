@@ -360,7 +360,7 @@ class Integers:
     def encode(self, x: Tensor) -> Tensor:
         blocks, levels = in_blocks(x, self.block), 2**self.bits - 1
         least = blocks.amin(-1).clamp(-HALF_LIMIT, HALF_LIMIT).half()
-        step = ((blocks.amax(-1) - least.float()) / levels).clamp(max=HALF_LIMIT).half()
+        step = ((blocks.amax(-1) - least.float()) / levels).clamp(0, HALF_LIMIT).half()
         divisor = torch.where(step > 0, step, 1.0).float()
         codes = ((blocks - least.float()[..., None]) / divisor[..., None]).round()
         codes = codes.clamp(0, levels).to(torch.uint8).flatten(-2)[..., : self.channels]

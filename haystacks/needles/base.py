@@ -1,5 +1,6 @@
 """Defines a planted fact (text only) and a family of facts, and draws many distinct facts."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,8 +69,15 @@ class Fact:
     @property
     def gold_pieces(self) -> tuple[int, ...]:
         """Which of the pieces hold a gold value."""
-        holds = [any(gold in piece for gold in self.gold) for piece in self.pieces]
-        return tuple(index for index, held in enumerate(holds) if held)
+        held = [any(holds(piece, gold) for gold in self.gold) for piece in self.pieces]
+        return tuple(index for index, each in enumerate(held) if each)
+
+
+def holds(text: str, value: str) -> bool:
+    """Whether `text` says `value`, and not as a part of a longer word or number."""
+    before = r"(?<![A-Za-z0-9_])" if re.match(r"[A-Za-z0-9]", value) else ""
+    after = r"(?![A-Za-z0-9_])" if re.search(r"[A-Za-z0-9]\Z", value) else ""
+    return bool(re.search(before + re.escape(value) + after, text, re.IGNORECASE))
 
 
 class Family(ABC):

@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from haystacks.needles.base import Fact, Family, FamilyError, TemplateSplit, ValueSplit, pick
+from haystacks.needles.base import (
+    Fact,
+    Family,
+    FamilyError,
+    TemplateSplit,
+    ValueSplit,
+    holds,
+    pick,
+)
 
 Record = Mapping[str, Any]
 Reader = Callable[[Record], Fact]
@@ -24,6 +32,7 @@ GUESSES = {
     "version": r"v?\d+(\.\d+){2,}",
     "word": r"[A-Za-zÀ-ɏ]+",
 }
+NUMBER = r"\d[\d.,_'’\s]*"  # as it is judged: without a sign
 # Where a sentence begins: after the end of another.
 SENTENCE_START = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 NO_STATEMENT = " The answer is"
@@ -172,13 +181,6 @@ def refuse_given_away(question: str, gold: Sequence[str]) -> None:
         raise RecordError(f"question: holds the answer {given!r:.60}")
 
 
-def holds(text: str, value: str) -> bool:
-    """Whether `text` says `value`, and not as a part of a longer word or number."""
-    before = r"(?<![A-Za-z0-9_])" if re.match(r"[A-Za-z0-9]", value) else ""
-    after = r"(?![A-Za-z0-9_])" if re.search(r"[A-Za-z0-9]\Z", value) else ""
-    return bool(re.search(before + re.escape(value) + after, text, re.IGNORECASE))
-
-
 def _list(record: Record, field: str) -> list[Any]:
     values = record.get(field, [])
     if not isinstance(values, list):
@@ -214,6 +216,11 @@ def format_of(record: Record, gold: Sequence[str]) -> str:
     if told is not None:
         if told not in FORMATS:
             raise RecordError(f"format: is {json.dumps(told)[:60]}; there is {', '.join(FORMATS)}")
+        if told == "number" and (other := [v for v in gold if not re.fullmatch(NUMBER, v)]):
+            raise RecordError(
+                f"format: is number, but the answer {other[0]!r:.60} has more than digits and "
+                "separators; leave the format out"
+            )
         return str(told)
     fitting = (
         name for name, form in GUESSES.items() if all(re.fullmatch(form, value) for value in gold)

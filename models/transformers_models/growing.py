@@ -139,13 +139,17 @@ class GrowingIndexMixin(GrowingMixin):
         return appended(self, "indexer_keys", indexer_key_states)
 
 
+UNREGISTERED = {"_layer_type": None}
+"""Members of a class that is made here from a layer's: transformers registers a subclass that has
+the layer's own, and would put it into every cache from then on."""
+
 MIXINS = {
     "DynamicLayer": GrowingMixin,
     "DynamicIndexedLayer": GrowingIndexMixin,
     "LinearAttentionAndFullAttentionLayer": GrowingMixin,
 }
 GROWING: dict[type, Any] = {
-    base: type(f"Growing{name}", (mixin, base), {})
+    base: type(f"Growing{name}", (mixin, base), UNREGISTERED)
     for name, mixin in MIXINS.items()
     if (base := getattr(cache_utils, name, None)) is not None  # early releases have the first only
 }
@@ -195,7 +199,7 @@ def fork(cache: Any) -> Any:
 @functools.cache
 def mixed(mixin: type, kind: type) -> Any:
     """The class of `mixin` before `kind`, a layer's: one for all layers, since it is kept."""
-    return type(f"{mixin.__name__}{kind.__name__}", (mixin, kind), {})
+    return type(f"{mixin.__name__}{kind.__name__}", (mixin, kind), UNREGISTERED)
 
 
 def of_class(layer: Any, kind: type) -> Any:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from niah.execution.estimate import Estimate, Sending
 from niah.execution.jobs import Job, Tally
 from niah.runs.row import Row
-from niah.statistics.clusters import DECIDABLE, satterthwaite_freedom
+from niah.statistics.clusters import DECIDABLE, FEW_STREAMS, satterthwaite_freedom
 from niah.statistics.power import can_pass, copies_to_pass, smallest_detectable_tax
 from niah.sweep.config import Arm
 from niah.sweep.trials import Plan
@@ -160,12 +160,9 @@ def questions_by_length(plan: Plan) -> dict[str, Counter[tuple[str, int, int]]]:
 
 
 def detectable(sizes: Sequence[int]) -> str:
-    """In points, with Student's quantile as in a gate; none where streams can decide nothing."""
-    freedom = satterthwaite_freedom(np.array(sizes, dtype=float))
-    if freedom < DECIDABLE:
-        return "too few streams"
-    tax = smallest_detectable_tax(sum(sizes), ASSUMED_DISCORDANCE, freedom=freedom)
-    return f"{100 * tax:.1f}"
+    """In points; none where streams can decide nothing."""
+    tax = smallest_detectable_tax(sizes, ASSUMED_DISCORDANCE)
+    return FEW_STREAMS if tax is None else f"{100 * tax:.1f}"
 
 
 def duration(seconds: float) -> str:

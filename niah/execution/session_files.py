@@ -7,12 +7,12 @@ file that does not fit is ignored with a warning, and a full disk is only a warn
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.protocols import Decode, KeepingModel
-from niah.execution.timed_session import Spent, Timeline, TokensRead
+from niah.execution.timed_session import NOTHING, Spent, Timeline, TokensRead
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +31,18 @@ class Keeper:
         self.saved = self.clock()
 
     def begin(
-        self, decode: Decode, chunk_tokens: int, progress: TokensRead, at_most: int
+        self,
+        decode: Decode,
+        chunk_tokens: int,
+        progress: TokensRead,
+        at_most: int,
+        told: Mapping[str, int],
     ) -> Timeline:
         """The timeline of the file, or a new one.
 
         A session that has read more than `at_most` tokens is of no use: a failed question that is
-        asked again forks before it.
+        asked again forks before it. `told`: the tokens that the rows of each arm have counted,
+        those rows too that were written after the file.
         """
         new = Timeline(self.model.session(), decode, chunk_tokens, progress, self.after_chunk)
         if not self.path.exists():
@@ -53,6 +59,9 @@ class Keeper:
                 "%s: saved session ignored: a failed question before it is asked again", self.path
             )
             return new
+        for arm, tokens in told.items():
+            counted = total.up_to(min(tokens, session.position))
+            taken[arm] = max(taken.get(arm, NOTHING), counted)
         progress(session.position)
         new.session, new.earlier, new.taken, new.counted = session, total, taken, total
         return new

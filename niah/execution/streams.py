@@ -5,7 +5,7 @@ alone: what several arms share is counted once by the run (`Finished.before`).
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -72,7 +72,7 @@ class StreamReader:
 
         last = {asker.arm.name: n for n, trial in enumerate(trials) for asker in lacking(trial)}
         first = self.leader.fork_at(trials[0])
-        trunk = self.begin(keeper, first, partial(self.advanced, waiting))
+        trunk = self.begin(keeper, first, self.told(missing), partial(self.advanced, waiting))
         for number, trial in enumerate(trials):
             reading = [asker for asker in waiting if last[asker.arm.name] >= number]
             trunk.progress = partial(self.advanced, reading)
@@ -128,12 +128,25 @@ class StreamReader:
         read_stretches(base, rest)
         return trunk, base
 
-    def begin(self, keeper: Keeper | None, at_most: int, progress: TokensRead) -> Timeline:
+    def told(self, missing: Mapping[str, Collection[str]]) -> dict[str, int]:
+        """The tokens of the trunk that each arm's rows have counted: up to the last answered fork
+        before the first question that is missing."""
+        found: dict[str, int] = {}
+        for arm, pairs in missing.items():
+            forks = {trial.pair: self.leader.fork_at(trial) for trial in self.stream.trials}
+            first = min((fork for pair, fork in forks.items() if pair in pairs), default=0)
+            before = [fork for pair, fork in forks.items() if pair not in pairs and fork <= first]
+            found[arm] = max(before, default=0)
+        return found
+
+    def begin(
+        self, keeper: Keeper | None, at_most: int, told: Mapping[str, int], progress: TokensRead
+    ) -> Timeline:
         """The trunk, new or kept, for all arms."""
         decode, size = self.leader.tokenizer.decode, self.leader.sweep.chunk_tokens
         model = self.leader.model
         if keeper:
-            timeline = keeper.begin(decode, size, progress, at_most)
+            timeline = keeper.begin(decode, size, progress, at_most, told)
         else:
             timeline = Timeline(model.session(), decode, size, progress)
         if isinstance(model, SharingModel):

@@ -22,6 +22,10 @@ class Spent(NamedTuple):
     def less(self, other: "Spent") -> "Spent":
         return Spent(self.tokens - other.tokens, self.seconds - other.seconds)
 
+    def up_to(self, tokens: int) -> "Spent":
+        """The part that so many tokens took, if each took the same."""
+        return Spent(tokens, self.seconds * tokens / max(1, self.tokens))
+
 
 NOTHING = Spent(0, 0.0)
 

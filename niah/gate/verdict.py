@@ -7,14 +7,12 @@ decide the others. A verdict holds for every way in which errors and missing ans
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from scipy.special import stdtrit
 
 from niah.errors import NiahError
 from niah.gate.pairing import compare_runs
@@ -32,7 +30,7 @@ from niah.statistics.comparisons import (
 from niah.statistics.graded import Graded, graded_of
 from niah.statistics.intervals import BASELINE_FLOOR, Tax, holm
 from niah.statistics.noise import Noise, noise_of
-from niah.statistics.power import ALPHA, POWER
+from niah.statistics.power import ALPHA, streams_to_decide
 from niah.statistics.saturation import saturated
 from niah.text_format import percent, points
 
@@ -354,18 +352,13 @@ def on_margin(tax: Tax, margin: float) -> bool:
 def _more_pairs(tax: Tax, margin: float, alpha: float) -> int | None:
     """Pairs beyond these for a verdict in four of five such runs, if streams go on as seen.
 
-    Both statistics grow with the root of the number of streams. None where no number of pairs would
-    settle it, because the tax lies on the margin, or where these streams cannot tell.
+    None where no number of pairs would settle it, because the tax lies on the margin, or where
+    these streams cannot tell.
     """
-    if on_margin(tax, margin) or not tax.decidable:
+    if on_margin(tax, margin):
         return None
-    nearest = min(map(abs, tax.statistics(margin)))
-    times = 1.0
-    for _ in range(5):  # more streams make Student's quantile smaller
-        freedom = max(tax.freedom, times * (tax.freedom + 1) - 1)
-        wanted = float(stdtrit(freedom, 1 - alpha) + stdtrit(freedom, POWER))
-        times = max(1.1, (wanted / nearest) ** 2)
-    return math.ceil(tax.pairs * (times - 1))
+    sizes = streams_to_decide(tax, margin, alpha)
+    return sum(sizes) - tax.pairs if sizes else None
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:

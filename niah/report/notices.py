@@ -247,6 +247,8 @@ def _lost_rows(rows: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
 def _place(column: str, slices: Sequence[Slice]) -> str:
     """Where in a column all losses are; empty if they are everywhere, nowhere or unproven."""
     defined = [each for each in slices if each.tax.defined]
+    if any(each.tax.lost for each in slices if not each.tax.defined):
+        return ""
     losing = [each for each in defined if each.tax.lost]
     others = [each for each in defined if not each.tax.lost]
     if not losing or not others:

@@ -27,7 +27,8 @@ REFUSALS = one_of(
     rf"(?:do|does|did|is|was)(?:n['’]t| not) (?:state|appear|provide|specif\w*){ANY_OTHER}",
     "(?:do|does|did|is|was)(?:n['’]t| not) (?:mentioned|given|stated|provided)",
     rf"could(?:n['’]t| not) (?:find|say|tell){ANY_OTHER}",
-    f"(?:cannot|can['’]?t|unable to)(?: find)?{ANY_OTHER}",
+    f"(?:cannot|can['’]?t|unable to)(?! find){ANY_OTHER}",
+    f"(?:cannot|can['’]?t|unable to) find{ANY_OTHER}",
     f"(?:unknown|none|nothing|n/a){ANY_OTHER}",
     unspaced="没有|不知道|找不到|わかりません|ありません|없습니다",
 )

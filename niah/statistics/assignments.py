@@ -48,7 +48,8 @@ class Bounds(NamedTuple):
     """What holds for every assignment of the `unanswered` pairs.
 
     `always_defined`, `ever_defined`: whether a tax is defined in all, and in some. `freedom`: the
-    smallest. `p_at_most`, `p_above`: the largest p-values. `least_p_above`: at most the smallest.
+    smallest. `p_at_most`, `p_above`: the largest p-values. `least_p_above`: at most the smallest
+    where that is below 0.5.
     """
 
     unanswered: int

@@ -19,6 +19,7 @@ from scipy.special import gammaln
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int_]
+Bools = npt.NDArray[np.bool_]
 
 DECIDABLE = 2.0  # degrees of freedom below which nothing is decided
 FEW_STREAMS = "too few streams"  # what a reader sees there
@@ -31,15 +32,16 @@ def cr2_weights(sizes: Floats) -> Floats:
     return np.asarray(1 / (1 - sizes / sizes.sum()))
 
 
-def cr2_variance(sums: Floats, sizes: Floats) -> float:
+def cr2_variance(sums: Floats, sizes: Floats) -> Floats:
     """CR2 variance of the mean, from the sum of the values and their number in each stream.
 
     Args:
-        sums, sizes: [streams], two or more.
+        sums: [..., streams], two or more streams.
+        sizes: [streams]
     """
     total = sizes.sum()
-    residuals = sums - sizes * (sums.sum() / total)
-    return float((cr2_weights(sizes) * residuals**2).sum() / total**2)
+    residuals = sums - sizes * (sums.sum(-1, keepdims=True) / total)
+    return np.asarray((cr2_weights(sizes) * residuals**2).sum(-1) / total**2)
 
 
 def satterthwaite_freedom(sizes: Floats) -> float:
@@ -67,7 +69,7 @@ def design_effect(sums: Floats, sizes: Floats, variance: float) -> float:
         return float(sizes.sum())
     if len(sizes) == sizes.sum() or variance <= 0:
         return 1.0
-    return max(1.0, cr2_variance(sums, sizes) * float(sizes.sum()) / variance)
+    return max(1.0, float(cr2_variance(sums, sizes)) * float(sizes.sum()) / variance)
 
 
 def growth(sizes: Ints) -> float:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import bdtr, ndtri, stdtr, stdtrit
 
-from niah.statistics.clusters import DECIDABLE, design_effect, satterthwaite_freedom
+from niah.statistics.clusters import DECIDABLE, Bools, design_effect, satterthwaite_freedom
 from niah.statistics.score import (
     StreamCounts,
     robust,
@@ -29,8 +29,6 @@ from niah.statistics.score import (
     share_ends,
     wilson_ends,
 )
-
-Bools = npt.NDArray[np.bool_]
 
 CONFIDENCE = 0.95
 BASELINE_FLOOR = 0.5

@@ -1,90 +1,105 @@
-"""How small a tax a sweep can show, and how many pairs and streams it would take to show one.
+"""How small a tax a sweep can show, and how many streams a verdict takes.
 
-Planning figures: one-sided z tests of the paired difference in closed form, from what the caller
-assumes; and the gate's own tests on the most favourable answers, which no assumption enters.
+Planning figures. They come from the gate's own tests, put to runs that are drawn from what the
+caller assumes (`niah.statistics.simulated`). With hundreds of streams a z test gives the same
+figures, and gives them at once.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri
 
-from niah.statistics.clusters import DECIDABLE, satterthwaite_freedom
-from niah.statistics.intervals import student_quantile, student_tail, tax_of_counts
+from niah.statistics.clusters import DECIDABLE, growth, satterthwaite_freedom
+from niah.statistics.intervals import Tax, tax_of_counts
+from niah.statistics.simulated import draw, shown
 
 ALPHA = 0.05
 POWER = 0.8
-CORRELATION_PRICE = 4 / 3  # found by simulation (tests/niah/statistics/test_power.py)
-
-
-def pairs_needed(
-    tax: float,
-    discordance: float,
-    margin: float = 0.0,
-    alpha: float = ALPHA,
-    power: float = POWER,
-    design_effect: float = 1.0,
-) -> int:
-    """Pairs for a one-sided test to tell a true `tax` from `margin`, above or below it.
-
-    Args:
-        tax, margin: recall lost, 0 to 1.
-        discordance: expected share of the pairs on which the arms disagree.
-        design_effect: variance growth because questions share streams; 1 for none.
-
-    Raises:
-        ValueError: a tax equal to the margin (no number of pairs tells them apart), or a share
-            out of range.
-    """
-    _check_share("discordance", discordance)
-    _check_share("tax", abs(tax))
-    if math.isclose(tax, margin, abs_tol=1e-12):
-        raise ValueError(f"a tax of {tax} equal to the margin cannot be told from it")
-    variance = max(discordance, abs(tax)) - tax**2  # 0 if every pair is lost: one pair shows it
-    pairs = variance * (_quantiles(alpha, power) / (tax - margin)) ** 2
-    return max(1, math.ceil(pairs * design_effect))
+MOST_SIMULATED = 200  # streams; of more the closed form says the same
+MOST_STREAMS = 10**7
+PRECISION = 0.01  # of a smallest tax, as a share of it
 
 
 def smallest_detectable_tax(
-    pairs: int,
+    sizes: Sequence[int],
     discordance: float,
+    correlation: float = 0.0,
     alpha: float = ALPHA,
     power: float = POWER,
-    design_effect: float = 1.0,
-    freedom: float = math.inf,
-) -> float:
-    """The smallest true tax that `pairs` questions show to be above zero, with chance `power`.
+) -> float | None:
+    """The smallest true tax that streams of these sizes show to be above zero in `power` of runs.
 
-    Where the answer would exceed `discordance`, the arms are taken to disagree in one direction
-    only and discordance grows with the tax. `freedom` is Satterthwaite's, for Student's quantiles
-    as the gate takes them; other arguments as in `pairs_needed`.
+    None where no tax is: too few streams.
+
+    Args:
+        discordance: expected share of the pairs on which the arms disagree. Where the tax exceeds
+            it, they disagree in one direction only and it grows with the tax.
+        correlation: of the questions of a stream.
+
+    Raises:
+        ValueError: no pairs, or a discordance that is no share.
     """
     _check_share("discordance", discordance)
-    if pairs < 1:
-        raise ValueError(f"pairs is {pairs}; at least 1 is needed")
-    effect = _quantiles(alpha, power, freedom) * math.sqrt(design_effect / pairs)
+    if sum(sizes) < 1:
+        raise ValueError(f"sizes are {list(sizes)}; at least one pair is needed")
+    return _smallest(tuple(sorted(sizes)), discordance, correlation, alpha, power)
+
+
+@lru_cache(maxsize=1024)
+def _smallest(
+    sizes: tuple[int, ...], discordance: float, correlation: float, alpha: float, power: float
+) -> float | None:
+    low = _closed_form(sizes, discordance, correlation, alpha, power)
+    if len(sizes) > MOST_SIMULATED:
+        return low
+
+    def enough(tax: float) -> bool:
+        runs = draw(sizes, tax, discordance, correlation)
+        return bool(shown(runs, 0.0, alpha).above.mean() >= power)
+
+    if satterthwaite_freedom(np.array(sizes, dtype=float)) < DECIDABLE or not enough(1.0):
+        return None
+    low, high = low / 2, low
+    while not enough(high):
+        low, high = high, min(1.0, 1.5 * high)
+    while high - low > PRECISION * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _closed_form(
+    sizes: Sequence[int], discordance: float, correlation: float, alpha: float, power: float
+) -> float:
+    """The smallest tax that a z test of the paired difference shows."""
+    spread = 1 + growth(np.array(sizes)) * correlation
+    effect = _quantiles(alpha, power) * math.sqrt(spread / sum(sizes))
     # effect = tax / sqrt(discordance - tax^2), solved for the tax
     one_way = effect**2 / (1 + effect**2)
     return math.sqrt(discordance * one_way) if discordance > one_way else one_way
 
 
-def more_samples(
-    pairs: int,
-    discordance: float,
-    factors: tuple[int, ...] = (1, 2, 4, 10),
-    design_effect: float = 1.0,
-) -> dict[int, float]:
-    """What more samples buy: pairs -> smallest detectable tax, for multiples of `pairs`."""
+def more_samples(tax: Tax, factors: Sequence[int] = (1, 2, 4, 10)) -> dict[int, float | None]:
+    """What more streams like those of `tax` buy: pairs -> smallest detectable tax, by factor."""
+    seen = correlation_of(tax)
     return {
-        pairs * factor: smallest_detectable_tax(
-            pairs * factor, discordance, design_effect=design_effect
+        tax.pairs * factor: smallest_detectable_tax(
+            tax.counts.sizes * factor, tax.discordance, seen
         )
         for factor in factors
     }
+
+
+def correlation_of(tax: Tax) -> float:
+    """The correlation within streams that gives the design effect of `tax`."""
+    extra = growth(np.array(tax.counts.sizes))
+    return (tax.design_effect - 1) / extra if extra > 0 else 0.0
 
 
 def can_pass(sizes: Sequence[int], margin: float, alpha: float = ALPHA) -> bool:
@@ -92,7 +107,8 @@ def can_pass(sizes: Sequence[int], margin: float, alpha: float = ALPHA) -> bool:
 
     Streams that cannot do that cannot pass, whatever the model.
     """
-    return _undisturbed(sizes, margin) < alpha
+    none = [0] * len(sizes)
+    return tax_of_counts(sizes, none, none).p_at_most(margin) < alpha
 
 
 def copies_to_pass(
@@ -105,8 +121,7 @@ def copies_to_pass(
     """How many times the streams of these sizes a pass takes, if the true tax is zero.
 
     At least so many that a run in which no pair differs passes. With a `discordance` above 0 also
-    so many that four of five such runs pass (`power`), where questions of a stream are independent:
-    CORRELATION_PRICE times what it would take if that were known.
+    so many that four of five such runs pass (`power`), where questions of a stream are independent.
 
     Raises:
         ValueError: a margin of 0 or less (no number of streams shows that nothing is lost), or a
@@ -118,28 +133,56 @@ def copies_to_pass(
 
     def enough(times: int) -> bool:
         streams = list(sizes) * times
-        freedom = satterthwaite_freedom(np.array(streams, dtype=float))
-        if freedom < DECIDABLE:
+        if not can_pass(streams, margin, alpha):
             return False
-        price = CORRELATION_PRICE if discordance else 1.0
-        reach = student_quantile(freedom, 1 - alpha) * math.sqrt(price)
-        effect = _quantiles(alpha, power, freedom) * math.sqrt(price * discordance / sum(streams))
-        return can_pass(streams, margin, student_tail(reach, freedom)) and effect <= margin
+        if discordance == 0:
+            return True
+        if len(streams) > MOST_SIMULATED:
+            return margin >= _quantiles(alpha, power) * math.sqrt(discordance / sum(streams))
+        return bool(shown(draw(streams, 0.0, discordance), margin, alpha).below.mean() >= power)
 
-    most = 1
+    return _least(enough, 1)
+
+
+def streams_to_decide(
+    tax: Tax, margin: float, alpha: float = ALPHA, power: float = POWER
+) -> list[int] | None:
+    """Sizes of as many streams like those of `tax` as give a verdict in `power` of runs.
+
+    The tax, the discordance and the correlation within streams are taken as they were seen. None
+    where no number of streams would do, or where these streams cannot tell.
+    """
+    if not tax.decidable or tax.value == margin:
+        return None
+    sizes, correlation = np.array(tax.counts.sizes), correlation_of(tax)
+    spread = (1 + growth(sizes) * correlation) * (max(tax.discordance, 1e-9) - tax.value**2)
+    wanted = _quantiles(alpha, power) ** 2 * max(spread, 0.0) / (tax.value - margin) ** 2
+
+    def enough(streams: int) -> bool:
+        some = np.resize(sizes, streams)
+        if streams > MOST_SIMULATED:
+            return bool(some.sum() >= wanted)
+        found = shown(draw(some.tolist(), tax.value, tax.discordance, correlation), margin, alpha)
+        return bool((found.below | found.above).mean() >= power)
+
+    if wanted * len(sizes) / sizes.sum() > MOST_STREAMS:
+        return None
+    return [int(size) for size in np.resize(sizes, _least(enough, len(sizes) + 1))]
+
+
+def _least(enough: Callable[[int], bool], start: int) -> int:
+    """The smallest number from `start` on that is enough."""
+    most = start
     while not enough(most):
         most *= 2
-    return bisect_left(range(most + 1), True, lo=most // 2 + 1, key=enough) if most > 1 else 1
+    if most == start:
+        return start
+    return bisect_left(range(most + 1), True, lo=most // 2 + 1, key=enough)
 
 
-def _undisturbed(sizes: Sequence[int], margin: float) -> float:
-    none = [0] * len(sizes)
-    return tax_of_counts(sizes, none, none).p_at_most(margin)
-
-
-def _quantiles(alpha: float, power: float, freedom: float = math.inf) -> float:
+def _quantiles(alpha: float, power: float) -> float:
     """How many standard errors of the mean a true effect has to be away from the margin."""
-    return float(stdtrit(freedom, 1 - alpha) + stdtrit(freedom, power))
+    return float(ndtri(1 - alpha) + ndtri(power))
 
 
 def _check_share(name: str, value: float) -> None:

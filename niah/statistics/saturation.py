@@ -37,7 +37,8 @@ def saturated(rows: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> list[Satu
     """The slices of a run's rows that are at the ceiling or the floor in every arm.
 
     An error is not a right answer, and says nothing of a floor either: a slice with errors is
-    neither. With one arm there is nothing to tell apart.
+    neither, and one in which some arm was not asked all questions. With one arm there is nothing
+    to tell apart.
 
     Args:
         rows: `Run.rows`, or the rows of several runs.
@@ -50,10 +51,12 @@ def saturated(rows: pd.DataFrame, columns: Sequence[str] = COLUMNS) -> list[Satu
 
 
 def _of_column(asked: pd.DataFrame, column: str) -> Iterator[Saturated]:
+    arms = asked["arm"].nunique()
     for value, group in asked.groupby(column, sort=True):
-        most = int(group.groupby("arm").size().max())
-        if group["failed"].any():
+        by_question = group.groupby("pair")["arm"].nunique()
+        if group["failed"].any() or not (by_question == arms).all():
             continue
+        most = len(by_question)
         if group["recalled"].all():
             yield Saturated(column, value, "ceiling", most)
         elif not group["recalled"].any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -172,8 +173,12 @@ def test_integers_are_off_by_half_a_step_at_most(
 
 def test_large_numbers_stay_numbers() -> None:
     for word in ROUNDED:
-        found = round_trip(of_width(word, NANO).entry, torch.full((1, 64), 1e30))
-        assert torch.isfinite(found).all(), word
+        for number in (1e30, -1e30, -3e5):
+            found = round_trip(of_width(word, NANO).entry, torch.full((1, 64), number))
+            assert torch.isfinite(found).all(), word
+    for bits, number in product((8, 4, 2), (1e30, -1e30, -3e5)):
+        form = number_formats.integer_row(bits, 64)
+        assert torch.isfinite(round_trip(form, torch.full((1, 64), number))).all(), bits
 
 
 def test_the_rotation_is_orthogonal() -> None:

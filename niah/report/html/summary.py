@@ -64,13 +64,11 @@ class Summary:
         arms = [self.comparison.baseline, self.comparison.compressed]
         return page_views(arms, self.heatmap, self.limit) | {"alone": self.alone}
 
-    def power(self) -> list[tuple[int, float]]:
+    def power(self) -> list[tuple[int, float | None]]:
         """(pairs, smallest tax that so many would show), for this sweep and larger ones."""
         if self.tax is None or not self.tax.decidable:
             return []
-        effect = self.tax.design_effect
-        found = more_samples(self.tax.pairs, self.tax.discordance, design_effect=effect)
-        return list(found.items())
+        return list(more_samples(self.tax).items())
 
 
 def alone_summaries(rows: pd.DataFrame) -> Iterator[Summary]:

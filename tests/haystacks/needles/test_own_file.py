@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haystacks.needles.base import Fact, FamilyError
-from haystacks.needles.own_file import FileFamily, holds
+from haystacks.needles.base import Fact, FamilyError, holds
+from haystacks.needles.own_file import FileFamily
 from haystacks.needles.registry import find_family
 
 RECORD = {
@@ -112,6 +112,10 @@ def test_the_statement_is_the_sentence_up_to_the_answer(
         (RECORD | {"answer": ["Ab", "ab"]}, "line 2: answer: holds a value twice"),
         (RECORD | {"anwser": "17"}, "line 2: anwser: no such field; there is fact, question,"),
         (RECORD | {"format": "int"}, 'line 2: format: is "int"; there is number, word,'),
+        (
+            RECORD | {"fact": "It is -40.", "answer": "-40", "format": "number"},
+            "line 2: format: is number, but the answer '-40' has more than digits",
+        ),
         (RECORD | {"question": "Is it 17?"}, "line 2: question: holds the answer '17'"),
         (RECORD | {"distractors": "x"}, 'line 2: distractors: is "x"; it should be a list'),
         (RECORD | {"distractors": [3]}, "line 2: distractors: is 3; it should be text"),

@@ -4,6 +4,7 @@ import hashlib
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -381,3 +382,9 @@ def test_a_family_of_another_package_has_its_name(
     finally:
         registry._installed.cache_clear()
         sys.modules.pop("own_needles", None)
+
+
+def test_a_value_within_a_word_is_not_held() -> None:
+    fact = find_family("nth_ask").make(np.random.default_rng(0), "eval")
+    part = replace(fact, gold=("pass",), pieces=(" The password is old.", " It is a pass."))
+    assert part.gold_pieces == (1,)

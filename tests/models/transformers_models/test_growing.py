@@ -15,7 +15,7 @@ pytest.importorskip("transformers.models.deepseek_v4", reason="an older transfor
 
 from transformers import DynamicCache
 
-from models.transformers_models.growing import Rows, forks_of, new_cache, room
+from models.transformers_models.growing import Rows, forks_of, mixed, new_cache, room
 from models.transformers_models.held import held_bytes
 from models.transformers_models.loading import in_memory
 from models.transformers_models.session import HuggingFaceSession, Network
@@ -152,3 +152,12 @@ def test_what_forks_cost_is_declared() -> None:
     assert forks_of(cache) == "share"
     cache.layers[0] = object()
     assert forks_of(cache) == "copy"
+
+
+def test_classes_made_from_layers_stay_out_of_other_caches() -> None:
+    """transformers registers a layer's subclass, and makes every later cache of it."""
+    config = build(next(a for a in SERVED if a.model_type == "deepseek_v4")).config
+    kinds = [type(layer) for layer in DynamicCache(config=config).layers]
+    for kind in set(kinds):
+        mixed(type("Another", (), {}), kind)
+    assert [type(layer) for layer in DynamicCache(config=config).layers] == kinds

@@ -22,7 +22,7 @@ from niah.execution.jobs import Tally, open_store
 from niah.execution.loading import Bench
 from niah.execution.session_files import Keeper
 from niah.execution.sweeps import ask_what_is_left
-from niah.execution.timed_session import NOTHING, Share, Spent
+from niah.execution.timed_session import NOTHING, Share, Spent, Timeline
 from niah.runs.store import CHECKPOINTS
 from niah.sweep.config import Arm, Sweep
 from niah.sweep.planner import make_plan
@@ -138,6 +138,33 @@ def test_a_resumed_run_counts_what_it_did_itself(tmp_path: Path) -> None:
     assert tally.model_seconds <= tally.seconds
 
 
+def test_rows_written_after_the_file_are_not_counted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows add up to what was read: what the killed process read behind its file is read twice."""
+    after_chunk, saved, read = Keeper.after_chunk, [], []
+
+    def first_four(keeper: Keeper, timeline: Timeline) -> None:
+        if len(saved) < 4:
+            saved.append(timeline.session.position)
+            after_chunk(keeper, timeline)
+
+    def kill(arm: Arm, tokens: int) -> None:
+        read.append(tokens)
+        if len(row_dicts(tmp_path / "run")) == 4:
+            raise Killed
+
+    def computed(rows: list[dict[str, Any]]) -> int:
+        return sum(row["computed_tokens"] for row in rows if row["arm"] == "dense")
+
+    whole = computed(carry_out(tmp_path / "whole", sweep(minutes=0)))
+    monkeypatch.setattr(Keeper, "after_chunk", first_four)
+    with pytest.raises(Killed):
+        carry_out(tmp_path / "run", sweep(), kill)
+    resumed = computed(carry_out(tmp_path / "run", sweep()))
+    assert whole <= resumed <= whole + sum(read) - saved[-1]
+
+
 def test_a_file_that_does_not_fit_is_left_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -230,7 +257,7 @@ def test_time_spent_before_the_kill_counts(tmp_path: Path) -> None:
     assert isinstance(model, KeepingModel)
     now = [0.0]
     keeper = Keeper(tmp_path / "kept" / "x.safetensors", model, 3.0, clock=lambda: now[0])
-    before = keeper.begin(spelled, 64, lambda _: None, at_most=3)
+    before = keeper.begin(spelled, 64, lambda _: None, at_most=3, told={})
     before.earlier, before.taken = Spent(4, 7.5), {"v4": Spent(2, 6.25), "other": Spent(4, 7.5)}
     before.advance(np.array([1, 2, 3]))
     spent = before.total.less(before.taken["v4"])
@@ -242,7 +269,7 @@ def test_time_spent_before_the_kill_counts(tmp_path: Path) -> None:
     now[0] = 180.0
     keeper.after_chunk(before)
     read: list[int] = []
-    after = Keeper(keeper.path, model, 3.0).begin(spelled, 64, read.append, at_most=3)
+    after = Keeper(keeper.path, model, 3.0).begin(spelled, 64, read.append, at_most=3, told={})
     assert after.session.position == 3
     assert after.total == before.total
     assert after.take("v4") == Share(spent, before=spent)  # all of it was the killed process's

@@ -88,3 +88,19 @@ def test_an_interrupted_run_is_no_reference(tmp_path: Path) -> None:
     with pytest.raises(NiahError, match=r"dense was asked 47 of 48 questions; run it again"):
         accept(run, tmp_path / "reference")
     assert not (tmp_path / "reference").exists()
+
+
+@pytest.mark.parametrize(("repeats", "seed"), [(1, 0), (2, 0), (4, 9)])
+def test_a_fall_that_nothing_can_show_is_refused_too(
+    tmp_path: Path, repeats: int, seed: int
+) -> None:
+    """Too few streams, or no question in common."""
+    right = replace(MADE, repeats=repeats, arms=dict.fromkeys(MADE.arms, lambda *_: 1.0))
+    wrong = replace(right, arms={**right.arms, "v4": lambda *_: 0.0}, seed=seed)
+    reference = tmp_path / "reference"
+    accept(write_run(tmp_path / "run", right), reference)
+    before, worse = contents(reference), write_run(tmp_path / "worse", wrong)
+    with pytest.raises(NiahError, match="recall of v4 has fallen"):
+        accept(worse, reference)
+    assert contents(reference) == before
+    accept(worse, reference, despite_regression=True)

@@ -21,7 +21,7 @@ from niah.statistics.comparisons import load_comparisons
 from niah.statistics.noise import noise_floors, noise_text
 from niah.text_format import points
 from tests.niah.report.pages import page_of, words_of
-from tests.synthetic_rows import Synthetic, write_run
+from tests.synthetic_rows import Chance, Synthetic, write_run
 
 MADE = Synthetic((1024,), repeats=9)  # three streams with unseen templates
 CERTAIN = lambda *_: 1.0  # noqa: E731
@@ -240,3 +240,20 @@ def test_slices_with_too_few_streams_are_told(tmp_path: Path) -> None:
     found = [text for text in said(run) if "too few streams to decide" in text]
     assert len(found) == 1
     assert "Haystack python" in found[0]
+
+
+def test_losses_below_the_floor_leave_no_one_place(tmp_path: Path) -> None:
+    """A depth that the baseline hardly recalls has no tax; what is lost there is lost all the
+    same."""
+
+    def engine(length: int, depth: float, family: str) -> float:
+        return {0.5: 0.2, 0.75: 0.4}.get(depth, 1.0)
+
+    def said(baseline: Chance) -> str:
+        arms = {"dense": baseline, "v4": engine}
+        made = Synthetic(lengths=(4096,), depths=(0.0, 0.25, 0.5, 0.75), repeats=40, arms=arms)
+        run = load_run(write_run(tmp_path / str(len(list(tmp_path.iterdir()))), made))
+        return "\n".join(notices([run], *load_comparisons([run])))
+
+    assert "every lost question has a depth of 50% or 75%" in said(lambda *_: 1.0)
+    assert "every lost question" not in said(lambda _, depth, __: 0.35 if depth == 0.5 else 1.0)

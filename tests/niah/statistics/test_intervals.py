@@ -15,7 +15,6 @@ from niah.statistics.intervals import (
     holm,
     wilson,
 )
-from niah.statistics.power import more_samples, pairs_needed, smallest_detectable_tax
 
 
 def simulated_tax(
@@ -128,49 +127,6 @@ def test_ignoring_streams_would_not_cover() -> None:
         low, high = estimate_tax(np.ones(320, bool), ~lost, np.arange(320)).interval
         hits.append(low <= 0.06 <= high)
     assert np.mean(hits) < 0.9
-
-
-def test_power_matches_the_published_example() -> None:
-    """Two points lost at 3% discordance, one-sided 5%, power 80%: about 460 pairs."""
-    assert pairs_needed(0.02, 0.03) == pytest.approx(460, abs=5)
-    assert smallest_detectable_tax(460, 0.03) == pytest.approx(0.02, abs=2e-4)
-    assert pairs_needed(0.02, 0.03, design_effect=2) == pytest.approx(920, abs=10)
-
-
-def test_few_streams_detect_less() -> None:
-    found = [smallest_detectable_tax(400, 0.03, freedom=n) for n in (1, 3, 30, 10**6)]
-    assert found == sorted(found, reverse=True)
-    assert found[-1] == pytest.approx(smallest_detectable_tax(400, 0.03), abs=1e-6)
-
-
-@pytest.mark.parametrize("tax", [0.7, 0.9, 1.0, -1.0])
-def test_a_very_large_tax_takes_few_pairs(tax: float) -> None:
-    assert 1 <= pairs_needed(tax, abs(tax), 0.02) <= 3
-    assert 1 <= pairs_needed(tax, 1.0, 0.02) <= 8
-
-
-def test_promised_power_is_reached() -> None:
-    rng = np.random.default_rng(4)
-    pairs = pairs_needed(0.04, 0.08)
-    found = [
-        simulated_tax(rng, pairs, 1, 0.06, 0.02, 0.001).p_above(0.0) < 0.05 for _ in range(500)
-    ]
-    assert 0.72 <= np.mean(found) <= 0.88
-
-
-def test_more_samples_detect_less() -> None:
-    found = list(more_samples(100, 0.05).values())
-    assert found == sorted(found, reverse=True)
-    assert smallest_detectable_tax(20, 0.0) == pytest.approx(0.236, abs=2e-3)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [((0.02, 0.03, 0.02), "equal to the margin"), ((0.02, 1.5), "discordance is 1.5")],
-)
-def test_impossible_questions_are_refused(arguments: tuple[float, ...], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        pairs_needed(*arguments)
 
 
 def test_holm_adjusts_for_the_number_of_looks() -> None:

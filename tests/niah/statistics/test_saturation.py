@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from niah.gate.formats import as_text
@@ -54,3 +55,11 @@ def test_an_error_is_neither_and_one_arm_has_none_to_be_told_from(tmp_path: Path
     assert [one.value for one in saturated(load_run(run).rows)] == ["easy"]
     alone = load_run(run).rows
     assert saturated(alone[alone["arm"] == "dense"]) == []
+
+
+def test_a_slice_that_an_arm_was_not_asked_is_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", replace(MADE, families=("easy",)))
+    rows = load_run(run).rows
+    assert {found.column for found in saturated(rows)} == {"family", "at_length", "corpus"}
+    part = rows[(rows["arm"] != "v4") | (rows["length"] == 1024)]
+    assert [found.name for found in saturated(part)] == ["Length 1K"]
