@@ -159,6 +159,8 @@ def text_of(record: Record, field: str) -> str:
     value = record[field]
     if not isinstance(value, str) or not value.strip():
         raise RecordError(f"{field}: is {json.dumps(value)[:60]}; it should be text")
+    if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise RecordError(f"{field}: is {json.dumps(value)[:60]}; half a character is no text")
     return value
 
 

@@ -405,12 +405,15 @@ def export(
     arm: Annotated[
         str | None, typer.Option(help="One arm's rows: other tools average over a file.")
     ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also questions whose answer is not in the prompt.")
+    ] = False,
 ) -> None:
     """Write a run's prompts and answers as JSONL or Parquet for other tools."""
     from niah.runs.export import export as export_run
 
     by_suffix: Literal["jsonl", "parquet"] = "parquet" if out.suffix == ".parquet" else "jsonl"
-    count = export_run(folder, out, shape, file_format or by_suffix, arm)
+    count = export_run(folder, out, shape, file_format or by_suffix, arm, controls)
     typer.echo(f"{count} records: {out}")
 
 

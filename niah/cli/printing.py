@@ -14,6 +14,7 @@ from niah.execution.estimate import Estimate, Sending
 from niah.execution.jobs import Job, Tally
 from niah.runs.row import Row
 from niah.statistics.clusters import DECIDABLE, FEW_STREAMS, satterthwaite_freedom
+from niah.statistics.overlap import overlap_text
 from niah.statistics.power import can_pass, copies_to_pass, smallest_detectable_tax
 from niah.sweep.config import Arm
 from niah.sweep.trials import Plan
@@ -54,6 +55,8 @@ def print_plan(
             "where questions of a stream go together; too few streams leave a gate inconclusive)"
         )
         for line in stream_lines(plan, max_tax):
+            console.print(line)
+        for line in overlap_lines(plan):
             console.print(line)
 
 
@@ -146,6 +149,16 @@ def stream_lines(plan: Plan, max_tax: float | None) -> Iterator[str]:
             f"[yellow]warning[/yellow]: {counted(len(sizes), 'stream')} cannot pass at "
             f"{points(max_tax)} points, even if no pair differs; raise repeats"
         )
+
+
+def overlap_lines(plan: Plan) -> Iterator[str]:
+    """Corpora that are short for their streams."""
+    by_corpus = defaultdict(list)
+    for stream in plan.streams:
+        by_corpus[stream.corpus].append((stream.offset, stream.offset + stream.length))
+    for corpus, places in by_corpus.items():
+        if text := overlap_text(corpus, *np.array(places).T):
+            yield f"note: {text}"
 
 
 def questions_by_length(plan: Plan) -> dict[str, Counter[tuple[str, int, int]]]:

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import reduce
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import ValidationError
 
 from haystacks.compressibility import context_ratio
 from haystacks.tokenizer import Tokenizer
@@ -39,7 +41,7 @@ from niah.execution.session_use import (
     read_stretches,
 )
 from niah.execution.timed_session import NOTHING, Share, Spent, Timeline, TokensRead
-from niah.runs.row import Row
+from niah.runs.row import Row, complaint
 from niah.scoring.answer_channel import opens_thought
 from niah.scoring.answer_values import Case
 from niah.scoring.outcomes import contains, judge
@@ -131,15 +133,15 @@ class Asker:
         try:
             reading = self.read_answer(question)
             answered = self.judged(trial, context, reading)
+            if not answered["correct"]:
+                trunk = question.shared[0].session
+                answered |= self.traced(trial, context, trunk, reading.reply.ids)
+            return Finished(Row(**asked, **answered), reading.before)
         except StopRunError:
             raise
         except Exception as error:
             log.debug("question %s failed", trial.pair, exc_info=True)
             return Finished(Row(**asked, **failed(error)))
-        if not answered["correct"]:
-            trunk = question.shared[0].session
-            answered |= self.traced(trial, context, trunk, reading.reply.ids)
-        return Finished(Row(**asked, **answered), reading.before)
 
     def decoding(self, trial: Trial) -> Decoding:
         """How the question is answered."""
@@ -290,6 +292,7 @@ class Asker:
     def judged(self, trial: Trial, context: Context, reading: Reading) -> Fields:
         """The answer, what it is worth, and what it took."""
         reply, usage, computed = reading.reply, reading.usage, reading.computed_tokens
+        reply = reply._replace(text=in_unicode(reply.text))
         ids = reply.ids if reply.ids or not reply.text else None  # not every server tells them
         case = Case(
             answer=reply.text,
@@ -396,10 +399,21 @@ def served(reply: Reply, usage: Usage) -> Reading:
 
 def with_total(held: Mapping[str, int] | None) -> dict[str, int] | None:
     """Bytes by kind and in total; None where they were not measured."""
-    return None if held is None else {**held, "total": sum(held.values())}
+    if not held:
+        return None
+    counted = {kind: index(number) for kind, number in held.items()}
+    return {**counted, "total": sum(counted.values())}
+
+
+def in_unicode(text: str) -> str:
+    """With a sign of replacement for halves of characters, which no file can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def failed(error: Exception) -> Fields:
     """What a row holds in place of an answer."""
-    reason = f"{type(error).__name__}: {error}"
+    told = str(error)
+    if isinstance(error, ValidationError):  # what a model returned fits no row
+        told = f"the answer {complaint(error)}"
+    reason = in_unicode(f"{type(error).__name__}: {told}")
     return {"correct": None, "outcome": "error", "error": reason}

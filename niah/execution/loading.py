@@ -8,6 +8,7 @@ from haystacks.corpora.registry import load_corpus
 from haystacks.needles.own_file import FileFamily
 from haystacks.needles.registry import find_family
 from haystacks.tokenizer import Tokenizer, load_tokenizer
+from models.errors import ModelError
 from models.protocols import Model, TokenizerRef
 from niah.errors import PlanError
 from niah.sweep.config import Arm, SessionUse, Sweep, check_threads
@@ -63,7 +64,10 @@ def load_arm(arm: Arm, sweep: Sweep) -> Model:
     from models.registry import load_model
 
     check_threads(sweep.threads)
-    return load_model(arm.model, arm.options, threads=sweep.threads)
+    try:
+        return load_model(arm.model, arm.options, threads=sweep.threads)
+    except ModelError as error:
+        raise type(error)(f"arm {arm.name}: {error}") from None
 
 
 def load_bench(sweep: Sweep, load: LoadModel = load_arm) -> Bench:

@@ -180,6 +180,12 @@ def _comparisons(
         # An earlier run that recalled little can still lose it: no floor here.
         return compare_runs(run, load_run(against))
     comparisons = load_comparisons([run], floor)[1]
+    if not comparisons and run.baselines and run.unfinished:
+        answered = ", ".join(
+            f"{arm} answered {asked} of {planned}"
+            for arm, (asked, planned) in run.unfinished.items()
+        )
+        raise GateError(f"{run.path}: is incomplete ({answered}); the same `niah run` goes on")
     if not comparisons:
         raise GateError(
             f"{run.path}: no baseline and compressed arm were asked the same questions; "

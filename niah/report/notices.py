@@ -21,6 +21,7 @@ from niah.statistics.comparisons import (
 )
 from niah.statistics.intervals import CONFIDENCE, holm
 from niah.statistics.noise import Noise, explained_by
+from niah.statistics.overlap import overlap_text
 from niah.statistics.saturation import saturated
 from niah.statistics.trainings import trainings_of, trainings_text
 from niah.text_format import counted, points
@@ -52,6 +53,7 @@ def notices(
         *_in_window(runs, rows, comparisons),
         *_parted(rows),
         *_saturated(rows),
+        *dict.fromkeys(_overlapping(rows)),
     ]
     return [*found, *_binned(rows)]
 
@@ -297,6 +299,20 @@ def _saturated(rows: pd.DataFrame) -> Iterator[str]:
                 f"Every arm is right in {said} of the questions of {counted(len(names), 'slice')}, "
                 f"which cannot tell arms apart: {'; '.join(names[:MAX_NAMED])}{more}."
             )
+
+
+def _overlapping(rows: pd.DataFrame) -> Iterator[str]:
+    """Corpora of whose streams each reads much of another's text."""
+    asked = rows[rows["offset"].notna() & rows["control"].isna()]
+    for _, run in asked.groupby("run", sort=False):
+        for corpus, group in run.groupby("corpus", sort=False):
+            streams = group.groupby("stream_id").agg(
+                start=("offset", "min"), read=("length", "max")
+            )
+            starts = streams["start"].to_numpy(dtype=int)
+            text = overlap_text(str(corpus), starts, starts + streams["read"].to_numpy(dtype=int))
+            if text:
+                yield text
 
 
 def _binned(rows: pd.DataFrame) -> Iterator[str]:

@@ -25,9 +25,17 @@ Record = dict[str, Any]
 
 
 def export(
-    folder: Path, out: Path, shape: Shape, file_format: Format, arm: str | None = None
+    folder: Path,
+    out: Path,
+    shape: Shape,
+    file_format: Format,
+    arm: str | None = None,
+    controls: bool = False,
 ) -> int:
     """Write every row, or an arm's, with its prompt to `out`; returns how many.
+
+    Control questions, whose answer is not in the prompt, are left out unless `controls`: other
+    tools average over a file.
 
     Raises: StoreError.
     """
@@ -35,6 +43,8 @@ def export(
         raise StoreError(f"{out}: is no regular file")
     refuse_run_file(out)
     archive = of_arm(open_archive(folder), arm)
+    if not controls:
+        archive = replace(archive, rows=[row for row in archive.rows if row.control is None])
     writer = {"jsonl": write_jsonl, "parquet": write_parquet}[file_format]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +113,10 @@ SHAPES: dict[Shape, Shaped] = {"ruler": ruler_record, "lm-eval": lm_eval_record}
 
 def about(row: Row) -> Record:
     """What a row says beyond prompt and answer."""
-    names = ("key", "pair", "arm", "model", "family", "corpus", "depth", "outcome", "error")
+    names = (
+        *("key", "pair", "arm", "model", "family", "corpus", "depth"),
+        *("control", "outcome", "error"),
+    )
     return {name: getattr(row, name) for name in names}
 
 

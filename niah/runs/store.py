@@ -171,6 +171,11 @@ def refuse_changes(
     kept = read_history(folder)
     if kept:
         refuse(folder, identity_changes(kept.identity, identity))
+    elif (folder / ROWS).exists() and (folder / ROWS).stat().st_size:
+        raise ChangedError(
+            f"{folder}: {ENVIRONMENT} is missing, so nobody can tell which models gave these "
+            "answers; put it back or choose another --out"
+        )
     if [complete(fields) for fields in before] != added:
         raise ChangedError(f"{folder}: has grown meanwhile; run the same command again")
     return kept or History({}, {})

@@ -14,7 +14,7 @@ from niah.errors import NiahError
 from niah.files import read_mapping
 from niah.runs.history import SPEC, read_environment
 from niah.runs.row import Row
-from niah.runs.store import PLANNED, iterate_rows, read_planned
+from niah.runs.store import PLANNED, ROWS, iterate_rows, read_planned
 
 PLANNED_FIELDS = (
     *("family", "template_split", "corpus", "layout", "stream", "repeat", "control"),
@@ -120,6 +120,7 @@ def load_run(folder: Path) -> Run:
     rows = rows_frame(iterate_rows(folder), spec)
     if rows.empty:
         raise ResultsError(f"{folder}: no rows yet; run `niah run` again, it resumes")
+    _refuse_doubled(folder, rows)
     return Run(
         path=folder,
         name=folder.resolve().name,
@@ -128,6 +129,20 @@ def load_run(folder: Path) -> Run:
         environment=read_environment(folder),
         planned=_planned(folder, spec),
     )
+
+
+def _refuse_doubled(folder: Path, rows: pd.DataFrame) -> None:
+    """Raises: ResultsError where rows of several runs were put into one file."""
+    again = rows[rows.duplicated(["pair", "arm"])]
+    if len(again):
+        pair, arm = again.iloc[0][["pair", "arm"]]
+        raise ResultsError(
+            f"{folder / ROWS}: {arm} answers question {pair} twice; "
+            "each run has a folder of its own"
+        )
+    roles = rows.groupby("arm")["role"].nunique()
+    if (roles > 1).any():
+        raise ResultsError(f"{folder / ROWS}: {roles.idxmax()} has several roles; an arm has one")
 
 
 def load_runs(folders: Sequence[Path]) -> list[Run]:

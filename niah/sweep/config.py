@@ -150,10 +150,11 @@ class Phase(Strict):
 
 def unique(owner: Owner, field: str) -> Owner:
     """`owner` itself, once the values of its `field` are seen to differ."""
-    values = list(getattr(owner, field))
-    again = [v for i, v in enumerate(values) if v in values[:i]]
-    if again:
-        raise ValueError(f"{field} should not repeat {again[0]}")
+    seen = set()
+    for value in getattr(owner, field):
+        if value in seen:
+            raise ValueError(f"{field} should not repeat {value}")
+        seen.add(value)
     return owner
 
 
@@ -170,7 +171,9 @@ class Sweep(Strict):
     corpora: Annotated[tuple[str, ...], BeforeValidator(as_list)] = Field(min_length=1)
     families: Annotated[tuple[str, ...], BeforeValidator(as_list)] = Field(min_length=1)
     split: Literal["train", "eval"] = "eval"
-    templates: Annotated[tuple[Templates, ...], BeforeValidator(as_list)] = ("trained",)
+    templates: Annotated[tuple[Templates, ...], BeforeValidator(as_list)] = Field(
+        default=("trained",), min_length=1
+    )
     layout: Layout = "stream"
     reuse: bool = True
     lengths: Annotated[tuple[Length, ...], BeforeValidator(as_list)] = Field(min_length=1)
@@ -270,6 +273,9 @@ def check_threads(threads: int | None) -> None:
 def one_line(error: ValidationError) -> str:
     """The first complaint as `field = value: what would be right` (and how many more there are)."""
     complaints = error.errors(include_url=False, include_context=False)
+    wrong = {each["loc"][:1] for each in complaints if len(each["loc"]) > 1}
+    # A list whose items are all wrong is not too short as well.
+    complaints = [c for c in complaints if c["type"] != "too_short" or c["loc"] not in wrong]
     first = complaints[0]
     field = ".".join(str(part) for part in first["loc"]) or "sweep"
     expected = first["msg"].removeprefix("Value error, ").replace("\n", " ")

@@ -140,6 +140,13 @@ def test_a_plan_says_what_each_length_can_show_and_what_one_stream_cannot(
     assert overall == pytest.approx(100 * (smallest_detectable_tax([16] * 4, 0.03) or 0), abs=0.05)
 
 
+def test_plan_says_what_streams_share(call: Call, tmp_path: Path) -> None:
+    sweep = {"max_needle_share": 1.0, "depths": 2, "lengths": ["64K"], "repeats": 40}
+    told = " ".join(call("plan", written(tmp_path, **sweep)).out.split())
+    assert "note: Streams of kjv share text: on average" in told
+    assert "share text" not in call("plan", written(tmp_path, **sweep | {"repeats": 2})).out
+
+
 def test_plan_says_how_many_streams_a_pass_takes(call: Call, tmp_path: Path) -> None:
     sweep = {"max_needle_share": 1.0, "depths": 8, "lengths": ["1K", "2K"]}
     two = call("plan", written(tmp_path, **sweep, repeats=2), "--max-tax", "0.05").out
@@ -261,7 +268,9 @@ def test_an_export_of_an_arm_and_what_it_may_not_replace(
     out = tmp_path / "a.jsonl"
     assert call("export", finished, out, "--arm", arm).code == 0
     kept = [json.loads(line)["pred"] for line in out.read_text(encoding="utf-8").splitlines()]
-    assert kept == [row["answer"] for row in rows if row["arm"] == arm]
+    asked = [row for row in rows if row["arm"] == arm]
+    assert kept == [row["answer"] for row in asked if row["control"] is None]
+    assert len(kept) < len(asked)  # other tools would average over controls
     done = call("export", finished, out, "--arm", "v5")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "arm 'v5' is not in this run" in done.err
@@ -275,7 +284,7 @@ def test_exports_hold_every_prompt_and_answer(
 ) -> None:
     lines, table = tmp_path / "a.jsonl", tmp_path / "a.parquet"
     for path in (lines, table):
-        assert call("export", finished, path, "--shape", shape).code == 0
+        assert call("export", finished, path, "--shape", shape, "--controls").code == 0
     records = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
     rows = row_dicts(finished)
     assert [as_written(record) for record in pq.read_table(table).to_pylist()] == records
@@ -287,6 +296,7 @@ def test_exports_hold_every_prompt_and_answer(
         said = record["pred"] if shape == "ruler" else record["resps"][0][0]
         assert said == row["answer"]
         told = record["others"] if shape == "ruler" else doc
+        assert told["control"] == row["control"]
         again = load_tokenizer(BUNDLED_NAME).encode(doc["input"])
         assert told["tokenises_back"] in (True, False)
         assert len(again) == row["length"] or not told["tokenises_back"]

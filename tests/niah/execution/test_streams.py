@@ -3,6 +3,7 @@ arm read to alone."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from haystacks.tokenizer import BUNDLED_NAME
-from models.protocols import Model, Piece, Session, TokenizerRef
+from models.protocols import Decoding, Model, Piece, Reply, Session, TokenizerRef
 from models.registry import load_model
 from niah.cli.printing import estimate_text, total_text
 from niah.execution import batches
@@ -394,3 +395,57 @@ def test_one_answer_that_fails_harms_no_other(tmp_path: Path) -> None:
     errors = [row["error"] for row in rows.values()]
     assert 0 < errors.count("RuntimeError: the device is lost") < len(errors)
     assert set(errors) == {None, "RuntimeError: the device is lost"}
+
+
+class OddSession(RecallSession):
+    """Its replies are changed."""
+
+    model: OddModel
+
+    def fork(self) -> Session:
+        return OddSession(self.model, self.chunks, self.position)
+
+    def generate(self, decoding: Decoding) -> Reply:
+        return self.model.changed(super().generate(decoding))
+
+
+@dataclass
+class OddModel(RecallModel):
+    changed: Callable[[Reply], Reply] = lambda reply: reply
+
+    def session(self) -> Session:
+        return OddSession(self)
+
+
+def rows_of(folder: Path, changed: Callable[[Reply], Reply]) -> list[dict[str, Any]]:
+    sweep = sweep_of(
+        arms=arms_of(["full"]), lengths=[200], depths=2, repeats=1, max_needle_share=0.3
+    )
+    bench = Bench({"full": OddModel(changed=changed)}, tiny_materials())
+    plan = make_plan(sweep, bench.materials)
+    with open_store(folder, plan, bench) as store:
+        ask_what_is_left(plan, bench, store, lambda *_: None, Tally())
+    rows = row_dicts(folder)
+    assert len(rows) == len(list(plan.trials()))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ({"gold_logprob": -math.inf}, "gold_logprob is -inf, should be a finite number"),
+        ({"finish": "done"}, "finish is 'done', should be"),
+    ],
+)
+def test_an_answer_that_no_row_can_hold_is_an_error_of_its_question(
+    tmp_path: Path, reply: dict[str, Any], said: str
+) -> None:
+    rows = rows_of(tmp_path, lambda found: found._replace(**reply))
+    assert {row["outcome"] for row in rows} == {"error"}
+    assert all(said in row["error"] for row in rows)
+
+
+def test_half_a_character_in_an_answer_is_replaced(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, lambda found: found._replace(text=f"{found.text} \ud83d"))
+    assert all(row["answer"].endswith(" \ufffd") for row in rows)
+    assert {row["error"] for row in rows} == {None}

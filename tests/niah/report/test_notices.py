@@ -257,3 +257,13 @@ def test_losses_below_the_floor_leave_no_one_place(tmp_path: Path) -> None:
 
     assert "every lost question has a depth of 50% or 75%" in said(lambda *_: 1.0)
     assert "every lost question" not in said(lambda _, depth, __: 0.35 if depth == 0.5 else 1.0)
+
+
+def test_streams_that_share_text_are_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", replace(MADE, repeats=4))
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    for apart, told in ((2000, []), (512, ["Streams of kjv share text: on average 75%"])):
+        lines = [json.dumps(row | {"offset": apart * row["repeat"]}) + "\n" for row in rows]
+        (run / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
+        found = [text.split(" of a stream")[0] for text in said(run)]
+        assert [text for text in found if text.startswith("Streams of")] == told

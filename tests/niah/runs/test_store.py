@@ -219,3 +219,11 @@ def test_a_store_keeps_no_rows_in_memory(tmp_path: Path) -> None:
         assert len(store.answered) == 10
         assert alive() == before
     assert [alive() - before for _ in parsed_rows(tmp_path / "rows.jsonl")] == [1] * 10
+
+
+def test_rows_of_unknown_models_are_not_gone_on_with(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(row("a"))
+    (tmp_path / "environment.json").unlink()
+    with pytest.raises(ChangedError, match=r"environment\.json is missing"):
+        opened(tmp_path)

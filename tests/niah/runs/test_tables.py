@@ -13,7 +13,7 @@ import pytest
 from niah.errors import NiahError
 from niah.runs.row import Row, parse_row
 from niah.runs.store import read_rows
-from niah.runs.tables import cache_kinds, intact_arms, load_run, rows_frame
+from niah.runs.tables import ResultsError, cache_kinds, intact_arms, load_run, rows_frame
 from tests.niah.rows import row_of
 from tests.synthetic_rows import Synthetic, write_run
 
@@ -200,3 +200,21 @@ def test_a_retried_error_gives_way_and_rows_are_not_kept() -> None:
     assert frame["recalled"].tolist() == [True, False]
     assert not frame["failed"].any()
     assert max(held) == 1
+
+
+def test_rows_of_two_runs_in_one_file_are_refused(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", Synthetic((1024,), repeats=3))
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+
+    def with_row(**fields: object) -> None:
+        lines = [json.dumps(row) + "\n" for row in [*rows, rows[0] | fields]]
+        (run / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
+
+    with_row(key="ffffffffffffffff")
+    with pytest.raises(ResultsError, match=f"dense answers question {rows[0]['pair']} twice"):
+        load_run(run)
+    with_row(key="ffffffffffffffff", pair="another", role="compressed")
+    with pytest.raises(ResultsError, match="dense has several roles"):
+        load_run(run)
+    with_row()  # a key again is a retry
+    assert len(load_run(run).rows) == len(rows)

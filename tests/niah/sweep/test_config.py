@@ -20,6 +20,7 @@ INVALID: dict[str, tuple[dict[str, object], str]] = {
     "a length of no unit": ({"lengths": "4KB"}, "lengths.0 = '4KB': should be a count of tokens"),
     "a fractional length": ({"lengths": [1024.5]}, "lengths.0 = 1024.5: "),
     "no length": ({"lengths": []}, "lengths = []: "),
+    "no templates": ({"templates": []}, "templates = []: "),
     "a length twice": ({"lengths": ["1K", 1024]}, "lengths should not repeat 1024"),
     "a depth beyond the end": ({"depths": [0.5, 1.5]}, "depths.1 = 1.5: "),
     "a depth that is no number": ({"depths": [float("nan")]}, "depths.0 = nan: "),
@@ -52,6 +53,13 @@ def test_a_wrong_field_is_one_line_that_names_it(name: str) -> None:
     assert expected in message
     assert "\n" not in message
     assert message.startswith("sweep: ")
+
+
+@pytest.mark.parametrize(("lengths", "more"), [(["1.5K"], ""), (["1.5K", "x"], " (and 1 more)")])
+def test_a_list_of_wrong_items_is_not_too_short_as_well(lengths: list[str], more: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        sweep_of(lengths=lengths)
+    assert str(raised.value).endswith(f"(K = 1024, M = 1024 K){more}")
 
 
 def test_a_missing_field_is_named() -> None:
