@@ -27,6 +27,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` if the block ends without an exception.
 
     A link is followed. A device or a pipe is written to directly, as is /dev/stdout.
+
+    Raises: OSError that names `path`.
     """
     is_other = path.exists() and not path.is_file() and not path.is_dir()
     if is_other or path.parent == Path("/dev"):
@@ -39,6 +41,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(target)
+    except OSError as error:
+        if error.filename not in (None, str(partial), partial):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         partial.unlink(missing_ok=True)
 

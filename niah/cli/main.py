@@ -342,9 +342,11 @@ def gate(
         (junit_out, formats.as_junit),
         (markdown_out, formats.as_markdown),
     )
-    for path, _ in forms:
-        if path:
-            refuse_run_file(path)
+    outputs = [path for path, _ in forms if path]
+    for output in outputs:
+        refuse_run_file(output)
+        if outputs.count(output) > 1:
+            raise typer.BadParameter(f"{output} is named twice; each form has a file of its own")
     result = run_gate(
         folder,
         against,
@@ -428,7 +430,8 @@ def cost(
         ),
     ] = None,
     length: Annotated[
-        list[int] | None, typer.Option(min=1, help="Tokens, as often as wanted. Default: 4K to 1M.")
+        list[str] | None,
+        typer.Option(help="Tokens, such as 4096 or 4K, as often as wanted. Default: 4K to 1M."),
     ] = None,
     layout: Annotated[
         str,
@@ -474,7 +477,7 @@ def cost(
                 "--claims checks published figures: leave out models and lengths"
             )
         raise typer.Exit(print_claims(console))
-    lengths = length or LENGTHS
+    lengths = [tokens_of(text) for text in length or ()] or LENGTHS
     found = {short_name(name): find_architecture(name) for name in model or SHOWN}
     if memory is None:
         if weights is not None or cards != 1 or reserve != "0B" or split != "sequences":
@@ -492,6 +495,19 @@ def cost(
         parse_size(reserve, "--reserve"),
     )
     print_capacity(console, found, sizes, lengths, layout, block, split)
+
+
+def tokens_of(text: str) -> int:
+    """A length as in a sweep's YAML. Raises: BadParameter."""
+    from niah.sweep.config import parse_length
+
+    try:
+        tokens = int(str(parse_length(text)))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} {error}", param_hint="--length") from None
+    if tokens < 1:
+        raise typer.BadParameter(f"{text!r} should be 1 at least", param_hint="--length")
+    return tokens
 
 
 @app.command()

@@ -238,11 +238,12 @@ def read_planned(folder: Path) -> list[Question]:
     for number, line in enumerate(content.splitlines(), start=1):
         try:
             question = json.loads(line)
-            question["pair"]
-        except (ValueError, KeyError, TypeError):
+        except ValueError as error:
+            raise StoreError(f"{folder / PLANNED}: line {number} is no JSON: {error}") from None
+        if not isinstance(question, dict) or not isinstance(question.get("pair"), str):
             raise StoreError(
                 f"{folder / PLANNED}: line {number} is not a planned question: it has no 'pair'"
-            ) from None
+            )
         questions.append(question)
     return questions
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pandas as pd
@@ -16,10 +17,13 @@ from niah.runs.history import SPEC, read_environment
 from niah.runs.row import Row
 from niah.runs.store import PLANNED, ROWS, iterate_rows, read_planned
 
-PLANNED_FIELDS = (
-    *("family", "template_split", "corpus", "layout", "stream", "repeat", "control"),
-    *("length", "depth", "needle_start"),
-)
+PLANNED_FIELDS: dict[str, tuple[type, ...]] = {  # of a planned question, and what they hold
+    **dict.fromkeys(("family", "template_split", "corpus", "layout"), (str,)),
+    **dict.fromkeys(("stream", "repeat", "length"), (int,)),
+    "control": (str, NoneType),
+    "depth": (int, float, NoneType),
+    "needle_start": (int, NoneType),
+}
 PHASES = {  # column: the sweep's field that asks for it, what has the residue, the modulus
     "length_mod_4": ("length_phase", "length", 4),
     "needle_mod_4": ("needle_phase", "needle_start", 4),
@@ -116,7 +120,7 @@ def load_run(folder: Path) -> Run:
     Raises:
         NiahError: no run here, no rows yet, a line that is not a row, a field missing.
     """
-    spec = _mapping(folder / SPEC)
+    spec = _spec(folder / SPEC)
     rows = rows_frame(iterate_rows(folder), spec)
     if rows.empty:
         raise ResultsError(f"{folder}: no rows yet; run `niah run` again, it resumes")
@@ -348,9 +352,20 @@ def _planned(folder: Path, spec: Mapping[str, object]) -> pd.DataFrame:
         missing = [name for name in PLANNED_FIELDS if name not in question]
         if missing:
             raise ResultsError(f"{folder / PLANNED}: line {number} lacks {', '.join(missing)}")
+        for name, kinds in PLANNED_FIELDS.items():
+            if not isinstance(question[name], kinds):
+                raise ResultsError(
+                    f"{folder / PLANNED}: line {number}: {name} is {question[name]!r:.40}, "
+                    f"expected {' or '.join(kind.__name__ for kind in kinds)}"
+                )
     frame = pd.DataFrame.from_records(questions)
     return frame if frame.empty else with_places(frame, spec)
 
 
-def _mapping(path: Path) -> Mapping[str, object]:
-    return read_mapping(path) if path.is_file() else {}
+def _spec(path: Path) -> Mapping[str, object]:
+    """Raises: NiahError where the arms have no names."""
+    spec = read_mapping(path) if path.is_file() else {}
+    arms = spec.get("arms", [])
+    if not isinstance(arms, list) or not all(isinstance(a, dict) and "name" in a for a in arms):
+        raise ResultsError(f"{path}: arms is {arms!r:.60}; it should be a list of arms with names")
+    return spec

@@ -38,7 +38,7 @@ def parse_length(value: object) -> object:
     """`32K` or `32k` -> 32768; anything but text is left to pydantic."""
     if not isinstance(value, str):
         return value
-    found = re.fullmatch(r"(\d+)([KM]?)", value.strip().upper())
+    found = re.fullmatch(r"([0-9]+)([KM]?)", value.strip().upper())
     if not found:
         raise ValueError("should be a count of tokens, such as 4096 or 4K (K = 1024, M = 1024 K)")
     return int(found[1]) * UNITS[found[2]]

@@ -1,5 +1,6 @@
 """Files are whole or as they were; names given twice are refused; JSON is read as JSON."""
 
+import errno
 import json
 import os
 import subprocess
@@ -35,6 +36,22 @@ def test_a_failure_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         write_half()
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    def write(path: Path, error: OSError | None = None) -> None:
+        with replacing(path) as partial:
+            partial.write_text("half")
+            if error:
+                raise error
+
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=r"Is a directory: '.*/folder'$"):
+        write(tmp_path / "folder")
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a\.txt'$"):
+        write(tmp_path / "a.txt", OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(FileNotFoundError, match="'another'"):
+        write(tmp_path / "a.txt", FileNotFoundError(errno.ENOENT, "none", "another"))
 
 
 def test_a_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:

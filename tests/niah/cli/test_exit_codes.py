@@ -162,3 +162,11 @@ def test_fields_that_this_version_does_not_know_are_no_obstacle(tmp_path: Path) 
     (run / "rows.jsonl").write_text(text)
     assert len(load_run(run).rows) == len(lines)
     assert all(row.model_extra == {"entropy": 0.5} for row in read_rows(run))
+
+
+def test_two_forms_of_a_verdict_are_two_files(call: Call, tmp_path: Path) -> None:
+    run, same = write_run(tmp_path / "run", MADE), tmp_path / "gate"
+    done = call("gate", run, "--max-tax", 0.1, "--json", same, "--junit", same)
+    assert (done.code, done.out) == (2, "")
+    assert f"{same} is named twice" in done.err
+    assert not same.exists()

@@ -454,6 +454,7 @@ def test_lists_name_what_there_is(call: Call, command: str) -> None:
 def test_costs_are_listed_for_published_and_own_models(call: Call) -> None:
     done = call("cost", "v4-pro", "random-v4", "--length", "4096")
     assert done.code == 0
+    assert done.out == call("cost", "v4-pro", "random-v4", "--length", "4K").out
     assert "v4-pro" in done.out
     assert "random-v4" in done.out
     assert call("cost", "--claims").code == 0
@@ -462,7 +463,8 @@ def test_costs_are_listed_for_published_and_own_models(call: Call) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--length", "0"], "--length"),
+        (["--length", "0"], "--length: '0' should be 1 at least"),
+        (["--length", "4KB"], "--length: '4KB' should be a count of tokens, such as 4096 or 4K"),
         (["gpt-9"], "model: got 'gpt-9', expected one of v3.2, v4-pro, v4-flash, v4.1-flash, gqa8"),
         (["gqa8", "--layout", "v4"], "layout: v4 stores latent entries"),
         (["--block", "16"], "block: got 16, expected a multiple of 128"),

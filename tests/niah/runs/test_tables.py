@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -218,3 +219,32 @@ def test_rows_of_two_runs_in_one_file_are_refused(tmp_path: Path) -> None:
         load_run(run)
     with_row()  # a key again is a retry
     assert len(load_run(run).rows) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("spec.yaml", "arms: [a, b]", "arms is ['a', 'b']; it should be a list of arms"),
+        ("spec.yaml", "arms: [{role: baseline}]", "it should be a list of arms with names"),
+        ("planned.jsonl", '{"pair": [5]}', "line 1 is not a planned question"),
+        ("planned.jsonl", '{"pair": "a", ', "line 1 is no JSON"),
+        ("planned.jsonl", '{"pair": "a"}', "line 1 lacks family"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_one_line(
+    tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    run = write_run(tmp_path / "run", MADE)
+    (run / name).write_text(content, encoding="utf-8")
+    with pytest.raises(NiahError, match=re.escape(told)) as raised:
+        load_run(run)
+    assert str(run / name) in str(raised.value)
+
+
+def test_a_planned_length_that_is_no_number_is_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", MADE)
+    lines = (run / "planned.jsonl").read_text().splitlines()
+    wrong = json.dumps(json.loads(lines[1]) | {"length": "long"})
+    (run / "planned.jsonl").write_text("\n".join([lines[0], wrong]), encoding="utf-8")
+    with pytest.raises(ResultsError, match="line 2: length is 'long', expected int"):
+        load_run(run)

@@ -17,6 +17,7 @@ INVALID: dict[str, tuple[dict[str, object], str]] = {
     "unknown field": ({"lenghts": [1024]}, "lenghts: no such field"),
     "a negative length": ({"lengths": [1024, -1]}, "lengths.1 = -1: "),
     "a length in words": ({"lengths": ["short"]}, "lengths.0 = 'short': should be a count of tok"),
+    "a length in other digits": ({"lengths": ["١K"]}, "lengths.0 = '١K': should be a count"),
     "a length of no unit": ({"lengths": "4KB"}, "lengths.0 = '4KB': should be a count of tokens"),
     "a fractional length": ({"lengths": [1024.5]}, "lengths.0 = 1024.5: "),
     "no length": ({"lengths": []}, "lengths = []: "),
