@@ -159,8 +159,11 @@ def text_of(record: Record, field: str) -> str:
     value = record[field]
     if not isinstance(value, str) or not value.strip():
         raise RecordError(f"{field}: is {json.dumps(value)[:60]}; it should be text")
-    if not value.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise RecordError(f"{field}: is {json.dumps(value)[:60]}; half a character is no text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        told = json.dumps(value)[:60]
+        raise RecordError(f"{field}: is {told}; half a character is no text") from None
     return value
 
 

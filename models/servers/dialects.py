@@ -275,7 +275,7 @@ def is_same(read: object, sent: Sequence[TokenIds]) -> bool:
 def logprob(value: object, where: str) -> float:
     """Raises: ServerError where it is no logarithm of a probability."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not -math.inf < float(str(value)) <= ROUNDING:
+    if not number or not float(str(value)) <= ROUNDING:
         raise ServerError(f"{where}: got {_short(value)}, expected a number up to 0")
     return min(0.0, float(str(value)))
 

@@ -67,7 +67,8 @@ def load_arm(arm: Arm, sweep: Sweep) -> Model:
     try:
         return load_model(arm.model, arm.options, threads=sweep.threads)
     except ModelError as error:
-        raise type(error)(f"arm {arm.name}: {error}") from None
+        error.args = (f"arm {arm.name}: {error}",)
+        raise
 
 
 def load_bench(sweep: Sweep, load: LoadModel = load_arm) -> Bench:

@@ -131,13 +131,14 @@ class StreamReader:
     def told(self, missing: Mapping[str, Collection[str]]) -> dict[str, int]:
         """The tokens of the trunk that each arm's rows have counted: up to the last answered fork
         before the first question that is missing."""
-        found: dict[str, int] = {}
-        for arm, pairs in missing.items():
-            forks = {trial.pair: self.leader.fork_at(trial) for trial in self.stream.trials}
+        forks = {trial.pair: self.leader.fork_at(trial) for trial in self.stream.trials}
+
+        def counted(pairs: Collection[str]) -> int:
             first = min((fork for pair, fork in forks.items() if pair in pairs), default=0)
             before = [fork for pair, fork in forks.items() if pair not in pairs and fork <= first]
-            found[arm] = max(before, default=0)
-        return found
+            return max(before, default=0)
+
+        return {arm: counted(pairs) for arm, pairs in missing.items()}
 
     def begin(
         self, keeper: Keeper | None, at_most: int, told: Mapping[str, int], progress: TokensRead

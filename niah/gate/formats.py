@@ -6,9 +6,10 @@ import json
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from niah.gate.verdict import Check, GateResult, on_margin
+from niah.gate.verdict import Check, GateResult
 from niah.statistics.graded import Graded, graded_text
 from niah.statistics.noise import Noise, noise_text
+from niah.statistics.power import on_margin
 from niah.text_format import counted, markdown_text, points
 
 HEADERS = ("check", "tax", "95%", "lost", "gained", "pairs", "streams", "verdict")

@@ -38,7 +38,6 @@ Verdict = Literal["pass", "fail", "inconclusive", "undefined"]
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "undefined": 3}
 OVERALL = "overall"
 DEFAULT_SLICES = ("at_length", "family", "corpus", *PHASES)  # phases where the sweep asks for them
-UNREACHABLE = 0.001  # a tax this close to the margin would take a million pairs to settle
 
 
 class GateError(NiahError):
@@ -180,12 +179,9 @@ def _comparisons(
         # An earlier run that recalled little can still lose it: no floor here.
         return compare_runs(run, load_run(against))
     comparisons = load_comparisons([run], floor)[1]
-    if not comparisons and run.baselines and run.unfinished:
-        answered = ", ".join(
-            f"{arm} answered {asked} of {planned}"
-            for arm, (asked, planned) in run.unfinished.items()
-        )
-        raise GateError(f"{run.path}: is incomplete ({answered}); the same `niah run` goes on")
+    if not comparisons and run.baselines and run.lacks:
+        told = ", ".join(run.lacks)
+        raise GateError(f"{run.path}: is incomplete ({told}); the same `niah run` goes on with it")
     if not comparisons:
         raise GateError(
             f"{run.path}: no baseline and compressed arm were asked the same questions; "
@@ -350,19 +346,11 @@ def _turnable(checks: Sequence[Check], alpha: float) -> Iterator[Check]:
             yield check
 
 
-def on_margin(tax: Tax, margin: float) -> bool:
-    """Whether the tax is so close to the margin that no number of pairs would settle it."""
-    return abs(tax.value - margin) < UNREACHABLE
-
-
 def _more_pairs(tax: Tax, margin: float, alpha: float) -> int | None:
     """Pairs beyond these for a verdict in four of five such runs, if streams go on as seen.
 
-    None where no number of pairs would settle it, because the tax lies on the margin, or where
-    these streams cannot tell.
+    None as in `streams_to_decide`.
     """
-    if on_margin(tax, margin):
-        return None
     sizes = streams_to_decide(tax, margin, alpha)
     return sum(sizes) - tax.pairs if sizes else None
 

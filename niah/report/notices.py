@@ -73,11 +73,8 @@ def _by_comparison(rows: pd.DataFrame, comparisons: Sequence[Comparison]) -> lis
 
 def _unfinished(runs: Sequence[Run]) -> Iterator[str]:
     for run in runs:
-        for arm, (answered, planned) in run.unfinished.items():
-            yield (
-                f"{run.name} is incomplete: {arm} answered {answered:,} of "
-                f"{counted(planned, 'question')}. The same niah run goes on with it."
-            )
+        for text in run.lacks:
+            yield f"{run.name} is incomplete: {text}. The same niah run goes on with it."
 
 
 def _failed(rows: pd.DataFrame) -> Iterator[str]:

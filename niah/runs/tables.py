@@ -16,6 +16,7 @@ from niah.files import read_mapping
 from niah.runs.history import SPEC, read_environment
 from niah.runs.row import Row
 from niah.runs.store import PLANNED, ROWS, iterate_rows, read_planned
+from niah.text_format import counted
 
 PLANNED_FIELDS: dict[str, tuple[type, ...]] = {  # of a planned question, and what they hold
     **dict.fromkeys(("family", "template_split", "corpus", "layout"), (str,)),
@@ -107,6 +108,14 @@ class Run:
         counts = {arm: int((asked["arm"] == arm).sum()) for arm in self._planned_arms()}
         whole = len(self.planned)
         return {arm: (count, whole) for arm, count in counts.items() if count < whole}
+
+    @property
+    def lacks(self) -> list[str]:
+        """What each arm of `unfinished` has answered, in words."""
+        return [
+            f"{arm} answered {answered:,} of {counted(planned, 'question')}"
+            for arm, (answered, planned) in self.unfinished.items()
+        ]
 
     def _planned_arms(self) -> list[str]:
         listed = self.spec.get("arms")

@@ -15,14 +15,14 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtri
 
-from niah.statistics.clusters import DECIDABLE, growth, satterthwaite_freedom
+from niah.statistics.clusters import DECIDABLE, Ints, growth, satterthwaite_freedom
 from niah.statistics.intervals import Tax, tax_of_counts
 from niah.statistics.simulated import draw, shown
 
 ALPHA = 0.05
 POWER = 0.8
 MOST_SIMULATED = 200  # streams; of more the closed form says the same
-MOST_STREAMS = 10**7
+UNREACHABLE = 0.001  # a tax this close to the margin would take a million pairs to settle
 PRECISION = 0.01  # of a smallest tax, as a share of it
 
 
@@ -55,17 +55,19 @@ def smallest_detectable_tax(
 def _smallest(
     sizes: tuple[int, ...], discordance: float, correlation: float, alpha: float, power: float
 ) -> float | None:
-    low = _closed_form(sizes, discordance, correlation, alpha, power)
+    if satterthwaite_freedom(np.array(sizes, dtype=float)) < DECIDABLE:
+        return None
+    about = _closed_form(sizes, discordance, correlation, alpha, power)
     if len(sizes) > MOST_SIMULATED:
-        return low
+        return about
 
     def enough(tax: float) -> bool:
         runs = draw(sizes, tax, discordance, correlation)
         return bool(shown(runs, 0.0, alpha).above.mean() >= power)
 
-    if satterthwaite_freedom(np.array(sizes, dtype=float)) < DECIDABLE or not enough(1.0):
+    if not enough(1.0):
         return None
-    low, high = low / 2, low
+    low, high = about / 2, about
     while not enough(high):
         low, high = high, min(1.0, 1.5 * high)
     while high - low > PRECISION * high:
@@ -132,16 +134,18 @@ def copies_to_pass(
         raise ValueError(f"margin is {margin}; no number of streams shows a tax below it")
 
     def enough(times: int) -> bool:
-        streams = list(sizes) * times
-        if not can_pass(streams, margin, alpha):
-            return False
-        if discordance == 0:
-            return True
-        if len(streams) > MOST_SIMULATED:
-            return margin >= _quantiles(alpha, power) * math.sqrt(discordance / sum(streams))
-        return bool(shown(draw(streams, 0.0, discordance), margin, alpha).below.mean() >= power)
+        streams = np.tile(sizes, times)
+        possible = can_pass(streams.tolist(), margin, alpha)
+        return possible and (
+            discordance == 0 or _decided(streams, 0.0, margin, discordance, 0.0, alpha, power)
+        )
 
     return _least(enough, 1)
+
+
+def on_margin(tax: Tax, margin: float) -> bool:
+    """Whether the tax is so close to the margin that no number of pairs would settle it."""
+    return abs(tax.value - margin) < UNREACHABLE
 
 
 def streams_to_decide(
@@ -150,24 +154,35 @@ def streams_to_decide(
     """Sizes of as many streams like those of `tax` as give a verdict in `power` of runs.
 
     The tax, the discordance and the correlation within streams are taken as they were seen. None
-    where no number of streams would do, or where these streams cannot tell.
+    where the tax lies on the margin, or where these streams cannot tell.
     """
-    if not tax.decidable or tax.value == margin:
+    if not tax.decidable or on_margin(tax, margin):
         return None
-    sizes, correlation = np.array(tax.counts.sizes), correlation_of(tax)
-    spread = (1 + growth(sizes) * correlation) * (max(tax.discordance, 1e-9) - tax.value**2)
-    wanted = _quantiles(alpha, power) ** 2 * max(spread, 0.0) / (tax.value - margin) ** 2
+    sizes, seen = np.array(tax.counts.sizes), correlation_of(tax)
 
     def enough(streams: int) -> bool:
         some = np.resize(sizes, streams)
-        if streams > MOST_SIMULATED:
-            return bool(some.sum() >= wanted)
-        found = shown(draw(some.tolist(), tax.value, tax.discordance, correlation), margin, alpha)
-        return bool((found.below | found.above).mean() >= power)
+        return _decided(some, tax.value, margin, tax.discordance, seen, alpha, power)
 
-    if wanted * len(sizes) / sizes.sum() > MOST_STREAMS:
-        return None
     return [int(size) for size in np.resize(sizes, _least(enough, len(sizes) + 1))]
+
+
+def _decided(
+    sizes: Ints,
+    tax: float,
+    margin: float,
+    discordance: float,
+    correlation: float,
+    alpha: float,
+    power: float,
+) -> bool:
+    """Whether runs of this true tax get a verdict about the margin with chance `power`."""
+    if len(sizes) > MOST_SIMULATED:
+        spread = 1 + growth(sizes) * correlation
+        variance = spread * (max(discordance, abs(tax)) - tax**2) / sum(sizes)
+        return abs(tax - margin) >= _quantiles(alpha, power) * math.sqrt(variance)
+    found = shown(draw(sizes, tax, discordance, correlation), margin, alpha)
+    return bool((found.below | found.above).mean() >= power)
 
 
 def _least(enough: Callable[[int], bool], start: int) -> int:

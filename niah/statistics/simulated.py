@@ -48,7 +48,11 @@ class Shown(NamedTuple):
 
 
 def draw(
-    sizes: Sequence[int], tax: float, discordance: float, correlation: float = 0.0, runs: int = RUNS
+    sizes: Sequence[int] | Ints,
+    tax: float,
+    discordance: float,
+    correlation: float = 0.0,
+    runs: int = RUNS,
 ) -> Runs:
     """Runs of one true tax; the same arguments give the same runs.
 
@@ -61,7 +65,7 @@ def draw(
     rng = np.random.default_rng(SEED)
     differ = max(discordance, abs(tax))
     shares = np.array([(differ + tax) / 2, (differ - tax) / 2, 1 - differ])
-    each, shape = np.array(sizes), (runs, len(sizes))
+    each, shape = np.array(sizes, dtype=int), (runs, len(sizes))
     if correlation > 0:
         held = min(correlation, MOST_CORRELATED)
         weights = rng.standard_gamma(shares * (1 - held) / held, size=(*shape, 3))

@@ -116,6 +116,10 @@ def test_the_statement_is_the_sentence_up_to_the_answer(
             RECORD | {"fact": "It is -40.", "answer": "-40", "format": "number"},
             "line 2: format: is number, but the answer '-40' has more than digits",
         ),
+        (
+            json.dumps(RECORD | {"question": "Which \ud800?"}),
+            r'line 2: question: is "Which \ud800?"; half a character is no text',
+        ),
         (RECORD | {"question": "Is it 17?"}, "line 2: question: holds the answer '17'"),
         (RECORD | {"distractors": "x"}, 'line 2: distractors: is "x"; it should be a list'),
         (RECORD | {"distractors": [3]}, "line 2: distractors: is 3; it should be text"),

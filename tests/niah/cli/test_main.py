@@ -167,7 +167,10 @@ def test_plan_says_how_many_streams_a_pass_takes(call: Call, tmp_path: Path) -> 
         ({"lengths": [16]}, "lengths = 16: family single_number needs"),
         ({"corpora": "quran"}, "'quran' is not one of"),
         ({"families": "magic"}, "'magic' is not one of"),
-        ({"arms": [{"name": "a", "role": "baseline", "model": "gpt-9"}]}, "got 'gpt-9'"),
+        (
+            {"arms": [{"name": "a", "role": "baseline", "model": "gpt-9"}]},
+            "arm a: model: got 'gpt-9'",
+        ),
         (
             {
                 "arms": [
@@ -179,7 +182,7 @@ def test_plan_says_how_many_streams_a_pass_takes(call: Call, tmp_path: Path) -> 
                     }
                 ]
             },
-            "index_top",
+            "arm a: options: got 'index_top'",
         ),
         ({"max_memory_gb": 1e-6}, "more than the 0.00 GB of max_memory_gb"),
         ({"depth": 3}, "depth: no such field"),

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from haystacks.tokenizer import BUNDLED_NAME
@@ -17,6 +18,7 @@ from models.protocols import Decoding, Model, Piece, Reply, Session, TokenizerRe
 from models.registry import load_model
 from niah.cli.printing import estimate_text, total_text
 from niah.execution import batches
+from niah.execution.ask import with_total
 from niah.execution.estimate import Curve, Estimate, estimate_arms
 from niah.execution.jobs import Tally, jobs_left, open_store
 from niah.execution.loading import Bench
@@ -449,3 +451,10 @@ def test_half_a_character_in_an_answer_is_replaced(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, lambda found: found._replace(text=f"{found.text} \ud83d"))
     assert all(row["answer"].endswith(" \ufffd") for row in rows)
     assert {row["error"] for row in rows} == {None}
+
+
+def test_bytes_of_another_integer_type_count_and_unknown_ones_are_not_zero() -> None:
+    assert with_total({"full": np.int64(3), "window": 4}) == {"full": 3, "window": 4, "total": 7}
+    assert with_total({}) is None
+    with pytest.raises(TypeError):
+        with_total({"full": 3.5})  # type: ignore[dict-item]

@@ -422,3 +422,13 @@ def test_unequal_streams_are_inconclusive() -> None:
     assert checks[0].verdict == "inconclusive"
     assert "4 streams whose sizes make them worth 2.2" in checks[0].reason
     assert not any(check.verdict in ("pass", "fail") for check in checks)
+
+
+def test_a_run_that_lacks_an_arm_is_incomplete(tmp_path: Path) -> None:
+    arms = [{"name": "dense", "role": "baseline"}, {"name": "v4", "role": "compressed"}]
+    run = write_run(tmp_path / "run", Synthetic((1024,), repeats=3), arms=arms)
+    rows = [json.loads(line) for line in (run / "rows.jsonl").read_text().splitlines()]
+    lines = [json.dumps(row) + "\n" for row in rows if row["arm"] == "dense"]
+    (run / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
+    with pytest.raises(NiahError, match=r"is incomplete \(v4 answered 0 of 33 questions\)"):
+        run_gate(run, None, 0.05)

@@ -66,6 +66,7 @@ def test_few_streams_detect_less_and_fewest_nothing() -> None:
     assert found == sorted(found, key=lambda tax: -(tax or 0))
     assert smallest_detectable_tax([1000, 1000], 0.03) is None
     assert smallest_detectable_tax([1000, 1, 1], 0.03) is None
+    assert smallest_detectable_tax([10**6, *[1] * MOST_SIMULATED], 0.03) is None
 
 
 def test_questions_that_go_together_detect_less() -> None:
