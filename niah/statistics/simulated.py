@@ -120,7 +120,8 @@ def likeliest_correlations(sizes: Ints, counts: Ints, shares: Floats) -> Floats:
     runs = np.arange(len(counts))[:, None]
     number = np.bincount((kind.reshape(counts.shape) + len(kinds) * runs).ravel())
     number = np.pad(number, (0, len(counts) * len(kinds) - len(number)))
-    each = log_likelihoods(kinds // stride, kinds % stride, np.clip(shares, EDGE, 1 - EDGE))
+    supposed, share = np.unique(np.clip(shares, EDGE, 1 - EDGE), return_inverse=True)
+    each = log_likelihoods(kinds // stride, kinds % stride, supposed)[:, :, share]
     found = np.einsum("rk,kcr->rc", number.reshape(len(counts), -1), each)
     last = len(CORRELATIONS) - 1 - found[:, ::-1].argmax(axis=1)
     return np.asarray(CORRELATIONS[last])
