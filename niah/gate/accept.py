@@ -60,10 +60,8 @@ def accept(folder: Path, reference: Path, despite_regression: bool = False) -> l
         raise AcceptError(
             f"{folder}: {int(run.rows['failed'].sum())} questions ended in an error; run it again"
         )
-    for arm, (asked, planned) in run.unfinished.items():
-        raise AcceptError(
-            f"{folder}: {arm} was asked {asked} of {planned} questions; run it again, it resumes"
-        )
+    if run.incomplete:
+        raise AcceptError(f"{folder}: {run.incomplete}")
     lines = [f"{reference}: there was none; it is {folder} now"]
     if (reference / ROWS).exists():
         before = load_run(reference)

@@ -179,9 +179,8 @@ def _comparisons(
         # An earlier run that recalled little can still lose it: no floor here.
         return compare_runs(run, load_run(against))
     comparisons = load_comparisons([run], floor)[1]
-    if not comparisons and run.baselines and run.lacks:
-        told = ", ".join(run.lacks)
-        raise GateError(f"{run.path}: is incomplete ({told}); the same `niah run` goes on with it")
+    if not comparisons and run.baselines and run.incomplete:
+        raise GateError(f"{run.path}: {run.incomplete}")
     if not comparisons:
         raise GateError(
             f"{run.path}: no baseline and compressed arm were asked the same questions; "

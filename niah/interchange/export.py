@@ -10,6 +10,7 @@ from haystacks.tokenizer_files import bpe_parts, write_tokenizer
 from models.registry import configuration, load_model
 from niah.errors import NiahError
 from niah.interchange.golden import GOLDEN_FILE, make_golden, write_golden
+from niah.runs.store import ROWS
 
 if TYPE_CHECKING:
     from models.deepseek_v4.loading import LoadedModel
@@ -47,6 +48,8 @@ def export_model(
         raise ExportError(f"--format: got {layout!r}, expected one of {', '.join(LAYOUTS)}")
     if name.startswith("path:") and out.resolve() == Path(name.removeprefix("path:")).resolve():
         raise ExportError(f"--out: got {out}, which is the checkpoint itself; name another folder")
+    if (out / ROWS).exists():
+        raise ExportError(f"--out: got {out}, which holds a run; name another folder")
     model = load_deepseek(name)
     network = stock(model.network, sharpen)
     tokenizer = model.card.tokenizer_name

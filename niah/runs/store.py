@@ -294,8 +294,15 @@ def iterate_rows(folder: Path) -> Iterator[Row]:
     try:
         yield from parsed_rows(folder / ROWS)
     except OSError as error:
-        why = f"{ROWS}: {error.strerror}" if folder.is_dir() else "there is no such folder"
-        raise StoreError(f"{folder}: holds no run ({why})") from None
+        raise StoreError(f"{folder}: {_why_no_run(folder, error)}") from None
+
+
+def _why_no_run(folder: Path, error: OSError) -> str:
+    if folder.is_dir():
+        return f"holds no run ({ROWS}: {error.strerror})"
+    if folder.exists():
+        return "is a file; a run is the folder that holds its rows.jsonl"
+    return "holds no run (there is no such folder)"
 
 
 def read_rows(folder: Path) -> list[Row]:

@@ -117,6 +117,12 @@ class Run:
             for arm, (answered, planned) in self.unfinished.items()
         ]
 
+    @property
+    def incomplete(self) -> str:
+        """What is said of a run that lacks rows; nothing of a whole one."""
+        told = ", ".join(self.lacks)
+        return told and f"is incomplete ({told}); the same `niah run` goes on with it"
+
     def _planned_arms(self) -> list[str]:
         listed = self.spec.get("arms")
         named = [dict(arm)["name"] for arm in listed] if isinstance(listed, list) else []

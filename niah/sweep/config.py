@@ -44,29 +44,31 @@ def parse_length(value: object) -> object:
     return int(found[1]) * UNITS[found[2]]
 
 
-def as_list(value: object) -> object:
+def as_tuple(value: object) -> object:
     """A single entry stands for a list of one."""
-    return value if isinstance(value, list) else [value]
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
 
 
 def spread_depths(value: object) -> object:
     """A count n stands for n depths evenly from 0 to 1."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 2:
-        return [round(i / (value - 1), 6) for i in range(value)]
+        return tuple(round(i / (value - 1), 6) for i in range(value))
     if not isinstance(value, list | tuple):
         raise ValueError("should be a count of at least 2, or a list of shares from 0 to 1")
-    return value
+    return tuple(value)
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Length = Annotated[int, BeforeValidator(parse_length), Field(ge=16, strict=True)]
+Length = Annotated[int, BeforeValidator(parse_length), Field(ge=16)]
 Depth = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Owner = TypeVar("Owner", bound=BaseModel)
 Option = JsonValue  # a server's options hold mappings and lists
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    """Nothing is coerced: `true` is no number and '5' is none. A YAML list is a tuple here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class SessionUse(Strict):
@@ -77,9 +79,9 @@ class SessionUse(Strict):
     after the fork another fork of the same prefix reads so many tokens and answers first.
     """
 
-    decode_tail: int = Field(default=0, ge=0, le=65536, strict=True)
-    question_before: bool = Field(default=False, strict=True)
-    sibling_tokens: int = Field(default=0, ge=0, le=65536, strict=True)
+    decode_tail: int = Field(default=0, ge=0, le=65536)
+    question_before: bool = False
+    sibling_tokens: int = Field(default=0, ge=0, le=65536)
 
     @property
     def reuses_a_prefix(self) -> bool:
@@ -130,8 +132,8 @@ class PromptFormat(Strict):
 class Phase(Strict):
     """Residues to visit: a length or a needle's start modulo `modulus` takes each of them."""
 
-    modulus: int = Field(ge=2, le=4096, strict=True)
-    residues: tuple[int, ...] = ()
+    modulus: int = Field(ge=2, le=4096)
+    residues: tuple[int, ...] = Field(default=(), strict=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -166,28 +168,28 @@ class Sweep(Strict):
     """
 
     name: Name
-    seed: int = Field(default=0, ge=0, strict=True)
-    arms: tuple[Arm, ...] = Field(min_length=1)
-    corpora: Annotated[tuple[str, ...], BeforeValidator(as_list)] = Field(min_length=1)
-    families: Annotated[tuple[str, ...], BeforeValidator(as_list)] = Field(min_length=1)
+    seed: int = Field(default=0, ge=0)
+    arms: tuple[Arm, ...] = Field(min_length=1, strict=False)
+    corpora: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(min_length=1)
+    families: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(min_length=1)
     split: Literal["train", "eval"] = "eval"
-    templates: Annotated[tuple[Templates, ...], BeforeValidator(as_list)] = Field(
+    templates: Annotated[tuple[Templates, ...], BeforeValidator(as_tuple)] = Field(
         default=("trained",), min_length=1
     )
     layout: Layout = "stream"
     reuse: bool = True
-    lengths: Annotated[tuple[Length, ...], BeforeValidator(as_list)] = Field(min_length=1)
+    lengths: Annotated[tuple[Length, ...], BeforeValidator(as_tuple)] = Field(min_length=1)
     depths: Annotated[tuple[Depth, ...], BeforeValidator(spread_depths)] = Field(min_length=1)
-    repeats: int = Field(default=4, ge=1, strict=True)
+    repeats: int = Field(default=4, ge=1)
     spread: float = Field(default=0.1, ge=0, le=1)
     max_needle_share: float = Field(default=0.02, gt=0, le=1)
     length_phase: Phase | None = None
     needle_phase: Phase | None = None
-    controls: Annotated[tuple[Control, ...], BeforeValidator(as_list)] = ()
+    controls: Annotated[tuple[Control, ...], BeforeValidator(as_tuple)] = ()
     decoding: DecodingFields = Field(default_factory=DecodingFields)
     prompt: PromptFormat = Field(default_factory=PromptFormat)
-    threads: int | None = Field(default=None, ge=1, strict=True)
-    chunk_tokens: int = Field(default=2048, ge=1, strict=True)
+    threads: int | None = Field(default=None, ge=1)
+    chunk_tokens: int = Field(default=2048, ge=1)
     max_memory_gb: float | None = Field(default=None, gt=0)
     checkpoint_minutes: float = Field(default=3.0, ge=0)
     _folder: Path = PrivateAttr(default=Path())
@@ -284,7 +286,8 @@ def one_line(error: ValidationError) -> str:
         return f"{field}: {expected}{more}"
     if first["type"] == "extra_forbidden":
         return f"{field}: no such field{more}"
-    return f"{field} = {first['input']!r}: {expected}{more}"
+    got = first["input"]
+    return f"{field} = {list(got) if isinstance(got, tuple) else got!r}: {expected}{more}"
 
 
 def parse_sweep(data: object, origin: str) -> Sweep:

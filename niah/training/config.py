@@ -22,7 +22,9 @@ class TrainingError(NiahError):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """Nothing is coerced: `true` is no number and '5' is none. A YAML list is a tuple here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Stage(_Strict):
@@ -30,7 +32,7 @@ class Stage(_Strict):
 
     steps: int = Field(ge=1)
     length: int = Field(ge=128)
-    items: tuple[int, int]
+    items: tuple[int, int] = Field(strict=False)
     batch_tokens: int = Field(8192, ge=128)
     rate: float = Field(1.0, gt=0, description="multiplies both learning rates")
     end_rate: float | None = Field(None, gt=0, description="reached linearly; null: no change")
@@ -139,7 +141,7 @@ class TrainConfig(_Strict):
     tokenizer: str = "bundled-bpe-2048"
     taught: str | None = Field(None, description="a file of needles: asked for, stated nowhere")
     model: dict[str, Any]
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[Stage, ...] = Field(min_length=1, strict=False)
     matrix_rate: float = Field(4e-3, gt=0)
     other_rate: float = Field(3e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)

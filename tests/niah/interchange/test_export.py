@@ -137,6 +137,13 @@ def test_what_cannot_be_exported(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_checkpoint_is_not_written_into_a_run(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    with pytest.raises(ExportError, match=r"^--out: got .*, which holds a run"):
+        export_model("random-v4", "transformers", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
 def test_a_checkpoint_is_not_written_over_itself(tmp_path: Path) -> None:
     export_model("random-v4", "transformers", tmp_path)
     with pytest.raises(ExportError, match=r"^--out: got .*, which is the checkpoint itself"):

@@ -93,6 +93,12 @@ def test_no_folder_and_no_rows_are_told_apart(tmp_path: Path) -> None:
         load_run(tmp_path)
 
 
+def test_a_file_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("", encoding="utf-8")
+    with pytest.raises(NiahError, match="is a file; a run is the folder that holds its rows"):
+        load_run(tmp_path / "rows.jsonl")
+
+
 def test_only_a_control_has_no_depth(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", MADE)
     first, *rest = (run / "rows.jsonl").read_text().splitlines()

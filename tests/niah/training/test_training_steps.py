@@ -230,6 +230,23 @@ def test_a_stage_that_may_hold_no_answer_is_refused(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": True}, r"seed"),
+        ({"clip": "1.0"}, r"clip"),
+        ({"compile": "yes"}, r"compile"),
+        ({"stages": [{**TINY["stages"][0], "steps": "5"}]}, r"stages\.0\.steps"),
+        ({"stages": [{**TINY["stages"][0], "items": [True, 2]}]}, r"stages\.0\.items\.0"),
+    ],
+)
+def test_nothing_is_coerced(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump({**TINY, **changes}), encoding="utf-8")
+    with pytest.raises(TrainingError, match=f"train.yaml: {message}: .*valid"):
+        load_train_config(path)
+
+
 def test_every_stage_leaves_weights_and_half_precise_moments(tmp_path: Path) -> None:
     config = tiny()
     Trainer(config, "compressed", tmp_path / "whole").run()
