@@ -116,7 +116,7 @@ def plan(
         float | None, share("Also say how many streams a gate with this margin takes to pass.")
     ] = None,
 ) -> None:
-    """Say what a sweep will cost, and what it can show, before it costs it."""
+    """Say what a sweep will cost and what it can show. No question is asked."""
     from rich.console import Console
 
     from niah.cli.printing import print_plan
@@ -309,7 +309,11 @@ def gate(
     ] = None,
     slices: Annotated[
         list[str] | None,
-        typer.Option("--slice", help="Judge by this too, e.g. at_length, family, corpus."),
+        typer.Option(
+            "--slice",
+            help="Judge by this instead of the usual slices: at_length, at_depth, family, corpus, "
+            "template_split, length_mod_4, needle_mod_4, length_mod_128, needle_mod_128.",
+        ),
     ] = None,
     require_slices: Annotated[
         bool, typer.Option(help="Every slice has to pass, not only not to fail.")
@@ -525,7 +529,7 @@ def train(
         int | None, typer.Option(min=0, max=MAX_SEED, help="In the place of the configuration's.")
     ] = None,
 ) -> None:
-    """Train one of the nano twins from scratch; the same command again goes on."""
+    """Train one arm of a training's configuration; the same command again goes on."""
     from niah.training.trainer import train as train_arm
 
     typer.echo(f"checkpoint: {train_arm(config, arm, out, device, seed)}")
