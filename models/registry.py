@@ -150,7 +150,7 @@ def _find(name: str) -> Entry:
 
 def _require_torch(name: str) -> None:
     if find_spec("torch") is None:
-        raise ModelError(f"model: {name!r} needs torch: pip install 'niah-harness[run]'")
+        raise ModelError(f"model: {name!r} needs torch: in a checkout, pip install '.[run]'")
 
 
 def _set_threads(threads: int) -> None:
@@ -206,7 +206,7 @@ def _server(name: str, options: Mapping[str, object]) -> Model:
         if error.name not in ("httpx", "tenacity"):
             raise
         raise ModelError(
-            f"model: {name!r} needs {error.name}: pip install 'niah-harness[servers]'"
+            f"model: {name!r} needs {error.name}: in a checkout, pip install '.[servers]'"
         ) from None
     return load(name, options)
 

@@ -5,6 +5,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,6 +137,10 @@ def test_only_questions_that_ended_in_an_error_are_left_to_the_gate(
         ({"require_slices": "True"}, "require-slices is 'True'; it should be one of: true false"),
         ({"max_tax": "2"}, "max-tax is '2'; it should be a share below 1"),
         ({"max_tax": ""}, "max-tax is ''"),
+        (
+            {"extras": "hf servers"},
+            "extras is 'hf servers'; it should be names separated by commas",
+        ),
     ],
 )
 def test_a_wrong_input_is_refused_before_anything_is_done(
@@ -182,3 +187,24 @@ def test_pip_gets_its_arguments_and_a_cache_of_its_own(workspace: Workspace) -> 
     assert installs == [f"{wanted} {ROOT}", f"{wanted} --find-links wheels {ROOT}"]
     assert plain["folder"] == "the/cache"
     assert plain["key"] != more["key"]
+
+
+def test_what_a_sweep_needs_is_installed(workspace: Workspace) -> None:
+    """Without the extra `run` there is no torch, and a sweep cannot be asked."""
+    uses: list[dict[str, str]] = [
+        {},
+        {"config": "a.yaml"},
+        {"config": "a.yaml", "extras": "hf,gguf"},
+    ]
+    keys = {workspace.use(**use, max_tax="0.05").outputs["key"] for use in uses}
+    installs = [line for line in workspace.logged("pip") if " install " in line]
+    wanted = f"-m pip install --quiet -c {ROOT}/constraints.txt {ROOT}"
+    assert installs == [wanted, f"{wanted}[run]", f"{wanted}[hf,gguf]"]
+    assert len(keys) == 3
+
+
+def test_extras_that_the_document_names_are_there() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    named = re.findall(r"`extras: (\w+)`", (ROOT / "docs" / "ci.md").read_text(encoding="utf-8"))
+    assert named
+    assert set(named) <= set(declared["project"]["optional-dependencies"])

@@ -99,7 +99,7 @@ def write_gguf(model: DeepseekV4, path: Path, tokenizer: BpeParts) -> None:
     try:
         import gguf
     except ImportError:
-        raise ModelError("--format gguf needs gguf: pip install 'niah-harness[gguf]'") from None
+        raise ModelError("--format gguf needs gguf: in a checkout, pip install '.[gguf]'") from None
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         writer = gguf.GGUFWriter(partial, ARCHITECTURE)

@@ -80,7 +80,7 @@ def connected(address: str) -> Iterator[None]:
     try:
         import ray
     except ImportError:
-        raise PlanError("--ray: needs ray: pip install 'niah-harness[ray]'") from None
+        raise PlanError("--ray: needs ray: in a checkout, pip install '.[ray]'") from None
     check_address(address)
     if ray.is_initialized():
         own = ray.get_runtime_context().gcs_address
