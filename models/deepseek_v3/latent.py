@@ -29,6 +29,7 @@ from models.deepseek_v4 import blocked, fused
 from models.deepseek_v4.attention import AttentionLayer, C, Step
 from models.deepseek_v4.cache import Rows
 from models.deepseek_v4.config import DeepseekV4Config
+from models.finite import require_finite
 from models.layers import Linear, RMSNorm, at_least_float32
 from models.number_formats import rounded
 
@@ -63,7 +64,10 @@ class LatentLayer(AttentionLayer[C]):
         q = at_least_float32(self.q_b_proj(query_latent))
         q = asked.compressed.apply(q.unflatten(-1, (self.config.num_attention_heads, -1)))
         q = self.tempered(q, asked) * self.scale
-        mixed = self.attend(x, query_latent, q, self.rows(x, step), step, cache)
+        rows = self.rows(x, step)
+        if cache is not None:  # a format of few bits may have no NaN
+            require_finite(rows[0], step.start)
+        mixed = self.attend(x, query_latent, q, rows, step, cache)
         out: Tensor = self.o_proj(mixed.flatten(2))
         return out
 

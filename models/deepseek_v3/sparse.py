@@ -27,6 +27,7 @@ from models.deepseek_v4.compressor import visible_mask
 from models.deepseek_v4.config import DeepseekV4Config
 from models.deepseek_v4.indexer import Indexer, indexer_loss, select
 from models.deepseek_v4.parts import gathered_part, softmax_with_sink
+from models.finite import require_finite_index
 from models.number_formats import rounded
 
 TRAINED_AT_ONCE = 1024  # queries whose selected rows are held in training
@@ -79,6 +80,8 @@ class IndexedAttention(LatentLayer[IndexedCache]):
             return self._train(q, rows, index, visible, training)
         seen, table, keys = 0, Rows((rows,)), Rows((index.keys,))
         if cache is not None:
+            require_finite_index((index.keys,), step.start)
+            require_finite_index((index.queries, index.weights), asked.start)
             seen, table, keys = len(cache.rows), cache.rows, cache.index
             rows = table.append(rows)
             keys.append(index.keys)

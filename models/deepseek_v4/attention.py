@@ -31,6 +31,7 @@ from models.deepseek_v4.parts import (
     window_part,
 )
 from models.deepseek_v4.trace import Watch
+from models.finite import require_finite, require_finite_entries, require_finite_index
 from models.layers import KeepsFloat32, Linear, RMSNorm, Rotation, rms_normalize
 from models.number_formats import CacheFormat, RowFormat, rounded
 
@@ -157,6 +158,8 @@ class Attention(AttentionLayer[C]):
         q = self.q_b_proj(latent).unflatten(-1, (-1, self.config.head_dim))
         q = rotation.apply(rms_normalize(q, self.config.rms_norm_eps))
         kv = self.rotation(step).apply(self.kv_norm(self.kv_proj(x))).to(self.key_type)
+        if cache is not None:  # a format of few bits may have no NaN
+            require_finite(kv[0], step.start)
         mixed = self.attend(x, latent, self.tempered(q, asked) * self.scale, kv, step, cache)
         out: Tensor = self.o_b_proj(self.o_a_proj(rotation.undo(mixed).flatten(2)))
         return out
@@ -302,6 +305,7 @@ class CompressedAttention(Attention[H]):
         entries = entries.to(self.key_type)
         if cache is None:
             return Rows((rounded(entries, self.cache_format.entry),))
+        require_finite_entries(entries[0], len(cache.entries), self.compressor.ratio)
         cache.tail.tail = tail
         cache.entries.append(entries)
         return cache.entries
@@ -486,6 +490,7 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         queries, weights = self.indexer.queries(x[:, -asking:], latent, rotation)
         if cache is None:
             return self.cache_format.rounded_queries(queries), weights
+        require_finite_index((queries, weights), step.last(asking).start)
         return self.cache_format.index_queries(queries), weights
 
     def _compress_index(self, x: Tensor, step: Step, cache: CsaCache | None) -> Rows:
@@ -494,6 +499,7 @@ class CompressedSparseAttention(CompressedAttention[CsaCache]):
         keys = keys.to(self.key_type)
         if cache is None:
             return Rows((rounded(keys, self.cache_format.index),))
+        require_finite_entries(keys[0], len(cache.index), self.indexer.ratio)
         cache.index_tail.tail = tail
         cache.index.append(keys)
         return cache.index

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from models.deepseek_v4.loading import LoadedModel
 from models.deepseek_v4.model import DeepseekV4
 from models.deepseek_v4.session import DeepseekV4Session
 from models.errors import NonFiniteError
 from models.finite import require_finite
+from models.registry import load_model
 from tests.models.small import REAL, random_ids
 from tests.sessions import greedy_ids, held
 
@@ -171,3 +173,32 @@ def test_a_head_that_is_not_finite_stops_decoding(small: DeepseekV4) -> None:
 
 def test_large_finite_values_are_no_error() -> None:
     require_finite(torch.full((2, 9), 3e38), before=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "cache", "weight"),
+    [
+        ("random-v4", "full", "compressor.indexer.kv_norm.weight"),
+        ("random-v4", "full", "compressor.indexer.q_b_proj.weight"),
+        ("random-v4", "full", "compressor.indexer.scorer.weights_proj.weight"),
+        ("random-v4", "published", "compressor.indexer.kv_norm.weight"),
+        ("random-v4", "published", "compressor.kv_norm.weight"),
+        ("random-v4", "fp8", "kv_norm.weight"),
+        ("random-dense", "fp8", "kv_norm.weight"),
+        ("random-mla", "fp8", "kv_a_layernorm.weight"),
+        ("random-dsa", "full", "indexer.k_norm.weight"),
+        ("random-dsa", "full", "indexer.wq_b.weight"),
+        ("random-dsa", "full", "indexer.weights_proj.weight"),
+    ],
+)
+def test_what_selects_and_what_is_rounded_has_to_be_finite_too(
+    name: str, cache: str, weight: str
+) -> None:
+    """Logits do not show it: NaN is no score, and a code of few bits need not have one."""
+    model = load_model(name, {"cache": cache})
+    assert isinstance(model, LoadedModel)
+    with torch.no_grad():
+        network = dict(model.network.named_parameters())
+        network[f"model.layers.1.self_attn.{weight}"].view(-1)[0] = torch.nan
+    with pytest.raises(NonFiniteError):
+        model.session().read(random_ids(400, vocab_size=2048).numpy())
