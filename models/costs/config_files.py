@@ -237,8 +237,8 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
         head_dim=given_head_dim,
     ),
     "mixtral": attention(all_in_window, all_experts),
-    "phi3": attention(all_in_window, gated, head_dim=divided_head_dim, kv_heads=shared_or_each),
-    "qwen2": attention(listed_or(from_layer), gated, head_dim=divided_head_dim),
+    "phi3": attention(all_in_window, gated, kv_heads=shared_or_each),
+    "qwen2": attention(listed_or(from_layer), gated),
     "qwen3": attention(listed_or(from_layer), gated, head_dim=given_head_dim),
     "qwen3_moe": attention(all_full, qwen_experts, head_dim=derived_head_dim),
     "gemma": attention(all_full, gated, head_dim=given_head_dim),
@@ -247,15 +247,14 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
     "cohere2": attention(
         all_but_each("sliding_window_pattern", 4),
         gated,
-        head_dim=divided_head_dim,
         kv_heads=shared_or_each,
     ),
-    "smollm3": attention(listed_unless_windows, gated, head_dim=divided_head_dim),
-    "olmo2": attention(all_full, gated, head_dim=divided_head_dim, kv_heads=shared_or_each),
+    "smollm3": attention(listed_unless_windows, gated),
+    "olmo2": attention(all_full, gated, kv_heads=shared_or_each),
     "olmo3": attention(listed_or(lambda f, i: (i + 1) % 4 != 0), gated, kv_heads=shared_or_each),
-    "granite": attention(all_full, gated, head_dim=divided_head_dim, kv_heads=shared_or_each),
+    "granite": attention(all_full, gated, kv_heads=shared_or_each),
     "seed_oss": attention(all_full, gated, head_dim=given_head_dim),
-    "starcoder2": attention(all_in_window, two_matrices, head_dim=divided_head_dim),
+    "starcoder2": attention(all_in_window, two_matrices),
     "gpt_neox": attention(all_full, two_matrices, head_dim=divided_head_dim, kv_heads=each_head),
     "gpt_oss": attention(listed_or(lambda f, i: i % 2 == 0), all_experts, head_dim=given_head_dim),
     "minimax_m2": attention(all_full, all_experts, head_dim=given_head_dim),
@@ -285,13 +284,9 @@ FAMILIES: dict[str, Callable[[Fields], Architecture]] = {
         mixer=delta_net,
         gated_queries=True,
     ),
-    "jamba": attention(jamba_layers, jamba_experts, head_dim=divided_head_dim, mixer=mamba),
-    "bamba": attention(bamba_layers, gated, head_dim=divided_head_dim, mixer=mamba2),
-    "lfm2": attention(
-        listed_convolutions, lfm2_feed, head_dim=divided_head_dim, mixer=short_convolution
-    ),
-    "lfm2_moe": attention(
-        listed_convolutions, lfm2_experts, head_dim=divided_head_dim, mixer=short_convolution
-    ),
+    "jamba": attention(jamba_layers, jamba_experts, mixer=mamba),
+    "bamba": attention(bamba_layers, gated, mixer=mamba2),
+    "lfm2": attention(listed_convolutions, lfm2_feed, mixer=short_convolution),
+    "lfm2_moe": attention(listed_convolutions, lfm2_experts, mixer=short_convolution),
 }
 """`model_type` -> how its fields are read."""

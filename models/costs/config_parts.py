@@ -261,7 +261,7 @@ def given_head_dim(f: Fields) -> int:
 
 
 def divided_head_dim(f: Fields) -> int:
-    """For families that know no other width."""
+    """For families whose model of transformers does not read the field `head_dim`."""
     return f.count("hidden_size") // f.count("num_attention_heads")
 
 

@@ -250,6 +250,25 @@ def test_a_family_against_transformers(family: str, tmp_path: Path) -> None:
         assert total(cache_bytes(kept, TOKENS, layout)) == held_tensors(cache), dtype
 
 
+OWN_WIDTHS = {"deepseek_v2", "deepseek_v3", "glm4_moe_lite", "deepseek_v32", "glm_moe_dsa"}
+"""Families whose heads have other fields for their widths."""
+
+
+@pytest.mark.parametrize("family", sorted(set(SMALL) - OWN_WIDTHS - {"deepseek_v4"}))
+def test_a_head_width_in_the_file_counts_where_transformers_reads_it(
+    family: str, tmp_path: Path
+) -> None:
+    """Pruned models have heads that are not hidden_size / heads wide."""
+    config = CONFIG_MAPPING[family](**{**COMMON, **SMALL[family], "head_dim": 32})
+    saved = json.loads(config.to_json_string(use_diff=False))
+    kept = as_transformers_keeps_it(read_architecture(written(tmp_path, saved)))
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    cache = DynamicCache(config=config)
+    with torch.inference_mode():
+        model(torch.arange(TOKENS)[None], past_key_values=cache, use_cache=True)
+    assert total(cache_bytes(kept, TOKENS, "fp32")) == held_tensors(cache)
+
+
 def test_the_released_configuration_of_v4_flash() -> None:
     assert read_architecture(CONFIGS / "deepseek-v4-flash.json") == PRESETS["v4-flash"]
 
