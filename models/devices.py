@@ -37,9 +37,9 @@ def find_device(value: object) -> torch.device:
 
 def find_dtype(value: object) -> torch.dtype:
     """The type that an option names. Raises: ModelError."""
-    if value not in DTYPES:
+    if not isinstance(value, str) or value not in DTYPES:
         raise ModelError(f"options.dtype: got {value!r}, expected one of {', '.join(DTYPES)}")
-    return DTYPES[str(value)]
+    return DTYPES[value]
 
 
 def synchronize(device: torch.device) -> None:

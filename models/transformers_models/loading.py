@@ -296,9 +296,9 @@ def _dtype(value: object, device: torch.device) -> str:
     """What transformers is to load; half types are slow on a CPU."""
     if value == "auto":
         return "float32" if device.type == "cpu" else "auto"
-    if value not in DTYPES:
+    if not isinstance(value, str) or value not in DTYPES:
         raise ModelError(f"options.dtype: got {value!r}, expected one of auto, {', '.join(DTYPES)}")
-    return str(value)
+    return value
 
 
 def _need(package: str, what: str) -> None:

@@ -221,9 +221,12 @@ class HuggingFaceSession:
         self._logits = logits
 
     def refuse_nan(self, tokens: int, logits: Tensor | None = None) -> None:
-        """Raises: ModelError where logits, the newest if None, hold what is no number."""
+        """Raises: ModelError where logits, the newest if None, hold what is no number.
+
+        Infinity is none; -inf is: models take ids out of their vocabulary with it.
+        """
         found = self.next_logits() if logits is None else logits
-        if bool(found.isnan().any()):
+        if bool((found.isnan() | found.isposinf()).any()):
             raise ModelError(
                 f"logits: no number within the {tokens} tokens before token "
                 f"{self._position} (dtype {self.network.module.dtype})"

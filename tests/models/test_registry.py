@@ -134,6 +134,11 @@ def test_options_change_what_is_selected() -> None:
             {"cache": "published"},
             r"^options.cache: got 'published', expected one of full, .*nvfp4$",
         ),
+        (
+            "random-v4",
+            {"dtype": ["float32"]},
+            r"^options.dtype: got \['float32'\], expected one of float32, bfloat16, float16$",
+        ),
         ("random-v4", {"seed": -1}, r"^options.seed: got -1, expected a whole number from 0$"),
         ("path:/nowhere", {}, r"^model: /nowhere holds no config.json: no checkpoint there$"),
     ],

@@ -119,6 +119,17 @@ def test_what_is_no_number_breaks_the_session() -> None:
         session.fork()
 
 
+def test_logits_beyond_the_type_break_the_session() -> None:
+    """In float16 one logit may be infinite while none is NaN: it would be every answer."""
+    module = tiny_llama()
+    with torch.no_grad():
+        final = module.model(IDS[None]).last_hidden_state[0, -1]
+        module.lm_head.weight[7] = 3e38 * final.sign()
+    session = session_of(module)
+    with pytest.raises(ModelError, match=r"^logits: no number within the 60 tokens"):
+        session.extend(piece(IDS.numpy()))
+
+
 def test_refusals() -> None:
     session = session_of(tiny_llama())
     with pytest.raises(ValueError, match=r"^generate: the session is empty"):
