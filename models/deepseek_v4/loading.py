@@ -247,6 +247,11 @@ def changes_at_question(config: DeepseekV4Config, options: Mapping[str, object])
     if word is None:
         return AtQuestion(topk=topk)
     present = [name for name, kinds in MEMORIES.items() if set(kinds) & set(config.layer_types)]
+    if word == "csa" and topk is not None:
+        raise ModelError(
+            f"options.{QUESTION_TOPK}: got {topk}, but without: csa leaves no entries to select; "
+            "leave it out"
+        )
     for name in present:
         if word == name:
             return AtQuestion(name, topk)
@@ -270,8 +275,10 @@ def override(
         fields.insert(0, "index_topk")
     if dense:
         others = (*others, PRESS)
-    elif CSA in config.layer_types or HCA in config.layer_types:
+    elif CSA in config.layer_types:
         others = (*others, WITHOUT, QUESTION_TOPK)
+    elif HCA in config.layer_types:
+        others = (*others, WITHOUT)
     unknown = [name for name in options if name not in (*fields, *others, PRESS)]
     if unknown:
         choices = ", ".join((*fields, *others))

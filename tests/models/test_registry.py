@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ import torch
 from models import registry
 from models.deepseek_v4 import weights
 from models.deepseek_v4.checkpoint_files import Card, write_card
-from models.deepseek_v4.config import uncompressed
-from models.deepseek_v4.loading import build
+from models.deepseek_v4.config import HCA, SLIDING, uncompressed
+from models.deepseek_v4.loading import build, override
 from models.errors import ModelError, UnknownModelError
 from models.protocols import Model, Session, TokenizerRef
 from models.registry import RANDOM, available_models, configuration, load_model
@@ -126,6 +127,11 @@ def test_options_change_what_is_selected() -> None:
             {"without": "mla"},
             r"^options.without: got 'mla', expected one of hca, csa, window$",
         ),
+        (
+            "random-v4",
+            {"question_topk": 8, "without": "csa"},
+            r"^options.question_topk: got 8, but without: csa leaves no entries to select",
+        ),
         ("random-v4", {"question_topk": 0}, r"^options.question_topk: got 0, expected a whole n"),
         ("random-dense", {"without": "hca"}, r"^options: got 'without', expected one of sliding"),
         ("random-v4", {"cache": "fp4"}, r"^options.cache: got 'fp4', expected one of full, bf16"),
@@ -215,3 +221,10 @@ def test_listing_names_imports_no_torch() -> None:
 
 def test_random_models_have_real_proportions() -> None:
     assert (RANDOM.sliding_window, RANDOM.csa_ratio, RANDOM.hca_ratio) == (128, 4, 128)
+
+
+def test_an_option_for_layers_that_select_wants_such_layers() -> None:
+    config = replace(RANDOM, layer_types=(SLIDING, HCA, HCA, SLIDING))
+    assert override(config, {"without": "hca"}) == config
+    with pytest.raises(ModelError, match=r"^options: got 'question_topk', expected one of"):
+        override(config, {"question_topk": 8})
