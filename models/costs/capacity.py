@@ -86,7 +86,7 @@ def fit(
     free = cards.memory - -(-cards.weights // cards.number) - cards.reserve
     if free <= 0:
         raise ModelError(
-            f"weights: {cards.weights / 1e9:,.1f} GB on {cards.number} cards of "
+            f"weights: {cards.weights / 1e9:,.1f} GB on {cards.number} × "
             f"{cards.memory / 1e9:,.1f} GB leave nothing for a cache"
         )
     local = _share(architecture, cards.number) if split == "heads" else architecture

@@ -52,6 +52,7 @@ def _row(
     name: str, architecture: Architecture, length: int, layout: str, block: int
 ) -> dict[str, Any]:
     held = cache_bytes(architecture, length, layout, block)
+    states = {state.kind for state in architecture.states}
     weighted = prefill = token = None
     if architecture.active is not None:
         token = _with_total(token_flops(architecture, length))
@@ -62,7 +63,7 @@ def _row(
         "model": name,
         "length": length,
         "cache_bytes": held,
-        "rows_bytes": total({k: v for k, v in held.items() if k not in ("tail", "state")}),
+        "rows_bytes": total({k: v for k, v in held.items() if k not in states}),
         "decode_reads": decode_reads(architecture, length, layout)
         if architecture.reads_known
         else None,

@@ -72,6 +72,28 @@ def number(text: str) -> float:
         raise typer.BadParameter(f"{text!r} is no number") from None
 
 
+def a_file(path: Path | None) -> Path | None:
+    """A file to write, before anything is done for it. Raises: BadParameter."""
+    if path is not None and path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder; name a file")
+    if path is not None:
+        a_folder(path.parent)
+    return path
+
+
+def a_folder(path: Path | None) -> Path | None:
+    """A folder to write into. Raises: BadParameter."""
+    for each in (path, *path.parents) if path is not None else ():
+        if each.exists() and not each.is_dir():
+            raise typer.BadParameter(f"{each} is a file; name a folder")
+    return path
+
+
+def a_page(path: Path | None) -> Path | None:
+    """A folder, or a file of HTML. Raises: BadParameter."""
+    return a_file(path) if path is not None and path.suffix == ".html" else a_folder(path)
+
+
 def share(meaning: str) -> Any:
     """An option from 0 to 1; whatever is no number is named in the message."""
     return typer.Option(parser=number, metavar="SHARE", help=meaning)
@@ -135,7 +157,8 @@ def plan(
 def run(
     config: Config,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder. Default: runs/NAME of the sweep.")
+        Path | None,
+        typer.Option(callback=a_folder, help="The run's folder. Default: runs/NAME of the sweep."),
     ] = None,
     ray: Annotated[
         str | None,
@@ -264,7 +287,8 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="A folder, or an .html file for the page. Default: reports/NAME[-NAME...]."
+            callback=a_page,
+            help="A folder, or an .html file for the page. Default: reports/NAME[-NAME...].",
         ),
     ] = None,
     file_format: Annotated[
@@ -323,12 +347,14 @@ def gate(
     ] = None,
     alpha: Annotated[float, share("One-sided chance of a wrong verdict.")] = ALPHA,
     floor: Floor = FLOOR,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", callback=a_file, help="Also write JSON here.")
+    ] = None,
     junit_out: Annotated[
-        Path | None, typer.Option("--junit", help="Also write JUnit XML here.")
+        Path | None, typer.Option("--junit", callback=a_file, help="Also write JUnit XML here.")
     ] = None,
     markdown_out: Annotated[
-        Path | None, typer.Option("--markdown", help="Also write Markdown here.")
+        Path | None, typer.Option("--markdown", callback=a_file, help="Also write Markdown here.")
     ] = None,
 ) -> None:
     """Judge whether the tax is at most a margin.
@@ -373,7 +399,9 @@ def gate(
 @app.command()
 def accept(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    reference: Annotated[Path, typer.Argument(help="The small run that `gate --against` reads.")],
+    reference: Annotated[
+        Path, typer.Argument(callback=a_folder, help="The small run that `gate --against` reads.")
+    ],
     despite_regression: Annotated[
         bool, typer.Option("--despite-regression", help="Even if recall has fallen.")
     ] = False,
@@ -400,7 +428,7 @@ def show(
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    out: Annotated[Path, typer.Argument(help="The file to write.")],
+    out: Annotated[Path, typer.Argument(callback=a_file, help="The file to write.")],
     shape: Annotated[
         Literal["ruler", "lm-eval"], typer.Option(help="Whose field names to use.")
     ] = "ruler",
@@ -419,6 +447,10 @@ def export(
     from niah.runs.export import export as export_run
 
     by_suffix: Literal["jsonl", "parquet"] = "parquet" if out.suffix == ".parquet" else "jsonl"
+    if file_format is None and out.suffix not in ("", ".jsonl", ".parquet"):
+        raise typer.BadParameter(
+            f"{out}: {out.suffix} is neither .jsonl nor .parquet; give --format", param_hint="OUT"
+        )
     count = export_run(folder, out, shape, file_format or by_suffix, arm, controls)
     typer.echo(f"{count} records: {out}")
 
@@ -476,10 +508,9 @@ def cost(
 
     console = Console()
     if claims:
-        if model or length or memory:
-            raise typer.BadParameter(
-                "--claims checks published figures: leave out models and lengths"
-            )
+        told = model or length or memory or weights
+        if told or (layout, block, cards, reserve, split) != ("published", 1, 1, "0B", "sequences"):
+            raise typer.BadParameter("--claims checks published figures: leave out all else")
         raise typer.Exit(print_claims(console))
     lengths = [tokens_of(text) for text in length or ()] or LENGTHS
     found = {short_name(name): find_architecture(name) for name in model or SHOWN}
@@ -521,7 +552,9 @@ def train(
         Literal["compressed", "dense", "mla", "dsa", "engram"],
         typer.Option(help="DeepSeek-V4, or its trunk uncompressed, with MLA, DSA or Engram."),
     ],
-    out: Annotated[Path, typer.Option(help="Where its folder is made.")] = Path("runs/train"),
+    out: Annotated[Path, typer.Option(callback=a_folder, help="Where its folder is made.")] = Path(
+        "runs/train"
+    ),
     device: Annotated[
         str, typer.Option(help="cpu, auto, or a device of this machine such as cuda.")
     ] = "cpu",
@@ -538,7 +571,7 @@ def train(
 @app.command("export-model")
 def export_checkpoint(
     model: Annotated[str, typer.Argument(help="A DeepSeek-V4 of `niah models`, or path:FOLDER.")],
-    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    out: Annotated[Path, typer.Option(callback=a_folder, help="The folder to write.")],
     layout: Annotated[
         Literal["transformers", "official", "gguf"],
         typer.Option("--format", help="Whose layout: gguf is one file for llama.cpp."),

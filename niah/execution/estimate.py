@@ -432,8 +432,8 @@ def check_memory(
         limit = min(free, max_memory_gb * 1e9) if max_memory_gb else free
         if needs.memory_bytes > limit:
             raise PlanError(
-                f"memory: arm {arm} will hold about {needs.memory_bytes / 1e9:.2f} GB "
-                f"({needs.cache_bytes / 1e9:.2f} GB of cache), more than the {limit / 1e9:.2f} GB "
+                f"memory: arm {arm} will hold about {needs.memory_bytes / 1e9:.3g} GB "
+                f"({needs.cache_bytes / 1e9:.3g} GB of cache), more than the {limit / 1e9:.3g} GB "
                 + ("of max_memory_gb" if limit < free else f"that are free on {needs.device}")
                 + "; choose shorter lengths or another machine"
             )

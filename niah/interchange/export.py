@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from haystacks.tokenizer_files import bpe_parts, write_tokenizer
 from models.registry import configuration, load_model
 from niah.errors import NiahError
-from niah.interchange.golden import GOLDEN_FILE, make_golden, write_golden
+from niah.interchange.golden import GOLDEN_FILE, check_longest, make_golden, write_golden
 from niah.runs.store import ROWS
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def export_model(
         raise ExportError(f"--out: got {out}, which is the checkpoint itself; name another folder")
     if (out / ROWS).exists():
         raise ExportError(f"--out: got {out}, which holds a run; name another folder")
+    if golden is not None:
+        check_longest(golden)
     model = load_deepseek(name)
     network = stock(model.network, sharpen)
     tokenizer = model.card.tokenizer_name

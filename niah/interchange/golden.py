@@ -96,14 +96,19 @@ class Finding(NamedTuple):
     answer: str
 
 
+def check_longest(tokens: int) -> None:
+    """Raises: GoldenError where no prompt is so short."""
+    if tokens < PLAIN[0]:
+        raise GoldenError(f"golden: got {tokens}, expected at least {PLAIN[0]} tokens")
+
+
 def make_golden(model: Model, longest: int) -> Golden:
     """Ask `model` prompts of at most `longest` tokens.
 
     Raises:
         GoldenError: the model does not tell logits or a tokenizer, or `longest` is below 5.
     """
-    if longest < PLAIN[0]:
-        raise GoldenError(f"golden: got {longest}, expected at least {PLAIN[0]} tokens")
+    check_longest(longest)
     if model.tokenizer is None or not isinstance(model.session(), ScoringSession):
         raise GoldenError(f"model: {model.name!r} tells no log-probabilities of its tokens")
     tokenizer = load_tokenizer(model.tokenizer.name)
@@ -135,7 +140,9 @@ def read_golden(path: Path) -> Golden:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, GoldenError):
             raise
-        raise FileError(f"{path}: holds no golden vectors: {error!r}") from None
+        lacks = isinstance(error, KeyError)
+        why = f"has no field {error.args[0]}" if lacks else str(error)
+        raise FileError(f"{path}: holds no golden vectors: {why}") from None
 
 
 def check(model: Model, golden: Golden, tolerance: float) -> Iterator[Finding]:

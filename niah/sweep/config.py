@@ -272,6 +272,14 @@ def check_threads(threads: int | None) -> None:
         )
 
 
+PLAIN_WORDS = {
+    "too_short": "should name one at least",
+    "string_pattern_mismatch": "should be letters and digits, '.', '_' and '-', none of these first",
+    "model_type": "should be a mapping of fields",
+}
+"""By pydantic's kind of a complaint: what is said in place of its own words."""
+
+
 def one_line(error: ValidationError) -> str:
     """The first complaint as `field = value: what would be right` (and how many more there are)."""
     complaints = error.errors(include_url=False, include_context=False)
@@ -280,7 +288,8 @@ def one_line(error: ValidationError) -> str:
     complaints = [c for c in complaints if c["type"] != "too_short" or c["loc"] not in wrong]
     first = complaints[0]
     field = ".".join(str(part) for part in first["loc"]) or "sweep"
-    expected = first["msg"].removeprefix("Value error, ").replace("\n", " ")
+    plain = first["msg"].removeprefix("Value error, ").replace("\n", " ")
+    expected = PLAIN_WORDS.get(first["type"], plain)
     more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
     if first["type"] == "missing" or not first["loc"]:
         return f"{field}: {expected}{more}"
@@ -293,7 +302,10 @@ def one_line(error: ValidationError) -> str:
 def parse_sweep(data: object, origin: str) -> Sweep:
     """Raises: SpecError naming `origin`, the field, its value and what would be right."""
     if not isinstance(data, dict):
-        raise SpecError(f"{origin}: should hold a mapping of fields, not {type(data).__name__}")
+        found = "is empty" if data is None else f"holds {data!r:.40}"
+        raise SpecError(f"{origin}: {found}, and should be a mapping of fields")
+    if "stages" in data:
+        raise SpecError(f"{origin}: stages: is a training's configuration, for `niah train`")
     try:
         return Sweep.model_validate(data)
     except ValidationError as error:

@@ -38,6 +38,7 @@ from models.deepseek_v4.config import (
     HCA,
     LATENT_TYPES,
     MLA,
+    ConfigError,
     DeepseekV4Config,
 )
 from models.deepseek_v4.distant import DistantPast
@@ -73,7 +74,7 @@ def build_model(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4:
     An Engram that the checkpoint does not have begins fresh, which is silent.
 
     Raises:
-        ConfigError: the configuration's `model` section describes no model.
+        TrainingError: the section `model`, with what is the arm's own, describes no model.
         TrainingError: the checkpoint to begin from cannot be read, or the arm cannot be trained so.
     """
     own = config.arm(arm)
@@ -101,13 +102,15 @@ def model_config(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4C
     kind = GLOBAL_LAYERS.get(arm)
     if arm == "engram" and not fields.get("engram"):
         raise TrainingError("engram.model.engram: is missing, expected at least {layers: [1]}")
-    if kind is None:
-        return DeepseekV4Config.from_dict(fields)
     if kind in LATENT_TYPES and config.distant is not None:
         raise TrainingError(f"distant: got settings, expected null: arm {arm} has no distant past")
-    kinds = fields.get("layer_types", ())
-    fields["layer_types"] = [kind if each in (CSA, HCA) else each for each in kinds]
-    return DeepseekV4Config.from_dict(fields)
+    if kind is not None:
+        kinds = fields.get("layer_types", ())
+        fields["layer_types"] = [kind if each in (CSA, HCA) else each for each in kinds]
+    try:
+        return DeepseekV4Config.from_dict(fields)
+    except ConfigError as error:
+        raise TrainingError(f"model of arm {arm}: {error}") from None
 
 
 def rows_format(config: TrainConfig, arm: Twin, model: DeepseekV4) -> CacheFormat:

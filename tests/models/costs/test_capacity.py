@@ -96,7 +96,7 @@ def test_reserved_memory_is_not_free() -> None:
 @pytest.mark.parametrize(
     ("cards", "lengths", "message"),
     [
-        (Cards(80 * GB, 160 * GB, 1), [1], r"^weights: 160.0 GB on 1 cards of 80.0 GB leave noth"),
+        (Cards(80 * GB, 160 * GB, 1), [1], r"^weights: 160.0 GB on 1 × 80.0 GB leave noth"),
         (Cards(80 * GB, GB, 0), [1], r"^cards: got 0, expected at least 1$"),
         (Cards(80 * GB, GB), [0], r"^length: got 0, expected at least 1 token$"),
     ],

@@ -41,6 +41,14 @@ def printed_as(value: float, text: str) -> bool:
     return abs(value - float(text)) <= 0.505 * 10**-decimals
 
 
+def test_what_engram_holds_is_state_and_no_cache() -> None:
+    plain, beside = table(
+        {"plain": session(replace(ENGRAM, engram=None)), "a": session(ENGRAM)}, [1024]
+    )
+    assert beside["rows_bytes"] == plain["rows_bytes"]
+    assert total(beside["cache_bytes"]) > total(plain["cache_bytes"])
+
+
 @pytest.mark.parametrize("line", PRINTED.strip().splitlines(), ids=lambda line: line.split()[0])
 def test_the_published_table(line: str) -> None:
     length, *printed = line.split()

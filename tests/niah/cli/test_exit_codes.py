@@ -170,3 +170,38 @@ def test_two_forms_of_a_verdict_are_two_files(call: Call, tmp_path: Path) -> Non
     assert (done.code, done.out) == (2, "")
     assert f"{same} is named twice" in done.err
     assert not same.exists()
+
+
+def test_a_file_and_a_folder_are_told_apart_before_anything_is_done(
+    call: Call, tmp_path: Path
+) -> None:
+    run, file = write_run(tmp_path / "run", MADE), tmp_path / "file"
+    file.write_text("kept", encoding="utf-8")
+    in_a_folder = [
+        ("run", "configs/smoke.yaml", "--out", file),
+        ("report", run, "--out", file / "page"),
+        ("train", "configs/train-smoke.yaml", "--arm", "dense", "--out", file),
+        ("export-model", "random-v4", "--out", file),
+        ("accept", run, file),
+    ]
+    for arguments in in_a_folder:
+        done = call(*arguments)
+        assert (done.code, done.out) == (2, ""), arguments
+        assert f"{file} is a file; name a folder" in done.err
+    for arguments in [
+        ("gate", run, "--max-tax", 0.1, "--json", tmp_path / "new", "--junit", tmp_path),
+        ("export", run, tmp_path),
+    ]:
+        done = call(*arguments)
+        assert (done.code, done.out) == (2, ""), arguments
+        assert f"{tmp_path} is a folder; name a file" in done.err
+    assert file.read_text(encoding="utf-8") == "kept"
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "file"}
+
+
+def test_a_suffix_that_names_no_format_is_refused(call: Call, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", MADE)
+    done = call("export", run, tmp_path / "rows.csv")
+    assert (done.code, done.out) == (2, "")
+    assert ".csv is neither .jsonl nor .parquet; give --format" in done.err
+    assert not (tmp_path / "rows.csv").exists()

@@ -184,7 +184,7 @@ def test_plan_says_how_many_streams_a_pass_takes(call: Call, tmp_path: Path) -> 
             },
             "arm a: options: got 'index_top'",
         ),
-        ({"max_memory_gb": 1e-6}, "more than the 0.00 GB of max_memory_gb"),
+        ({"max_memory_gb": 1e-6}, "more than the 1e-06 GB of max_memory_gb"),
         ({"depth": 3}, "depth: no such field"),
         ({"threads": 2048}, "threads = 2048: this machine has"),
     ],
@@ -474,10 +474,12 @@ def test_costs_are_listed_for_published_and_own_models(call: Call) -> None:
         (["--memory", "80", "--weights", "1GB"], "--memory: got '80', expected a size with a unit"),
         (["--memory", "80GB"], "--memory needs --weights"),
         (["--cards", "4"], "--weights, --cards, --reserve and --split need --memory"),
-        (["--memory", "80GB", "--weights", "1TB"], "weights: 1,000.0 GB on 1 cards of 80.0 GB"),
+        (["--memory", "80GB", "--weights", "1TB"], "weights: 1,000.0 GB on 1 × 80.0 GB"),
         (["none/config.json"], "none/config.json: cannot be read: No such file"),
         (["hf:owner/name"], "model: 'hf:owner/name' is no folder here"),
         (["--claims", "v4-pro"], "--claims checks published figures"),
+        (["--claims", "--layout", "nvfp4"], "--claims checks published figures"),
+        (["--claims", "--weights", "5GB"], "--claims checks published figures"),
     ],
 )
 def test_costs_that_cannot_be_told(call: Call, arguments: list[str], told: str) -> None:

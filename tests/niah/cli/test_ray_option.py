@@ -49,7 +49,10 @@ def test_without_ray_installed_the_extra_is_named(
     config = tmp_path / "sweep.yaml"
     config.write_text(yaml.safe_dump(PAIR), encoding="utf-8")
     done = call("run", config, "--out", tmp_path / "run", "--ray", "local")
-    assert (done.code, done.err) == (2, "niah: --ray: needs ray: in a checkout, pip install '.[ray]'\n")
+    assert (done.code, done.err) == (
+        2,
+        "niah: --ray: needs ray: in a checkout, pip install '.[ray]'\n",
+    )
 
 
 def test_gpus_without_a_cluster_are_refused(call: Call, tmp_path: Path) -> None:

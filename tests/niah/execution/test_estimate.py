@@ -301,7 +301,7 @@ def test_more_memory_than_there_is_is_refused_before_it_is_used() -> None:
     needs = {"dense": Estimate(1.0, 1 << 60)}
     with pytest.raises(PlanError, match=r"memory: arm dense will hold about .* that are free"):
         check_memory(needs, None)
-    with pytest.raises(PlanError, match=r"more than the 0\.50 GB of max_memory_gb"):
+    with pytest.raises(PlanError, match=r"more than the 0\.5 GB of max_memory_gb"):
         check_memory({"dense": Estimate(1.0, 10**9)}, 0.5)
     check_memory({"dense": Estimate(1.0, 10**6)}, 0.5)
 

@@ -19,6 +19,7 @@ from models.deepseek_v4.model import DeepseekV4
 from models.errors import ModelError
 from models.registry import RANDOM, load_model
 from niah.interchange.export import ExportError, export_model
+from niah.interchange.golden import GoldenError
 from tests.models.small import full_logits, random_ids, relative_difference
 
 TEXT = "The code is 48213; it's naïve — ünï 漢字\n\n\t don't  x" + chr(0xFFFD)
@@ -135,6 +136,12 @@ def test_what_cannot_be_exported(
     with pytest.raises((ExportError, ModelError), match=message):
         export_model(name, layout, tmp_path, **options)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+def test_golden_vectors_that_cannot_be_made_leave_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(GoldenError, match=r"^golden: got 3, expected at least 5 tokens$"):
+        export_model("random-v4", "transformers", tmp_path / "out", golden=3)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_checkpoint_is_not_written_into_a_run(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ INVALID: dict[str, tuple[dict[str, object], str]] = {
     "a length in other digits": ({"lengths": ["١K"]}, "lengths.0 = '١K': should be a count"),
     "a length of no unit": ({"lengths": "4KB"}, "lengths.0 = '4KB': should be a count of tokens"),
     "a fractional length": ({"lengths": [1024.5]}, "lengths.0 = 1024.5: "),
-    "no length": ({"lengths": []}, "lengths = []: "),
+    "no length": ({"lengths": []}, "lengths = []: should name one at least"),
     "no templates": ({"templates": []}, "templates = []: "),
     "a length twice": ({"lengths": ["1K", 1024]}, "lengths should not repeat 1024"),
     "a depth beyond the end": ({"depths": [0.5, 1.5]}, "depths.1 = 1.5: "),
@@ -32,7 +32,10 @@ INVALID: dict[str, tuple[dict[str, object], str]] = {
     "a share as text": ({"spread": "0.1"}, "spread = '0.1': "),
     "yes as a number": ({"checkpoint_minutes": True}, "checkpoint_minutes = True: "),
     "yes among depths": ({"depths": [0, True]}, "depths.1 = True: "),
-    "a residue as text": ({"needle_phase": {"modulus": 4, "residues": ["1"]}}, "residues.0 = '1': "),
+    "a residue as text": (
+        {"needle_phase": {"modulus": 4, "residues": ["1"]}},
+        "residues.0 = '1': ",
+    ),
     "yes as text": ({"reuse": "yes"}, "reuse = 'yes': "),
     "an answer's tokens as text": (
         {"decoding": {"max_new_tokens": "5"}},
@@ -43,7 +46,8 @@ INVALID: dict[str, tuple[dict[str, object], str]] = {
     "two arms of one name": ({"arms": [ARM, ARM]}, "arms should have different names"),
     "two baselines": ({"arms": [ARM, ARM | {"name": "b"}]}, "arms should hold one baseline"),
     "no arms": ({"arms": []}, "arms = []: "),
-    "a name with a slash": ({"name": "a/b"}, "name = 'a/b': "),
+    "a name with a slash": ({"name": "a/b"}, "name = 'a/b': should be letters and digits"),
+    "a phase without fields": ({"length_phase": 4}, "length_phase = 4: should be a mapping"),
     "a layout nobody knows": ({"layout": "spiral"}, "layout = 'spiral': "),
     "a template split nobody knows": ({"templates": ["seen"]}, "templates.0 = 'seen': "),
     "a control nobody knows": ({"controls": "no_model"}, "controls.0 = 'no_model': "),
@@ -70,6 +74,20 @@ def test_a_list_of_wrong_items_is_not_too_short_as_well(lengths: list[str], more
     with pytest.raises(SpecError) as raised:
         sweep_of(lengths=lengths)
     assert str(raised.value).endswith(f"(K = 1024, M = 1024 K){more}")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (None, "here: is empty, and should be a mapping of fields"),
+        ([1], "here: holds [1], and should be a mapping of fields"),
+        ({"stages": []}, "here: stages: is a training's configuration, for `niah train`"),
+    ],
+)
+def test_what_is_no_sweep_is_told_so(data: object, told: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        parse_sweep(data, "here")
+    assert str(raised.value) == told
 
 
 def test_a_missing_field_is_named() -> None:
@@ -168,4 +186,6 @@ def dump_sweep(sweep: Sweep) -> str:
 
 def test_the_demo_shows_every_field() -> None:
     written = yaml.safe_load((ROOT / "configs" / "demo.yaml").read_text(encoding="utf-8"))
-    assert set(written) == set(load_sweep(ROOT / "configs" / "demo.yaml").model_dump())
+    whole = load_sweep(ROOT / "configs" / "demo.yaml").model_dump()
+    assert set(written) == set(whole)
+    assert set(written["arms"][0]) == set(whole["arms"][0])

@@ -23,7 +23,6 @@ from haystacks.needles.registry import FAMILIES
 from haystacks.needles.values import value_split
 from haystacks.needles.words import adjectives, nouns
 from haystacks.tokenizer import FastTokenizer, load_tokenizer
-from models.deepseek_v4.config import ConfigError
 from niah.training import wordings
 from niah.training.batches import TAUGHT, TRAINABLE, Batch, Mixture, MixtureSettings
 from niah.training.coined import CoinedWords
@@ -463,9 +462,16 @@ def test_a_missing_configuration_is_one_line(tmp_path: Path) -> None:
 def test_an_impossible_model_is_named_before_anything_is_written(tmp_path: Path) -> None:
     model = {**TINY["model"], "o_groups": 3}
     config = load_train_config(written(tmp_path, {"model": model}))
-    with pytest.raises(ConfigError, match=r"^o_groups: got 3, expected a divisor"):
+    with pytest.raises(TrainingError, match=r"^model of arm dense: o_groups: got 3, expected a di"):
         Trainer(config, "dense", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_an_arm_whose_widths_are_not_given_is_one_line(tmp_path: Path) -> None:
+    config = load_train_config(written(tmp_path, {"mla": {"model": {}}}))
+    with pytest.raises(TrainingError, match=r"^model of arm mla: latent") as caught:
+        Trainer(config, "mla", tmp_path / "run")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("items", [[5, 2], [0, 0], [0, 3]])
