@@ -222,7 +222,7 @@ class Client:
     def _checked(self, response: httpx.Response, raw: bytes) -> Json:
         status = response.status_code
         if 300 <= status < 400:
-            host = urlsplit(response.headers.get("location", "")).netloc or "another path"
+            host = _host(response.headers.get("location", "")) or "another path"
             raise RefusedError(
                 self._said(
                     f"HTTP {status}: the server redirects to {host}, where nothing is sent; set "
@@ -236,11 +236,11 @@ class Client:
             raise ServerError("the server's answer repeats the key: it is not kept")
         data = self._parsed(response, raw)
         if data.get("error"):
-            raise ServerError(self._said(f"the server says: {_complaint(raw)}"))
+            raise ServerError(self._said(f"the server says: {self._complaint(raw)}"))
         return data
 
     def _refuse(self, status: int, response: httpx.Response, raw: bytes) -> Never:
-        told = self._said(f"HTTP {status}: {_complaint(raw)}")
+        told = self._said(f"HTTP {status}: {self._complaint(raw)}")
         if status not in PASSING and status < 500:
             raise RefusedError(told, status)
         after = _retry_after(response)
@@ -256,16 +256,22 @@ class Client:
             raise ServerError(f"the server's JSON holds {error}") from None
         except (ValueError, RecursionError):
             raise ServerError(
-                self._said(f"the server answered {kind}, expected JSON: {_complaint(raw)}")
+                self._said(f"the server answered {kind}, expected JSON: {self._complaint(raw)}")
             ) from None
         if not isinstance(data, dict):
             raise ServerError(f"the server answered a JSON {type(data).__name__}, not an object")
         return data
 
+    def _complaint(self, raw: bytes) -> str:
+        """What an answer says is wrong, or how it begins; the key is taken out before the cut."""
+        return self._without_key(_complaint(raw))[:SNIPPET] or "an empty body"
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "[key]") if self._key else text
+
     def _said(self, message: str) -> str:
         """A message on one line, without the key."""
-        if self._key:
-            message = message.replace(self._key, "[key]")
+        message = self._without_key(message)
         return " ".join("".join(c if c.isprintable() else " " for c in message).split())
 
     def _count_tokens(self, tokens: int) -> None:
@@ -323,16 +329,22 @@ def _no_constant(name: str) -> Never:
 
 
 def _complaint(raw: bytes) -> str:
-    """What an answer says is wrong, or how it begins."""
-    text = raw[: 4 * SNIPPET].decode("utf-8", "replace")
+    """What an answer says is wrong, or all of it."""
     try:
         data = json.loads(raw)
     except (ValueError, RecursionError):
-        return text[:SNIPPET] or "an empty body"
+        return raw.decode("utf-8", "replace")
     for name in ("error", "message", "detail"):
         if isinstance(data, dict) and data.get(name):
             data = data[name]
-    return str(data)[:SNIPPET]
+    return str(data)
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
+        return ""
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -139,6 +139,24 @@ def test_a_key_that_a_server_repeats_is_not_kept(
     assert KEY not in caplog.text
 
 
+@pytest.mark.parametrize("before", range(160, 240, 7))
+@pytest.mark.parametrize("is_json", [True, False])
+def test_no_part_of_a_key_is_kept_where_a_message_is_cut(before: int, is_json: bool) -> None:
+    told = f"{'x' * before}{KEY}"
+    echo = Answer({"error": told} if is_json else told.encode(), 400)
+    with serve(lambda _: echo) as fake, pytest.raises(ServerError) as caught:
+        ask(Client(fake.base_url, KEY))
+    assert KEY[:4] not in str(caught.value)
+
+
+def test_a_redirect_to_no_address_is_refused() -> None:
+    with (
+        serve(lambda _: Answer(b"", 302, {"Location": "http://[bad"})) as fake,
+        pytest.raises(ServerError, match=r"^HTTP 302: the server redirects to another path"),
+    ):
+        ask(Client(fake.base_url))
+
+
 def refused(client: Client) -> None:
     with pytest.raises(ServerError, match=r"^HTTP 401"):
         ask(client)
