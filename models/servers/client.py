@@ -21,7 +21,13 @@ from typing import Any, Never, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+)
 from tenacity.wait import wait_exponential, wait_random
 
 from models.errors import ServerError, StopRunError
@@ -33,7 +39,8 @@ for _name in ("httpx", "httpcore"):  # at DEBUG they would write headers
 Json = dict[str, Any]
 Result = TypeVar("Result")
 
-PASSING = frozenset({408, 409, 425, 429})  # and every 5xx
+PASSING = frozenset({408, 409, 425, 429})  # and every 5xx but 501
+NOT_IMPLEMENTED = 501
 IN_A_ROW = 5  # requests refused one after the other end the run
 CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS = 0.5
@@ -141,8 +148,10 @@ class Client:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def get(self, path: str) -> Json:
-        """The JSON of a page, asked for once. Raises: ServerError."""
-        return await self._once("GET", path, None, MAX_BODY_BYTES)
+        """The JSON of a page. Raises: ServerError; at once where there is no connection."""
+        trying = self._retrying.copy(retry=retry_if_exception(_may_pass_soon))
+        found: Json = await trying(self._once, "GET", path, None, MAX_BODY_BYTES)
+        return found
 
     async def post(self, path: str, body: Callable[[], Body], tokens: int) -> tuple[Json, float]:
         """A reply, and the seconds of the try that brought it.
@@ -241,7 +250,7 @@ class Client:
 
     def _refuse(self, status: int, response: httpx.Response, raw: bytes) -> Never:
         told = self._said(f"HTTP {status}: {self._complaint(raw)}")
-        if status not in PASSING and status < 500:
+        if (status not in PASSING and status < 500) or status == NOT_IMPLEMENTED:
             raise RefusedError(told, status)
         after = _retry_after(response)
         if after is not None and after > max(self._timeout, MAX_WAIT_SECONDS):
@@ -357,6 +366,10 @@ def _retry_after(response: httpx.Response) -> float | None:
         return max(0.0, (at - datetime.now(at.tzinfo or UTC)).total_seconds())
     except (ValueError, TypeError):
         return None
+
+
+def _may_pass_soon(error: BaseException) -> bool:
+    return isinstance(error, PassingError) and not isinstance(error, UnreachableError)
 
 
 def _wait(retry_state: RetryCallState) -> float:

@@ -7,12 +7,13 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from models.errors import ModelError, ServerError
-from models.servers.client import Client, RefusedError, UnreachableError
+from models.servers.client import Client, PassingError, RefusedError, UnreachableError
 from models.servers.dialects import DIALECTS, OpenAI
 
 VOLATILE = ("created", "permission", "object", "modified_at")  # new at every start
 TOLD = ("version", "kv_cache_dtype", "build_info", "model_ftype")
-DENIED = (401, 403)
+DENIED, FORBIDDEN = 401, 403
+MODELS = "/v1/models"
 
 
 class Vocabulary(NamedTuple):
@@ -33,7 +34,7 @@ class Found(NamedTuple):
 
 async def probe(client: Client, model: str, wanted: str) -> Found:
     """Raises: ModelError where nothing answers, the key is refused, or the model is not there."""
-    listed = await _page(client, "/v1/models")
+    listed = await _page(client, MODELS)
     page: dict[str, Any] = {}
     for name, path in PAGES.items():
         if wanted not in ("auto", name):
@@ -69,13 +70,22 @@ KNOWN_BY: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
 
 
 async def _page(client: Client, path: str) -> dict[str, Any]:
-    """A page's JSON, empty where there is none. Raises: ModelError."""
+    """A page's JSON, empty where there is none.
+
+    Raises: ModelError where nothing answers, or not now: a server that is still loading looks like
+    one that has no such page.
+    """
     try:
         return await client.get(path)
     except UnreachableError as error:
         raise ModelError(f"options.base_url: {error}") from None
+    except PassingError as error:
+        raise ModelError(
+            f"options.base_url: the server is not ready, its page {path} cannot be read: {error}"
+        ) from None
     except RefusedError as error:
-        if error.status in DENIED:
+        # A gateway forbids pages that it does not know.
+        if error.status == DENIED or (error.status == FORBIDDEN and path == MODELS):
             raise ModelError(f"options.key_env: {error}") from None
         return {}
     except ServerError:

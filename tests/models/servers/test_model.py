@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -486,6 +487,34 @@ def test_a_key_in_the_wrong_place_is_not_repeated(
     with pytest.raises(ModelError, match=r"^options.(key_env|base_url): ") as caught:
         load_model("openai:tiny", {"base_url": "http://h/v1", "tokenizer": "hf:tiny"} | options)
     assert "sk-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+@pytest.mark.parametrize("path", ["/props", "/v1/models"])
+def test_a_server_that_is_not_ready_is_not_taken_for_another(path: str, status: int) -> None:
+    busy = Answer({"error": {"code": status, "message": "Loading model"}}, status)
+    with (
+        serve(llama(), {**LLAMA, path: busy}) as fake,
+        refusal(
+            r"^options.base_url: the server is not ready, its page \S+ cannot be read: "
+            rf"HTTP {status}: Loading model$"
+        ),
+    ):
+        load(fake, retries=0)
+
+
+def test_a_page_that_cannot_be_read_now_is_asked_for_again() -> None:
+    busy = Answer(b"", 503, {"Retry-After": "1"})
+    with serve(llama(), {**LLAMA, "/props": busy}) as fake:
+        threading.Timer(0.5, lambda: fake.pages.update(LLAMA)).start()
+        assert load(fake).describe()["dialect"] == "llamacpp"
+
+
+@pytest.mark.parametrize("status", [403, 404, 405, 501])
+def test_a_page_that_a_gateway_refuses_is_none_of_the_server(status: int) -> None:
+    refused = Answer({"message": "Missing Authentication Token"}, status)
+    with serve(completion(), {**VLLM, "/props": refused}) as fake:
+        assert load(fake).describe()["dialect"] == "vllm"
 
 
 def test_servers_that_cannot_serve_are_refused_on_loading() -> None:
