@@ -1,6 +1,8 @@
 """What each server wants to be asked, and how its answers are read.
 
-Every request sets what servers differ in: temperature 0, a seed and the length of the answer.
+Every request sets what servers differ in: temperature 0, a seed, the length of the answer, and no
+penalty on tokens that the prompt holds. vLLM and `transformers serve` take penalties from a model's
+generation_config.json, llama.cpp from its command line.
 """
 
 from __future__ import annotations
@@ -57,9 +59,14 @@ class Scored(NamedTuple):
 
 
 class OpenAI:
-    """A server of /v1/completions and nothing beyond."""
+    """A server of /v1/completions and nothing beyond.
+
+    `unpenalised`: fields that turn off what would keep an answer from repeating the prompt. A
+    user's `extra` comes before them.
+    """
 
     name = "openai"
+    unpenalised: Mapping[str, float] = {"frequency_penalty": 0, "presence_penalty": 0}
     path = COMPLETIONS
     takes_ids = True
     can_be_cold = False  # whether a request can shun the prefix cache
@@ -86,7 +93,8 @@ class OpenAI:
 
     def body(self, ask: Ask) -> Body:
         """A request's JSON."""
-        return Body({**ask.extra, **self.fields(ask)}, "prompt", ask.prompt)
+        fields = {**self.unpenalised, **ask.extra, **self.fields(ask)}
+        return Body(fields, "prompt", ask.prompt)
 
     def heard(self, data: Json, ask: Ask) -> Heard:
         """Raises: ServerError where the answer is not one, or not of this prompt."""
@@ -115,6 +123,7 @@ class TransformersServe(OpenAI):
     """`transformers serve`: text only."""
 
     name = "transformers"
+    unpenalised: Mapping[str, float] = {"frequency_penalty": 0}
     takes_ids = False
 
 
@@ -122,6 +131,7 @@ class VLLM(OpenAI):
     """vLLM: ids both ways, and a salt that keeps a prompt apart from cached ones."""
 
     name = "vllm"
+    unpenalised: Mapping[str, float] = {**OpenAI.unpenalised, "repetition_penalty": 1}
     can_be_cold = True
     gold_scoring: GoldScoring = "whole"
 
@@ -195,6 +205,9 @@ class LlamaCpp(OpenAI):
     """llama.cpp's own /completion, which says what was cached, truncated and how long it took."""
 
     name = "llamacpp"
+    unpenalised: Mapping[str, float] = {
+        **OpenAI.unpenalised, "repeat_penalty": 1, "dry_multiplier": 0
+    }  # fmt: skip
     path = gold_path = "/completion"
     can_be_cold = True
     steps = True
@@ -206,7 +219,6 @@ class LlamaCpp(OpenAI):
             "model": ask.model,
             "n_predict": ask.max_new_tokens,
             "temperature": 0,
-            "repeat_penalty": 1.0,
             "seed": SEED,
             "stop": list(ask.stop),
             "return_tokens": True,
@@ -240,8 +252,11 @@ class LlamaCpp(OpenAI):
         The cache is used: what is scored is what the answer was read from.
         """
         ask = scored.ask
-        forced = {"n_probs": 1, "logit_bias": [[scored.gold[0], FORCED]], "cache_prompt": True}
-        fields = {**ask.extra, **self.fields(ask), "n_predict": 1, "stop": [], **forced}
+        bias = [[scored.gold[0], FORCED]]
+        forced = {
+            "n_predict": 1, "stop": [], "n_probs": 1, "logit_bias": bias, "cache_prompt": True
+        }  # fmt: skip
+        fields = {**self.unpenalised, **ask.extra, **self.fields(ask), **forced}
         return Body(fields, "prompt", ask.prompt)
 
     def gold_heard(self, data: Json, scored: Scored) -> float | None:

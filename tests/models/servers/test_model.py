@@ -76,6 +76,8 @@ def test_ids_are_sent_with_everything_that_servers_differ_in() -> None:
             "temperature": 0,
             "seed": 0,
             "stop": ["\n", "."],
+            "frequency_penalty": 0,
+            "presence_penalty": 0,
             "provider": {"only": ["one"]},
         }
         assert reply == Reply(" 48213", (), "stop"), "cut where the server went on"
@@ -120,11 +122,37 @@ def test_llama_cpp_is_known_and_tells_what_it_took() -> None:
             "prompt": [1, 1, 2, 3],
             "n_predict": 6,
             "temperature": 0,
-            "repeat_penalty": 1.0,
+            "repeat_penalty": 1,
+            "frequency_penalty": 0,
+            "presence_penalty": 0,
+            "dry_multiplier": 0,
             "seed": 0,
             "stop": ["."],
             "return_tokens": True,
         }
+
+
+SERVES: Mapping[str, Json | Answer] = {"/openapi.json": {"paths": {"/load_model": {}}}}
+
+
+@pytest.mark.parametrize(
+    ("pages", "own"),
+    [
+        ({}, {"frequency_penalty": 0, "presence_penalty": 0}),
+        (VLLM, {"frequency_penalty": 0, "presence_penalty": 0, "repetition_penalty": 1}),
+        (SERVES, {"frequency_penalty": 0}),
+    ],
+    ids=["openai", "vllm", "transformers"],
+)
+def test_no_penalty_keeps_an_answer_from_repeating_the_prompt(
+    pages: Mapping[str, Json | Answer], own: dict[str, float]
+) -> None:
+    """vLLM takes one from a model's generation_config.json where a request sets none."""
+    with serve(completion(), pages) as fake:
+        answered(load(fake))
+        answered(load(fake, extra={"frequency_penalty": 0.5}))
+    sent = [{k: v for k, v in r.body.items() if "penalty" in k} for r in fake.asked]
+    assert sent == [own, own | {"frequency_penalty": 0.5}], "a user's own comes first"
 
 
 def test_transformers_serve_is_sent_text() -> None:
