@@ -49,7 +49,8 @@ BACKOFF = wait_exponential(multiplier=FIRST_WAIT_SECONDS, max=MAX_WAIT_SECONDS) 
     0, FIRST_WAIT_SECONDS
 )
 MAX_BODY_BYTES = 2**20
-BODY_BYTES_PER_TOKEN = 64  # servers repeat a prompt, as ids or as escaped text
+BODY_BYTES_PER_TOKEN = 256
+"""Of the prompt, which servers repeat: as ids, as escaped text, or with what each token scored."""
 SECRET_CHARACTERS = 8  # shorter keys, as EMPTY, may stand in a text by chance
 SNIPPET = 200
 

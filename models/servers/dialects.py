@@ -154,7 +154,8 @@ class VLLM(OpenAI):
 
     def gold_heard(self, data: Json, scored: Scored) -> float | None:
         choices = data.get("choices")
-        listed = choices[0].get("prompt_logprobs") if isinstance(choices, list) else None
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        listed = choice.get("prompt_logprobs") if isinstance(choice, dict) else None
         if not isinstance(listed, list) or len(listed) != scored.ask.tokens:
             return None
         total = 0.0

@@ -87,7 +87,7 @@ def test_a_wait_beyond_the_timeout_is_an_error() -> None:
         (Answer(b'{"a":' * 100_000), r"expected JSON"),
         (Answer(b"\xff\xfe{}"), r"expected JSON"),
         (Answer({"error": {"message": "out of memory"}}), r"^the server says: out of memory$"),
-        (Answer(b"x" * (2**21)), r"^the server's answer is longer than 1,048,832 bytes$"),
+        (Answer(b"x" * (2**21)), r"^the server's answer is longer than 1,049,600 bytes$"),
         (
             Answer(gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"}),
             r"^the server's answer is compressed, which was not asked for$",

@@ -389,10 +389,36 @@ def test_the_right_answer_is_scored(
         assert load(fake).gold_scoring == "none"
 
 
+def choosing(request: Request, choices: list[Any]) -> Answer:
+    """Nothing that could be scored."""
+    asked = "prompt_logprobs" not in request.body
+    return Answer(completion() if asked else {"choices": choices})
+
+
+def test_the_scores_of_a_long_prompt_fit() -> None:
+    """vLLM tells those of all tokens, about 80 bytes each: more than the prompt itself."""
+    length = 98_304
+    entry = {"logprob": -0.0002169502549804747, "rank": 1, "decoded_token": " server"}
+
+    def reply(request: Request) -> Answer:
+        if "prompt_logprobs" not in request.body:
+            return Answer(completion(prompt_tokens=length))
+        listed = [None, *({"100000": entry} for _ in range(length - 1)), {"1": {"logprob": -0.5}}]
+        return Answer({"choices": [{"prompt_logprobs": listed}]})
+
+    pages = {**VLLM, "/v1/models": {"data": [{"id": "tiny", "max_model_len": 2 * length}]}}
+    with serve(reply, pages) as fake:
+        session = load(fake, gold_logprob=True).session()
+        session.extend(Piece([1] * length, spell))
+        assert session.generate(Decoding(6, spell, (), (1,))).gold_logprob == -0.5
+
+
 @pytest.mark.parametrize(
     ("answers", "pages"),
     [
         (lambda _: Answer(completion(prompt_tokens=None)), VLLM),
+        (lambda r: choosing(r, []), VLLM),
+        (lambda r: choosing(r, [None]), VLLM),
         (lambda _: Answer(completion(prompt_tokens=None) | {"meta_info": {}}), SGLANG),
         (lambda _: Answer(llama(tokens_evaluated=None)), LLAMA),
         (
@@ -403,7 +429,7 @@ def test_the_right_answer_is_scored(
             LLAMA,
         ),
     ],
-    ids=["vllm", "sglang", "llamacpp", "another token"],
+    ids=["vllm", "no choice", "null", "sglang", "llamacpp", "another token"],
 )  # fmt: skip
 def test_a_score_that_a_server_does_not_tell_is_unknown(
     answers: Any, pages: Mapping[str, Json | Answer]
