@@ -6,6 +6,7 @@
 import re
 import subprocess
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,6 +119,18 @@ def test_a_verdict_ends_the_job_and_is_kept(
     assert not workspace.logged("run")
 
 
+@pytest.mark.parametrize("error_every", [1, 2])
+def test_errors_that_could_turn_the_verdict_are_no_pass(
+    workspace: Workspace, error_every: int
+) -> None:
+    """As many questions as would do, of a server that was down or went down."""
+    write_run(workspace.folder / "out", replace(MADE["pass"], error_every=error_every))
+    job = workspace.use(1, config="a.yaml", run="out", max_tax="0.05", inconclusive="pass")
+    assert job.outputs["verdict"] == "inconclusive"
+    assert job.code == 3
+    assert "::error::niah gate: errors or missing answers could turn the verdict" in job.log
+
+
 @pytest.mark.parametrize(("sweep_code", "judged"), [(0, True), (1, True), (2, False), (130, False)])
 def test_only_questions_that_ended_in_an_error_are_left_to_the_gate(
     workspace: Workspace, sweep_code: int, judged: bool
@@ -185,6 +198,8 @@ def test_pip_gets_its_arguments_and_a_cache_of_its_own(workspace: Workspace) -> 
     installs = [line for line in workspace.logged("pip") if " install " in line]
     wanted = f"-m pip install --quiet -c {ROOT}/constraints.txt"
     assert installs == [f"{wanted} {ROOT}", f"{wanted} --find-links wheels {ROOT}"]
+    workspace.use(max_tax="0.05", pip_args="--find-links\n  wheels\n")
+    assert [line for line in workspace.logged("pip") if " install " in line][2] == installs[1]
     assert plain["folder"] == "the/cache"
     assert plain["key"] != more["key"]
 
