@@ -44,7 +44,7 @@ def export(
     refuse_run_file(out)
     archive = of_arm(open_archive(folder), arm)
     if not controls:
-        archive = replace(archive, rows=[row for row in archive.rows if row.control is None])
+        archive = without_controls(archive)
     writer = {"jsonl": write_jsonl, "parquet": write_parquet}[file_format]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -65,12 +65,20 @@ def of_arm(archive: Archive, arm: str | None) -> Archive:
     return replace(archive, rows=[row for row in archive.rows if row.arm == arm])
 
 
+def without_controls(archive: Archive) -> Archive:
+    places = {pair: at for pair, at in archive.places.items() if at[1].control is None}
+    return replace(
+        archive, rows=[row for row in archive.rows if row.pair in places], places=places
+    )
+
+
 def records(archive: Archive, shaped: "Shaped") -> Iterator[Record]:
-    """One record a row, in the rows' order."""
+    """One record a row, in the rows' order. Arms number their questions alike: by the plan."""
+    numbers = {pair: number for number, pair in enumerate(archive.places)}
     contexts: dict[int, Any] = {}
     back: dict[str, bool] = {}  # by pair: arms have their prompts in common
     tokenizer = archive.materials.tokenizer
-    for index, row in enumerate(archive.rows):
+    for row in archive.rows:
         stream, trial = archive.places[row.pair]
         if id(stream) not in contexts:
             contexts = {id(stream): archive.context(stream)}
@@ -78,7 +86,7 @@ def records(archive: Archive, shaped: "Shaped") -> Iterator[Record]:
         if trial.pair not in back:
             back[trial.pair] = tokenises_back(tokenizer, ids)
         told = about(row) | {"tokenises_back": back[trial.pair]}
-        yield shaped(index, row, trial, tokenizer.decode(ids), told)
+        yield shaped(numbers[row.pair], row, trial, tokenizer.decode(ids), told)
 
 
 def ruler_record(index: int, row: Row, trial: Trial, prompt: str, told: Record) -> Record:

@@ -306,6 +306,22 @@ def test_exports_hold_every_prompt_and_answer(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.parquet"]
 
 
+def test_arms_number_their_questions_alike(call: Call, finished: Path, tmp_path: Path) -> None:
+    """Rows come in another order where a run grew, or where workers had its jobs."""
+    run, found = tmp_path / "run", []
+    shutil.copytree(finished, run)
+    rows = (run / "rows.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    mine, others = [[line for line in rows if ('"arm":"v4"' in line) is own] for own in (True, False)]
+    (run / "rows.jsonl").write_text("".join([*others, *reversed(mine)]), encoding="utf-8")
+    for arm in ("dense", "v4"):
+        out = tmp_path / f"{arm}.jsonl"
+        assert call("export", run, out, "--shape", "lm-eval", "--arm", arm).code == 0
+        records = map(json.loads, out.read_text(encoding="utf-8").splitlines())
+        found.append({record["doc_id"]: record["doc"]["pair"] for record in records})
+    assert found[0] == found[1]
+    assert len(found[0]) == 4
+
+
 def as_written(record: dict[str, object]) -> dict[str, object]:
     """A Parquet record with its JSON texts read: dictionaries, and lm-eval's arguments."""
     nested = {name: record[name] for name in ("others", "doc", "arguments") if name in record}
