@@ -30,7 +30,7 @@ from tenacity import (
 )
 from tenacity.wait import wait_exponential, wait_random
 
-from models.errors import ServerError, StopRunError
+from models.errors import ModelError, ServerError, StopRunError
 from models.servers.bodies import Body
 
 for _name in ("httpx", "httpcore"):  # at DEBUG they would write headers
@@ -88,7 +88,7 @@ class Connections:
             self._headers["Authorization"] = f"Bearer {key}"
         self._timeout = httpx.Timeout(None, connect=connect_seconds)
         self._trusted = httpx.create_ssl_context()
-        self._idle: list[httpx.AsyncClient] = []
+        self._idle = [self._new()]
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -124,6 +124,9 @@ class Client:
         max_tokens: the most prompt tokens to send, tries that failed included.
         thread: the name of the thread that its requests run in. Who waits there for a request
             needs another.
+
+    Raises:
+        ModelError: the address, or what the environment says of proxies and certificates, is none.
     """
 
     def __init__(
@@ -141,7 +144,18 @@ class Client:
         self._max_tokens, self._sent_tokens, self._refusals = max_tokens, 0, 0
         self._stopped: str | None = None
         self._retries = retries
-        self._connections = Connections(key, min(CONNECT_SECONDS, timeout))
+        try:
+            httpx.URL(root).host  # noqa: B018  # is decoded here
+            self._connections = Connections(key, min(CONNECT_SECONDS, timeout))
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise ModelError(self._said(f"options.base_url: {_named(error)}")) from None
+        except (ImportError, ValueError, OSError) as error:
+            raise ModelError(
+                self._said(
+                    "options.base_url: no connection can be made with what variables such as "
+                    f"ALL_PROXY, HTTPS_PROXY and SSL_CERT_FILE say: {_named(error)}"
+                )
+            ) from None
         weakref.finalize(self, _close, self._connections, self._loop)
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from email.utils import formatdate
+from importlib.util import find_spec
 
 import pytest
 
-from models.errors import ServerError, StopRunError
+from models.errors import ModelError, ServerError, StopRunError
 from models.servers.bodies import Body
 from models.servers.client import Client, Json
 from tests.models.servers.fake_server import Answer, FakeServer, Request, completion, serve
@@ -155,6 +156,30 @@ def test_a_redirect_to_no_address_is_refused() -> None:
         pytest.raises(ServerError, match=r"^HTTP 302: the server redirects to another path"),
     ):
         ask(Client(fake.base_url))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1080"),
+        ("HTTPS_PROXY", "ftp://127.0.0.1:1080"),
+        ("SSL_CERT_FILE", "/no/such/file.pem"),
+    ],
+)
+def test_an_environment_that_allows_no_connection_is_one_line(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "ALL_PROXY" and find_spec("socksio"):
+        pytest.skip("socks proxies work here")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ModelError, match=r"^options.base_url: no connection can be made .*\S$"):
+        Client("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("root", ["http://xn--", "http://127.0.0.1:9/\x01"])
+def test_an_address_that_is_none_is_one_line(root: str) -> None:
+    with pytest.raises(ModelError, match=r"^options.base_url: \w+: .*\S$"):
+        Client(root)
 
 
 def refused(client: Client) -> None:
