@@ -67,9 +67,7 @@ def of_arm(archive: Archive, arm: str | None) -> Archive:
 
 def without_controls(archive: Archive) -> Archive:
     places = {pair: at for pair, at in archive.places.items() if at[1].control is None}
-    return replace(
-        archive, rows=[row for row in archive.rows if row.pair in places], places=places
-    )
+    return replace(archive, rows=[row for row in archive.rows if row.pair in places], places=places)
 
 
 def records(archive: Archive, shaped: "Shaped") -> Iterator[Record]:
