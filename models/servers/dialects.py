@@ -207,8 +207,10 @@ class LlamaCpp(OpenAI):
 
     name = "llamacpp"
     unpenalised: Mapping[str, float] = {
-        **OpenAI.unpenalised, "repeat_penalty": 1, "dry_multiplier": 0
-    }  # fmt: skip
+        **OpenAI.unpenalised,
+        "repeat_penalty": 1,
+        "dry_multiplier": 0,
+    }
     path = gold_path = "/completion"
     can_be_cold = True
     steps = True
@@ -253,11 +255,9 @@ class LlamaCpp(OpenAI):
         The cache is used: what is scored is what the answer was read from.
         """
         ask = scored.ask
-        bias = [[scored.gold[0], FORCED]]
-        forced = {
-            "n_predict": 1, "stop": [], "n_probs": 1, "logit_bias": bias, "cache_prompt": True
-        }  # fmt: skip
-        fields = {**self.unpenalised, **ask.extra, **self.fields(ask), **forced}
+        forced = {"n_probs": 1, "logit_bias": [[scored.gold[0], FORCED]], "cache_prompt": True}
+        own = {**self.fields(ask), "n_predict": 1, "stop": [], **forced}
+        fields = {**self.unpenalised, **ask.extra, **own}
         return Body(fields, "prompt", ask.prompt)
 
     def gold_heard(self, data: Json, scored: Scored) -> float | None:

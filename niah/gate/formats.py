@@ -187,6 +187,7 @@ def _fields(check: Check) -> dict[str, object]:
         "gained": tax.gained,
         "errors": tax.errors,
         "unanswered": check.bounds.unanswered,
+        "errors_decide": check.errors_decide,
         "design_effect": tax.design_effect,
         "freedom": tax.freedom,
         "decidable": tax.decidable,

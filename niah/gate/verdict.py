@@ -68,6 +68,11 @@ class Check:
     def name(self) -> str:
         return f"{self.what} {self.value}".strip()
 
+    @property
+    def errors_decide(self) -> bool:
+        """Whether it is inconclusive for errors or missing answers, not for too few pairs."""
+        return self.verdict == "inconclusive" and self.reason == _turn(self.bounds)
+
 
 @dataclass(frozen=True)
 class GateResult:

@@ -31,7 +31,7 @@ from niah.execution.loading import Bench
 from niah.execution.model_facts import ModelFacts, parse_facts
 from niah.execution.timed_session import Spent
 from niah.runs.row import parse_row
-from niah.sweep.config import Arm, Sweep
+from niah.sweep.config import SERVER, Arm, Sweep
 from niah.sweep.trials import Plan
 
 log = logging.getLogger(__name__)
@@ -449,13 +449,15 @@ class RayExecutor:
         """Give jobs to ready workers of their arms; hire for what is left, as far as there is room.
 
         A worker that is not ready yet holds no job: it may load its model for long, or find no
-        room in the cluster. Where its arm has no job left, it is not needed.
+        room in the cluster. Where its arm has no job left, it is not needed. Arms of one server
+        ask it one after the other, as in one process (`models.servers.turns`).
         """
         for hand in [hand for hand in self.crew.hands if hand.task is None]:
             if not self.tasks.count(hand.arm):
                 self.crew.dismiss(hand)
             elif hand.ready:
-                self._begin(hand)
+                if self._may_ask(hand.arm):
+                    self._begin(hand)
             elif hand.answer is None:  # introduced, before there was a plan
                 hand.answer = hand.actor.prepare.remote(self._expected(hand.arm))
         while arm := self._most_wanted():
@@ -465,15 +467,28 @@ class RayExecutor:
     def _most_wanted(self) -> str | None:
         """The arm that a further worker should load: with the most tokens a worker."""
         hands = [hand.arm for hand in self.crew.hands]
-        loading = [hand.arm for hand in self.crew.hands if not hand.ready]
+        idle = [hand.arm for hand in self.crew.hands if hand.task is None]
         room = sum(map(self.crew.counts, hands)) < self.crew.slots()
-        arms = [arm for arm in self.tasks.arms() if loading.count(arm) < self.tasks.count(arm)]
+        arms = [arm for arm in self.tasks.arms() if idle.count(arm) < self.tasks.count(arm)]
         arms = [arm for arm in arms if room or not self.crew.counts(arm)]
         # Where a model has no room beside others, those that have loaded it go on alone.
         arms = [arm for arm in arms if self.unloaded[arm] < MAX_DEATHS or arm not in hands]
         if not arms:
             return None
         return max(arms, key=lambda arm: self.tasks.tokens[arm] / (1 + hands.count(arm)))
+
+    def _may_ask(self, arm: str) -> bool:
+        """Whether no worker asks the arm's server for another arm."""
+        busy = [hand.arm for hand in self.crew.hands if hand.task is not None]
+        server = self._server(arm)
+        return server is None or server not in map(self._server, busy)
+
+    def _server(self, arm: str) -> tuple[str, str] | None:
+        """The model behind a server that an arm asks."""
+        asked = self._arms[arm]
+        if not asked.model.startswith(SERVER):
+            return None
+        return asked.model, str(asked.options.get("base_url")).rstrip("/").removesuffix("/v1")
 
     def _begin(self, hand: Hand) -> None:
         task = self.tasks.take(hand.arm)

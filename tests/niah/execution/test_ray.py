@@ -29,7 +29,7 @@ from niah.execution.loading import Bench, load_bench
 from niah.execution.prepare import lay_out
 from niah.execution.sweeps import ask_what_is_left
 from niah.runs.row import MEASURED
-from niah.sweep.config import Sweep
+from niah.sweep.config import Arm, Sweep
 from niah.sweep.planner import make_plan
 from tests.niah.fakes import sweep_of
 from tests.niah.ray_workers import FakeWorker, KilledOnce, Poisoned, fake_model
@@ -266,6 +266,36 @@ def test_the_arm_with_the_most_left_a_worker_is_loaded_next() -> None:
     assert executor_with(Room(2, hands("dense", "sparse")), **left)._most_wanted() is None
     assert executor_with(Room(1, hands("dense")), served=[5])._most_wanted() == "served"
     assert executor_with(Room(1, hands("served")), **left)._most_wanted() == "dense"
+
+
+def test_arms_of_one_server_ask_it_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(2, hands("dense", "sparse"))
+    executor = executor_with(room, dense=[1], sparse=[1])
+    begun: list[str] = []
+
+    def begin(hand: driver.Hand) -> None:
+        hand.task = executor.tasks.take(hand.arm)
+        begun.append(hand.arm)
+
+    monkeypatch.setattr(executor, "_begin", begin)
+    monkeypatch.setattr(executor, "_server", lambda arm: ("m", "http://here"))
+    executor._assign()
+    assert begun == ["dense"]
+    assert executor._most_wanted() is None  # nor is another worker hired for the arm that waits
+    room.hands[0].task = None
+    executor._assign()
+    assert begun == ["dense", "sparse"]
+
+
+def test_a_server_is_a_model_at_an_address() -> None:
+    executor = executor_with(Room(1))
+    for name, url in {"a": "one:80/v1", "b": "one:80/", "c": "two:80/v1"}.items():
+        options = {"base_url": f"http://{url}"}
+        asked = {"name": name, "role": "compressed", "model": "openai:m", "options": options}
+        executor._arms[name] = Arm.model_validate(asked)
+    assert executor._server("a") == executor._server("b") == ("openai:m", "http://one:80")
+    assert executor._server("c") == ("openai:m", "http://two:80")
+    assert executor._server("dense") is None
 
 
 def test_no_more_workers_load_an_arm_than_it_has_jobs_or_a_machine_has_room_for() -> None:

@@ -47,6 +47,7 @@ def test_abstains_with_few_pairs_and_says_how_many_more(tmp_path: Path) -> None:
     result = run_gate(write_run(tmp_path / "few", made(0.97, repeats=3)), None, 0.02)
     overall = result.checks[0]
     assert (result.verdict, result.exit_code) == ("inconclusive", 3)
+    assert not overall.errors_decide
     assert overall.more_pairs is not None
     assert f"{overall.more_pairs:,} more pairs" in as_text(result)
 
@@ -145,6 +146,7 @@ def test_an_arm_that_broke_at_one_length_is_not_left_out(tmp_path: Path) -> None
     result = run_gate(run, None, 0.03)
     assert result.exit_code == 3
     assert "220 errors or missing answers could turn the verdict" in result.checks[0].reason
+    assert result.checks[0].errors_decide
 
 
 def one_residue_fails(folder: Path, spec: dict[str, object]) -> Path:

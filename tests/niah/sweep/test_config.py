@@ -46,7 +46,7 @@ INVALID: dict[str, tuple[dict[str, object], str]] = {
     "two arms of one name": ({"arms": [ARM, ARM]}, "arms should have different names"),
     "two baselines": ({"arms": [ARM, ARM | {"name": "b"}]}, "arms should hold one baseline"),
     "no arms": ({"arms": []}, "arms = []: "),
-    "a name with a slash": ({"name": "a/b"}, "name = 'a/b': should be letters and digits"),
+    "a name with a slash": ({"name": "a/b"}, "name = 'a/b': should be letters, digits"),
     "a phase without fields": ({"length_phase": 4}, "length_phase = 4: should be a mapping"),
     "a layout nobody knows": ({"layout": "spiral"}, "layout = 'spiral': "),
     "a template split nobody knows": ({"templates": ["seen"]}, "templates.0 = 'seen': "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +24,15 @@ from models.deepseek_v4.config import DSA, FULL, MLA, SLIDING
 from models.deepseek_v4.mhc import HyperConnection, HyperHead
 from models.deepseek_v4.model import DecoderLayer, DeepseekV4
 from niah.sweep.config import load_sweep
-from niah.training.config import TrainConfig, TrainingError, Twin, load_train_config
+from niah.training.config import (
+    ArmSettings,
+    DistantSettings,
+    Stage,
+    TrainConfig,
+    TrainingError,
+    Twin,
+    load_train_config,
+)
 from niah.training.optimizer import UPDATE_RMS, Muon, orthogonalize
 from niah.training.trainer import (
     Losses,
@@ -228,6 +237,12 @@ def test_a_stage_that_may_hold_no_answer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=message) as caught:
         load_train_config(path)
     assert "\n" not in str(caught.value)
+
+
+def test_every_field_is_documented() -> None:
+    told = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "training.md").read_text("utf-8")))
+    for section in (TrainConfig, Stage, DistantSettings, ArmSettings):
+        assert set(section.model_fields) <= told
 
 
 @pytest.mark.parametrize(
