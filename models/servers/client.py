@@ -388,11 +388,13 @@ def _may_pass_soon(error: BaseException) -> bool:
 
 
 def _wait(retry_state: RetryCallState) -> float:
-    """Seconds before the next try: what the server asks for, or ever more."""
+    """Seconds before the next try: ever more, and at least what the server asks for.
+
+    A server may ask for none, and a date lies in the past where two clocks differ.
+    """
     error = retry_state.outcome.exception() if retry_state.outcome else None
-    if isinstance(error, PassingError) and error.retry_after is not None:
-        return error.retry_after
-    return BACKOFF(retry_state)
+    asked = error.retry_after if isinstance(error, PassingError) else None
+    return max(asked or 0.0, BACKOFF(retry_state))
 
 
 def _named(error: Exception) -> str:

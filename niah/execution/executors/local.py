@@ -2,12 +2,14 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from threading import Semaphore
 
+from models.errors import StopRunError
 from models.protocols import RemoteModel
 from niah.execution.ask import Asker, Finished
 from niah.execution.batches import Pending
@@ -50,6 +52,9 @@ class LocalExecutor:
                 if pending.started is not None:
                     room.acquire()
             yield from rows_of(waiting, at_most=0)
+        except StopRunError:
+            yield from answered(waiting)
+            raise
         finally:
             for pending in waiting:
                 pending.cancel()
@@ -97,6 +102,14 @@ def rows_of(waiting: deque[Pending], at_most: int) -> Iterator[Finished]:
     """The rows in front that are ready, and further ones until `at_most` are left."""
     while waiting and (len(waiting) > at_most or waiting[0].is_ready):
         yield waiting.popleft().row()
+
+
+def answered(waiting: Iterable[Pending]) -> Iterator[Finished]:
+    """The rows of answers that have come, when the run ends early: they may have been paid for."""
+    for pending in waiting:
+        if pending.started is not None and pending.started.done():
+            with suppress(StopRunError):
+                yield pending.row()
 
 
 def as_it_is(row: Finished) -> Finished:

@@ -13,13 +13,18 @@ from importlib.util import find_spec
 import pytest
 
 from models.errors import ModelError, ServerError, StopRunError
+from models.servers import client as wire
 from models.servers.bodies import Body
 from models.servers.client import Client, Json
 from tests.models.servers.fake_server import Answer, FakeServer, Request, completion, serve
 
 KEY = "sk-a-long-secret-0123456789"
 GOOD = Answer({"fine": 1})
-NOW = {"Retry-After": "0"}
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "BACKOFF", lambda _: 0.01)
 
 
 def ask(client: Client, tokens: int = 4) -> Json:
@@ -37,7 +42,7 @@ def in_turn(*answers: Answer) -> Callable[[Request], Answer]:
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504])
 def test_what_may_pass_is_tried_again(status: int) -> None:
-    with serve(in_turn(Answer(b"busy", status, NOW), Answer(b"", status, NOW), GOOD)) as fake:
+    with serve(in_turn(Answer(b"busy", status), Answer(b"", status), GOOD)) as fake:
         assert ask(Client(fake.base_url, retries=2)) == GOOD.body
         assert len(fake.asked) == 3
 
@@ -50,11 +55,22 @@ def test_a_broken_connection_is_tried_again() -> None:
 
 def test_tries_come_to_an_end() -> None:
     with (
-        serve(lambda _: Answer(b"busy", 503, NOW)) as fake,
+        serve(lambda _: Answer(b"busy", 503)) as fake,
         pytest.raises(ServerError, match=r"^HTTP 503: busy$"),
     ):
         ask(Client(fake.base_url, retries=2))
     assert len(fake.asked) == 3
+
+
+@pytest.mark.parametrize("after", ["0", "Thu, 01 Jan 2026 00:00:00 GMT"])
+def test_a_server_that_asks_for_no_wait_is_given_one(
+    after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "BACKOFF", lambda _: 0.3)
+    with serve(in_turn(Answer(b"", 429, {"Retry-After": after}), GOOD)) as fake:
+        began = time.monotonic()
+        ask(Client(fake.base_url))
+        assert time.monotonic() - began >= 0.3
 
 
 @pytest.mark.parametrize("dated", [False, True])
@@ -132,7 +148,7 @@ def test_a_key_that_a_server_repeats_is_not_kept(
     caplog.set_level(logging.DEBUG)
     echo = completion(f"your key is {KEY}") if status == 200 else {"error": f"bad key {KEY}"}
     with (
-        serve(lambda _: Answer(echo, status, NOW)) as fake,
+        serve(lambda _: Answer(echo, status)) as fake,
         pytest.raises(ServerError) as caught,
     ):
         ask(Client(fake.base_url, KEY))
@@ -226,7 +242,7 @@ def test_a_server_that_has_gone_ends_the_run() -> None:
 
 
 def test_a_ceiling_of_tokens_counts_every_try() -> None:
-    with serve(in_turn(Answer(b"", 503, NOW), GOOD)) as fake:
+    with serve(in_turn(Answer(b"", 503), GOOD)) as fake:
         client = Client(fake.base_url, max_tokens=300)
         ask(client, tokens=100)
         ask(client, tokens=100)
