@@ -36,7 +36,7 @@ class Growing:
     """
 
     def __init__(self, decoding: Decoding, eos_ids: Collection[int] = ()) -> None:
-        self._decoding, self._eos_ids = decoding, eos_ids
+        self._decoding, self._eos_ids = decoding, {*eos_ids, *decoding.end_ids}
         self._ids: list[int] = []
         self._text = ""
         self._finish: Finish = "length"

@@ -43,6 +43,7 @@ class Decoding(NamedTuple):
     decode: Decode
     stop: tuple[str, ...] = ()  # matched on decoded text
     gold_ids: tuple[int, ...] = ()  # the right answer, to be scored; empty: not wanted
+    end_ids: tuple[int, ...] = ()  # tokens that end an answer, beside the model's own
 
 
 class Reply(NamedTuple):

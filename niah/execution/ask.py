@@ -46,7 +46,7 @@ from niah.scoring.answer_channel import opens_thought
 from niah.scoring.answer_values import Case
 from niah.scoring.outcomes import contains, judge
 from niah.sweep.config import Arm, Sweep
-from niah.sweep.prompt_format import gold_ids, question_text, stop_texts
+from niah.sweep.prompt_format import end_ids, gold_ids, question_text, stop_texts
 from niah.sweep.prompts import Context, Ids
 from niah.sweep.trials import Trial, key_identity
 
@@ -150,6 +150,7 @@ class Asker:
             self.tokenizer.decode,
             stop_texts(self.sweep.prompt, trial.fact),
             self.gold_ids(trial),
+            end_ids(self.sweep.prompt, self.tokenizer),
         )
 
     def gold_ids(self, trial: Trial) -> tuple[int, ...]:

@@ -61,6 +61,11 @@ def gold_ids(prompt: PromptFormat, fact: Fact, tokenizer: Tokenizer) -> Ids:
     return tuple(tokenizer.encode(gold_text(prompt, fact))) if fact.answer_mode == "one" else ()
 
 
+def end_ids(prompt: PromptFormat, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Tokens that end a turn of a chat, whether or not a model's own configuration has them."""
+    return tokenizer.eos_ids if prompt.kind == "chat" else ()
+
+
 def stop_texts(prompt: PromptFormat, fact: Fact) -> tuple[str, ...]:
     """Texts that end an answer. A chat without an answer prefix ends by itself.
 

@@ -46,6 +46,13 @@ def decode(*words: str, stop: tuple[str, ...] = ("\n", "."), limit: int = 20) ->
     return reply.text, reply.finish
 
 
+def test_tokens_of_a_question_end_an_answer_beside_the_models_own() -> None:
+    ended = greedy(
+        Scripted(" 48213", " 0", " more"), Decoding(9, spell, end_ids=(WORDS.index(" 0"),))
+    )
+    assert (ended.text, ended.finish) == (" 48213", "eos")
+
+
 @pytest.mark.parametrize(
     ("words", "text", "finish"),
     [

@@ -10,7 +10,7 @@ from haystacks.tokenizer import BUNDLED_FILE, BUNDLED_NAME, FastTokenizer, load_
 from niah.errors import PlanError, SpecError
 from niah.sweep.config import PromptFormat
 from niah.sweep.planner import Materials, make_plan
-from niah.sweep.prompt_format import frame, stop_texts
+from niah.sweep.prompt_format import end_ids, frame, stop_texts
 from niah.sweep.prompts import build_context
 from tests.niah.fakes import sweep_of, tiny_materials
 
@@ -36,6 +36,12 @@ def chatty(tmp_path_factory: pytest.TempPathFactory) -> FastTokenizer:
 def materials(tokenizer: FastTokenizer | None = None) -> Materials:
     plain = tiny_materials()
     return Materials(tokenizer, plain.corpora, plain.families) if tokenizer else plain
+
+
+def test_the_end_of_a_turn_ends_an_answer(chatty: FastTokenizer) -> None:
+    (end,) = end_ids(PromptFormat(kind="chat"), chatty)
+    assert chatty.decode([end]) == "<e>"
+    assert end_ids(PromptFormat(), chatty) == ()
 
 
 @pytest.mark.parametrize("layout", ["stream", "isolated"])
