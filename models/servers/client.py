@@ -68,7 +68,10 @@ class UnreachableError(PassingError):
 
 
 class RefusedError(ServerError):
-    """A request that the server will refuse however often it is sent. `status`: of HTTP."""
+    """A request that is not sent again: the server would refuse it, or not take it for long.
+
+    `status`: of HTTP.
+    """
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -177,12 +180,13 @@ class Client:
 
         Raises:
             ServerError: no usable reply; not to be tried again.
-            StopRunError: the ceiling of tokens is reached, or five requests in a row were refused.
+            StopRunError: the ceiling of tokens is reached, or five requests in a row were refused
+                or failed in every try.
         """
         found: tuple[Json, float]
         try:
             found = await self._retrying(self._timed, path, body, tokens)
-        except (RefusedError, UnreachableError) as error:
+        except (RefusedError, PassingError) as error:
             self._count_refusal(error)
         except ServerError:
             self._refusals = 0
@@ -269,7 +273,8 @@ class Client:
             raise RefusedError(told, status)
         after = _retry_after(response)
         if after is not None and after > max(self._timeout, MAX_WAIT_SECONDS):
-            raise ServerError(f"{told}; it asks to wait {after:.0f} s, more than options.timeout")
+            long = f"{told}; it asks to wait {after:.0f} s, more than options.timeout"
+            raise RefusedError(long, status)
         raise PassingError(told, after)
 
     def _parsed(self, response: httpx.Response, raw: bytes) -> Json:

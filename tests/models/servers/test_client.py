@@ -214,6 +214,18 @@ def test_five_refusals_in_a_row_end_the_run() -> None:
         assert len(fake.asked) == 5, "nothing is sent after that"
 
 
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "86400"}])
+def test_what_does_not_pass_ends_the_run(headers: dict[str, str]) -> None:
+    with serve(lambda _: Answer(b"busy", 429, headers)) as fake:
+        client = Client(fake.base_url, retries=1)
+        for _ in range(4):
+            with pytest.raises(ServerError, match=r"^HTTP 429: busy"):
+                ask(client)
+        with pytest.raises(StopRunError, match=r"^5 requests in a row failed .* HTTP 429: busy"):
+            ask(client)
+        assert len(fake.asked) == 5 * (1 if headers else 2)
+
+
 def test_an_answer_between_refusals_begins_the_count_anew() -> None:
     no = Answer({"error": "too long"}, 401)
     with serve(in_turn(no, no, no, no, GOOD, no)) as fake:
