@@ -40,7 +40,7 @@ Json = dict[str, Any]
 Result = TypeVar("Result")
 
 PASSING = frozenset({408, 409, 425, 429})  # and every 5xx but 501
-NOT_IMPLEMENTED = 501
+INTERNAL_ERROR, NOT_IMPLEMENTED = 500, 501
 IN_A_ROW = 5  # requests refused one after the other end the run
 CONNECT_SECONDS = 10.0
 FIRST_WAIT_SECONDS = 0.5
@@ -56,11 +56,21 @@ SNIPPET = 200
 
 
 class PassingError(ServerError):
-    """What may go well when it is tried again, after `retry_after` seconds where they are told."""
+    """What may go well when it is tried again, after `retry_after` seconds where they are told.
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    `status`: of HTTP, None where the connection broke.
+    """
+
+    def __init__(
+        self, message: str, status: int | None = None, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.status, self.retry_after = status, retry_after
+
+    @property
+    def not_ready(self) -> bool:
+        """Whether the server says that it does not serve now. 500 may be all that it ever says."""
+        return self.status != INTERNAL_ERROR
 
 
 class UnreachableError(PassingError):
@@ -275,7 +285,7 @@ class Client:
         if after is not None and after > max(self._timeout, MAX_WAIT_SECONDS):
             long = f"{told}; it asks to wait {after:.0f} s, more than options.timeout"
             raise RefusedError(long, status)
-        raise PassingError(told, after)
+        raise PassingError(told, status, after)
 
     def _parsed(self, response: httpx.Response, raw: bytes) -> Json:
         kind = response.headers.get("content-type", "no content type")
@@ -389,7 +399,8 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def _may_pass_soon(error: BaseException) -> bool:
-    return isinstance(error, PassingError) and not isinstance(error, UnreachableError)
+    unreachable = isinstance(error, UnreachableError)
+    return isinstance(error, PassingError) and error.not_ready and not unreachable
 
 
 def _wait(retry_state: RetryCallState) -> float:

@@ -80,6 +80,8 @@ async def _page(client: Client, path: str) -> dict[str, Any]:
     except UnreachableError as error:
         raise ModelError(f"options.base_url: {error}") from None
     except PassingError as error:
+        if not error.not_ready:  # `transformers serve` without a network, of its list of models
+            return {}
         raise ModelError(
             f"options.base_url: the server is not ready, its page {path} cannot be read: {error}"
         ) from None

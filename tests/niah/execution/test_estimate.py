@@ -293,7 +293,7 @@ def test_what_is_held_only_while_reading_counts_as_work() -> None:
     assert curve.work_bytes >= 0.8 * WORK_BYTES
     needs = Estimate(1.0, 10**8, curve.work_bytes)
     check_memory({"dense": needs}, (needs.memory_bytes + 1) / 1e9)
-    with pytest.raises(PlanError, match=r"arm dense will hold about .* \(0\.10 GB of cache\)"):
+    with pytest.raises(PlanError, match=r"arm dense will hold about .* \(0\.1 GB of cache\)"):
         check_memory({"dense": needs}, (needs.memory_bytes - 1) / 1e9)
 
 

@@ -467,13 +467,6 @@ def test_an_impossible_model_is_named_before_anything_is_written(tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
-def test_an_arm_whose_widths_are_not_given_is_one_line(tmp_path: Path) -> None:
-    config = load_train_config(written(tmp_path, {"mla": {"model": {}}}))
-    with pytest.raises(TrainingError, match=r"^model of arm mla: latent") as caught:
-        Trainer(config, "mla", tmp_path / "run")
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.parametrize("items", [[5, 2], [0, 0], [0, 3]])
 def test_items_have_to_be_a_range_of_at_least_one(tmp_path: Path, items: list[int]) -> None:
     path = tmp_path / "train.yaml"

@@ -410,16 +410,22 @@ def test_the_changed_facts_are_the_taught_ones_with_other_values() -> None:
     [
         ({"mla": {"sharpen": 2.0, "model": LATENTS}}, r"^mla.sharpen: got 2.0, expected 1"),
         ({"distant": {"seen": 4}}, r"^distant: got settings, expected null: arm mla"),
-        ({"mla": {}}, r"^latent: got None, expected widths if and only if a layer is one of lat"),
+        (
+            {"mla": {}},
+            r"^model of arm mla: latent: got None, expected widths if and only if a layer",
+        ),
         (
             {"mla": {"model": {"latent": {**LATENTS["latent"], "v_head_dim": 0}}}},
-            r"^latent.v_head_dim: got 0, expected a whole number from 1$",
+            r"^model of arm mla: latent.v_head_dim: got 0, expected a whole number from 1$",
         ),
         (
             {"mla": {"model": {"latent": {"rank": 4}}}},
-            r"^latent: got \['rank'\], expected fields among kv_lora_rank, mscale_all_dim, qk",
+            r"^model of arm mla: latent: got \['rank'\], expected fields among kv_lora_rank",
         ),
-        ({"mla": {"model": {"latent": 4}}}, r"^latent: got 4, expected fields among kv_lora_rank"),
+        (
+            {"mla": {"model": {"latent": 4}}},
+            r"^model of arm mla: latent: got 4, expected fields among kv_lora_rank",
+        ),
     ],
 )
 def test_what_an_arm_of_latents_refuses(changes: dict[str, Any], message: str) -> None:
