@@ -274,7 +274,7 @@ def check_threads(threads: int | None) -> None:
 
 PLAIN_WORDS = {
     "too_short": "should name one at least",
-    "string_pattern_mismatch": "should be letters, digits, '.', '_' and '-', no sign first",
+    "string_pattern_mismatch": "should be letters, digits, '.', '_', '-'; a letter or digit first",
     "model_type": "should be a mapping of fields",
 }
 """By pydantic's kind of a complaint: what is said in place of its own words."""

@@ -74,8 +74,8 @@ def build_model(config: TrainConfig, arm: Twin, vocab_size: int) -> DeepseekV4:
     An Engram that the checkpoint does not have begins fresh, which is silent.
 
     Raises:
-        TrainingError: the section `model`, with what is the arm's own, describes no model.
-        TrainingError: the checkpoint to begin from cannot be read, or the arm cannot be trained so.
+        TrainingError: the section `model`, with what is the arm's own, describes no model; the
+            checkpoint to begin from cannot be read; or the arm cannot be trained so.
     """
     own = config.arm(arm)
     if own.sharpen != 1.0 and arm != "compressed":

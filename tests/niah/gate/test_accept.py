@@ -85,7 +85,7 @@ def test_an_interrupted_run_is_no_reference(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", MADE)
     lines = (run / "rows.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (run / "rows.jsonl").write_text("".join(lines[:-2]), encoding="utf-8")
-    with pytest.raises(NiahError, match=r"is incomplete \(dense answered 47 of 48 questi"):
+    with pytest.raises(NiahError, match=r"is incomplete \(dense answered 47 of 48 questions, "):
         accept(run, tmp_path / "reference")
     assert not (tmp_path / "reference").exists()
 

@@ -412,7 +412,8 @@ def test_the_changed_facts_are_the_taught_ones_with_other_values() -> None:
         ({"distant": {"seen": 4}}, r"^distant: got settings, expected null: arm mla"),
         (
             {"mla": {}},
-            r"^model of arm mla: latent: got None, expected widths if and only if a layer",
+            r"^model of arm mla: latent: got None, "
+            r"expected widths if and only if a layer is one of lat",
         ),
         (
             {"mla": {"model": {"latent": {**LATENTS["latent"], "v_head_dim": 0}}}},
@@ -420,7 +421,8 @@ def test_the_changed_facts_are_the_taught_ones_with_other_values() -> None:
         ),
         (
             {"mla": {"model": {"latent": {"rank": 4}}}},
-            r"^model of arm mla: latent: got \['rank'\], expected fields among kv_lora_rank",
+            r"^model of arm mla: latent: got \['rank'\], "
+            r"expected fields among kv_lora_rank, mscale_all_dim, qk",
         ),
         (
             {"mla": {"model": {"latent": 4}}},
