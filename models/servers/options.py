@@ -32,6 +32,11 @@ RESERVED = frozenset(
 """Fields of a request that this package writes itself."""
 
 
+def root_of(base_url: str) -> str:
+    """A server's address without `/v1`: two spellings of one address are equal then."""
+    return base_url.rstrip("/").removesuffix(API)
+
+
 @dataclass(frozen=True)
 class ServerOptions:
     """How a server is asked.
@@ -59,8 +64,7 @@ class ServerOptions:
 
     @property
     def root(self) -> str:
-        """The server's address without `/v1`."""
-        return self.base_url.rstrip("/").removesuffix(API)
+        return root_of(self.base_url)
 
     def key(self) -> str | None:
         """The secret that `key_env` names. Raises: ModelError, which never holds it."""

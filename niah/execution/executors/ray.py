@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Self
 from models.errors import StopRunError
 from models.protocols import RemoteModel
 from models.registry import needs_torch
+from models.servers.options import root_of
 from niah.errors import PlanError
 from niah.execution.ask import Finished
 from niah.execution.executors.ray_worker import Message, Worker, code_version
@@ -488,7 +489,7 @@ class RayExecutor:
         asked = self._arms[arm]
         if not asked.model.startswith(SERVER):
             return None
-        return asked.model, str(asked.options.get("base_url")).rstrip("/").removesuffix("/v1")
+        return asked.model, root_of(str(asked.options.get("base_url")))
 
     def _begin(self, hand: Hand) -> None:
         task = self.tasks.take(hand.arm)
