@@ -277,9 +277,11 @@ def test_an_export_of_an_arm_and_what_it_may_not_replace(
     done = call("export", finished, out, "--arm", "v5")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "arm 'v5' is not in this run" in done.err
-    done = call("export", finished, tmp_path)  # as a device would be
+    done = call("export", finished, tmp_path)
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert f"{tmp_path} is a folder; name a file" in done.err
+    done = call("export", finished, "/dev/null")
+    assert (done.code, done.err) == (2, "niah: /dev/null: is no regular file\n")
 
 
 @pytest.mark.parametrize("shape", ["ruler", "lm-eval"])
