@@ -179,7 +179,7 @@ def test_a_redirect_to_no_address_is_refused() -> None:
     [
         ("ALL_PROXY", "socks5://127.0.0.1:1080"),
         ("HTTPS_PROXY", "ftp://127.0.0.1:1080"),
-        ("SSL_CERT_FILE", "/no/such/file.pem"),
+        ("SSL_CERT_FILE", __file__),  # holds no certificate
     ],
 )
 def test_an_environment_that_allows_no_connection_is_one_line(
