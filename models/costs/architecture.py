@@ -66,7 +66,7 @@ class State:
     """Memory that does not grow with the context, in `layers` layers.
 
     Attributes:
-        kind: of cache bytes (tail, state).
+        kind: of cache bytes (tail, state, engram).
         channels: held from the first token on.
         pending: channels of each token that does not fill a row of `per` tokens yet.
         element_bytes: of a channel; None: as the layout has it.

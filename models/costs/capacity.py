@@ -71,7 +71,7 @@ def fit(
     Weights are spread evenly over the cards. Caches are spread by `split`:
         sequences: a sequence lies whole on one card (data-parallel attention).
         heads: every card holds its share of the key-value heads of every sequence; what all heads
-            share (latents, index keys, tails) lies on every card (tensor parallelism).
+            share (latents, index keys, tails, Engram) lies on every card (tensor parallelism).
         tokens: a sequence is spread evenly over all cards (context parallelism).
 
     Raises:
@@ -118,7 +118,9 @@ def _share(architecture: Architecture, cards: int) -> Architecture:
         return replace(table, shape=table.shape._replace(heads=heads))
 
     def state(kept: State) -> State:
-        return kept if kept.kind == "tail" else replace(kept, channels=-(-kept.channels // cards))
+        if kept.kind != "state":  # tails and Engram's ids and rows have no heads
+            return kept
+        return replace(kept, channels=-(-kept.channels // cards))
 
     return replace(
         architecture,

@@ -57,6 +57,14 @@ def test_what_all_heads_share_lies_on_every_card() -> None:
     assert alone.longest == shared.longest
 
 
+@pytest.mark.parametrize(("kind", "sequences"), [("state", 4), ("tail", 1), ("engram", 1)])
+def test_of_states_only_recurrent_ones_have_heads(kind: str, sequences: int) -> None:
+    """8,000 bytes: a card of 8,000 holds one, or four of a quarter."""
+    architecture = Architecture((), (State(kind, 4, 500, element_bytes=4),))
+    cards = Cards(8000, 0, 4)
+    assert fit(architecture, cards, [10], split="heads").sequences == {10: sequences}
+
+
 @given(
     st.sampled_from(sorted(PRESETS)),
     st.integers(1, 200),
