@@ -562,10 +562,21 @@ def train(
         int | None, typer.Option(min=0, max=MAX_SEED, help="In the place of the configuration's.")
     ] = None,
 ) -> None:
-    """Train one arm of a training's configuration; the same command again goes on."""
+    """Train one arm of a training's configuration.
+
+    Exit code 130: stopped by Ctrl-C or SIGTERM; the same command goes on.
+    """
     from niah.training.trainer import train as train_arm
 
-    typer.echo(f"checkpoint: {train_arm(config, arm, out, device, seed)}")
+    trainer = train_arm(config, arm, out, device, seed)
+    if not trainer.finished:
+        typer.echo(
+            f"stopped after step {trainer.step} of {trainer.config.num_steps}; its state is safe "
+            f"in {trainer.folder}; the same command goes on from there",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED)
+    typer.echo(f"checkpoint: {trainer.folder}")
 
 
 @app.command("export-model")

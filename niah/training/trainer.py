@@ -285,6 +285,10 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
 
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.config.num_steps
+
     def run(self) -> None:
         """Train to the last stage's end, or until asked to stop; either way the state is saved."""
         with self._stops_between_steps():
@@ -297,7 +301,7 @@ class Trainer:
         for take_figures in self._steps():
             now = time.monotonic()
             self.seconds = before + now - began
-            if self.step % 10 == 0 or self.step == self.config.num_steps:
+            if self.step % 10 == 0 or self.finished:
                 figures = take_figures()
                 self._log(figures)
                 bar.set_postfix({k: f"{v:.2f}" for k, v in figures.items()}, refresh=False)
@@ -328,7 +332,7 @@ class Trainer:
 
     def _steps(self) -> Iterator[Callable[[], dict[str, float]]]:
         """Each yields its figures, for whoever wants to wait for them."""
-        while self.step < self.config.num_steps:
+        while not self.finished:
             stage = self.config.stage_at(self.step)
             rows = max(1, stage.batch_tokens // stage.length)
             self.model.store_in(self.rows_format if stage.rounded else CacheFormat())
@@ -475,8 +479,8 @@ def over_one_sequence(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def train(
     config_path: Path, arm: Twin, out: Path, device: str = "cpu", seed: int | None = None
-) -> Path:
-    """Train (or go on training) one arm into `out`/arm; returns that folder.
+) -> Trainer:
+    """Train (or go on training) one arm into `out`/arm, to its end or until asked to stop.
 
     A `seed` other than the configuration's draws other weights and other batches, and its folder
     is `out`/arm-seed-N: trained so, arms tell the luck of training.
@@ -497,4 +501,4 @@ def train(
     if config.compile:
         compile_hot_paths(dynamic=trainer.model.device.type != "cpu")
     trainer.run()
-    return trainer.folder
+    return trainer

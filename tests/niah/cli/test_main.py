@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -31,8 +32,10 @@ from niah.runs import export
 from niah.statistics import intervals
 from niah.statistics.power import smallest_detectable_tax
 from niah.training import config as training
+from niah.training.trainer import Trainer
 from tests.niah.cli.conftest import Call
 from tests.niah.rows import row_dicts
+from tests.niah.training.test_trainer import TINY
 from tests.synthetic_rows import Synthetic, write_run
 
 ROOT = Path(__file__).parents[3]
@@ -547,6 +550,32 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert "the same command goes on from there" in told
     assert "Traceback" not in told
     assert 0 < len(row_dicts(out)) < 3 * 2 * 12
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_training_says_so_and_goes_on(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sent: signal.Signals
+) -> None:
+    config, out = tmp_path / "train.yaml", tmp_path / "trained"
+    config.write_text(yaml.safe_dump(TINY | {"compile": False}), encoding="utf-8")
+    steps = Trainer._steps
+
+    def killed_in_the_second_step(self: Trainer) -> Iterator[Callable[[], dict[str, float]]]:
+        for take_figures in steps(self):
+            if self.step == 2:
+                os.kill(os.getpid(), sent)
+            yield take_figures
+
+    monkeypatch.setattr(Trainer, "_steps", killed_in_the_second_step)
+    stopped = call("train", config, "--arm", "dense", "--out", out)
+    assert stopped.code == 130
+    assert "checkpoint" not in stopped.out
+    told = stopped.err.splitlines()[-1]  # the bar's lines come before
+    assert told.startswith("stopped after step 2 of 6;")
+    assert told.endswith("the same command goes on from there")
+
+    finished = call("train", config, "--arm", "dense", "--out", out)
+    assert (finished.code, finished.out) == (0, f"checkpoint: {out / 'dense'}\n")
 
 
 def test_an_interrupt_that_a_library_swallows_still_stops_the_run() -> None:

@@ -297,7 +297,7 @@ def test_a_seed_that_no_generator_takes_is_refused(seed: int) -> None:
 def test_another_seed_is_another_training_in_a_folder_of_its_own(tmp_path: Path) -> None:
     path, out = tmp_path / "tiny.yaml", tmp_path / "out"
     path.write_text(yaml.safe_dump({**TINY, "seed": 1, "keep_buffers": False}), encoding="utf-8")
-    folders = [train(path, "dense", out, seed=seed) for seed in (None, 1, 2)]
+    folders = [train(path, "dense", out, seed=seed).folder for seed in (None, 1, 2)]
     assert folders == [out / name for name in ("dense", "dense-seed-1", "dense-seed-2")]
     default, same, other = (load_file(folder / "model.safetensors") for folder in folders)
     assert all(torch.equal(tensor, same[name]) for name, tensor in default.items())
