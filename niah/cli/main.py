@@ -238,7 +238,8 @@ def ask(
             bar.start(jobs)
             run_jobs(jobs, place.executor(planned, bench, folder, progress), store, tally)
         except KeyboardInterrupt:
-            raise typer.Exit(interrupted(folder, tally.rows)) from None
+            told = f": {tally.rows} rows written by this run are"
+            raise typer.Exit(interrupted(told, folder)) from None
         finally:
             bar.close()
     return tally
@@ -271,13 +272,9 @@ def show_run(folder: Path, sweep: "Sweep") -> None:
         terminal_report(folder)
 
 
-def interrupted(folder: Path, rows: int) -> int:
-    """Say that nothing is lost; the exit code of a process ended by Ctrl-C."""
-    typer.echo(
-        f"stopped: {rows} rows written by this run are safe in {folder}; "
-        "the same command goes on from there",
-        err=True,
-    )
+def interrupted(told: str, folder: Path) -> int:
+    """Say what is safe in a folder; the exit code of a process ended by Ctrl-C."""
+    typer.echo(f"stopped{told} safe in {folder}; the same command goes on from there", err=True)
     return INTERRUPTED
 
 
@@ -570,12 +567,8 @@ def train(
 
     trainer = train_arm(config, arm, out, device, seed)
     if not trainer.finished:
-        typer.echo(
-            f"stopped after step {trainer.step} of {trainer.config.num_steps}; its state is safe "
-            f"in {trainer.folder}; the same command goes on from there",
-            err=True,
-        )
-        raise typer.Exit(INTERRUPTED)
+        told = f" after step {trainer.step} of {trainer.config.num_steps}; its state is"
+        raise typer.Exit(interrupted(told, trainer.folder))
     typer.echo(f"checkpoint: {trainer.folder}")
 
 

@@ -557,7 +557,7 @@ def test_a_stopped_training_says_so_and_goes_on(
     call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sent: signal.Signals
 ) -> None:
     config, out = tmp_path / "train.yaml", tmp_path / "trained"
-    config.write_text(yaml.safe_dump(TINY | {"compile": False}), encoding="utf-8")
+    config.write_text(yaml.safe_dump(TINY | {"keep_buffers": False}), encoding="utf-8")
     steps = Trainer._steps
 
     def killed_in_the_second_step(self: Trainer) -> Iterator[Callable[[], dict[str, float]]]:
