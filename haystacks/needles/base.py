@@ -4,6 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -66,7 +67,7 @@ class Fact:
         """Every key and value that is planted: no other fact in the same context may have one."""
         return frozenset((self.key, *self.distractor_keys, *self.values))
 
-    @property
+    @cached_property
     def gold_pieces(self) -> tuple[int, ...]:
         """Which of the pieces hold a gold value."""
         held = [any(holds(piece, gold) for gold in self.gold) for piece in self.pieces]

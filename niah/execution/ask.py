@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import ValidationError
 
-from haystacks.compressibility import context_ratio
 from haystacks.tokenizer import Tokenizer
 from models.errors import StopRunError
 from models.protocols import (
@@ -162,14 +161,7 @@ class Asker:
         progress = self.progress if is_told else untold
         return Timeline(session, self.tokenizer.decode, self.sweep.chunk_tokens, progress)
 
-    def compression_ratios(self, context: Context, trials: Sequence[Trial]) -> dict[int, float]:
-        """zlib's, of the text up to a prompt's length: one for all depths of a length."""
-        return {
-            length: context_ratio(context.trunk[:length], self.tokenizer)
-            for length in {trial.length for trial in trials}
-        }
-
-    def describe(self, trial: Trial, context: Context, ratios: Mapping[int, float]) -> Fields:
+    def describe(self, trial: Trial, context: Context) -> Fields:
         """Everything about a row that is known before its question is asked."""
         stream, needle = context.stream, trial.needle
         start, end = needle if needle else (None, None)
@@ -187,7 +179,7 @@ class Asker:
             "stream": stream.index,
             "repeat": stream.repeat,
             "offset": stream.offset,
-            "compression_ratio": ratios[trial.length],
+            "compression_ratio": context.compression_ratio(trial.length, self.tokenizer),
             "control": trial.control,
             "requested_length": trial.requested_length,
             "length": trial.length,

@@ -8,6 +8,7 @@ on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +35,11 @@ class Aside:
     """What a session reads that is not the arm's question."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self.question = tuple(tokenizer.encode(OTHER_QUESTION))
+        self._tokenizer = tokenizer
+
+    @cached_property
+    def question(self) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(OTHER_QUESTION))
 
     def text(self, tokens: int) -> tuple[int, ...]:
         """The question over and over, `tokens` long."""

@@ -6,11 +6,10 @@ alone: what several arms share is counted once by the run (`Finished.before`).
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from haystacks.corpora.registry import Corpus
 from models.protocols import BatchingModel, KeepingModel, Model, PressedSession, SharingModel
 from niah.execution.ask import Asker, Fields, Finished, failed
 from niah.execution.batches import Pending, Read, answered_together
@@ -20,10 +19,12 @@ from niah.execution.timed_session import Timeline, TokensRead
 from niah.runs.row import Row
 from niah.runs.store import CHECKPOINTS
 from niah.sweep.config import Arm, Sweep
-from niah.sweep.prompts import Context, build_context
+from niah.sweep.prompts import Context
 from niah.sweep.trials import Stream, Trial, digest
 
 log = logging.getLogger(__name__)
+
+Trunk = tuple[str, str]
 
 
 @dataclass
@@ -34,13 +35,12 @@ class StreamReader:
     """
 
     askers: Sequence[Asker]
-    stream: Stream
-    corpus: Corpus
+    context: Context
     folder: Path | None = None
-    context: Context = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.context = build_context(self.stream, self.corpus, self.leader.sweep.layout)
+    @property
+    def stream(self) -> Stream:
+        return self.context.stream
 
     @property
     def leader(self) -> Asker:
@@ -63,7 +63,6 @@ class StreamReader:
         missing = {arm: {trial.pair for trial in trials} for arm, trials in wanted.items()}
         asked = {trial.pair: trial for trials in wanted.values() for trial in trials}
         trials = sorted(asked.values(), key=self.leader.fork_at)
-        ratios = self.leader.compression_ratios(self.context, trials)
         keeper = self.keeper()
         waiting = [asker for asker in self.askers if missing.get(asker.arm.name)]
 
@@ -83,18 +82,18 @@ class StreamReader:
                 log.debug("stream %s cannot go on", self.stream.index, exc_info=True)
                 for lost in trials[number:]:
                     for asker in lacking(lost):
-                        row = Row(**asker.describe(lost, self.context, ratios), **failed(error))
+                        row = Row(**asker.describe(lost, self.context), **failed(error))
                         yield Pending(partial(Finished, row))
                 return
-            yield from self.ask(trial, trunk, lacking(trial), ratios)
+            yield from self.ask(trial, trunk, lacking(trial))
         if keeper:
             keeper.forget()
 
     def ask(
-        self, trial: Trial, trunk: Timeline, askers: Sequence[Asker], ratios: Mapping[int, float]
+        self, trial: Trial, trunk: Timeline, askers: Sequence[Asker]
     ) -> Iterator[Read | Pending]:
         """One question of all these arms."""
-        told = [(asker, asker.describe(trial, self.context, ratios)) for asker in askers]
+        told = [(asker, asker.describe(trial, self.context)) for asker in askers]
         try:
             shared = self.context_read(trial, trunk, askers)
         except Exception as error:
@@ -182,7 +181,7 @@ class StreamReader:
         return Keeper(self.folder / CHECKPOINTS / f"{name}.safetensors", model, minutes)
 
 
-def trunk_of(sweep: Sweep, arm: Arm, model: Model) -> tuple[str, str]:
+def trunk_of(sweep: Sweep, arm: Arm, model: Model) -> Trunk:
     """What arms must have in common to be read to together; the arm's own name if nothing.
 
     An arm that repeats the baseline measures noise, which sharing would hide. An arm that uses its

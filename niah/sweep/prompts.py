@@ -3,13 +3,15 @@
 Tokens are planted as they are and never encoded again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from haystacks.compressibility import context_ratio
 from haystacks.corpora.registry import Corpus
 from haystacks.planting import Insertion, plant
+from haystacks.tokenizer import Tokenizer
 from niah.sweep.config import Layout
 from niah.sweep.trials import Stream, Trial
 
@@ -27,6 +29,13 @@ class Context:
     stream: Stream
     layout: Layout
     trunk: Ids
+    _ratios: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def compression_ratio(self, length: int, tokenizer: Tokenizer) -> float:
+        """zlib's, of the text up to a prompt's `length`: computed once for all its questions."""
+        if length not in self._ratios:
+            self._ratios[length] = context_ratio(self.trunk[:length], tokenizer)
+        return self._ratios[length]
 
     def own_ids(self, trial: Trial) -> Ids:
         """What is read after the fork: the rest of the context, the question, the suffix."""

@@ -15,9 +15,10 @@ from niah.execution.ask import Asker, Finished
 from niah.execution.batches import Pending
 from niah.execution.jobs import Job, Progress
 from niah.execution.loading import Bench
-from niah.execution.streams import StreamReader, trunk_of
+from niah.execution.streams import StreamReader, Trunk, trunk_of
 from niah.sweep.config import Arm
-from niah.sweep.trials import Plan
+from niah.sweep.prompts import Context, build_context
+from niah.sweep.trials import Plan, Stream
 
 HELD = 4  # answers that may wait behind a slow one, for each question in flight
 
@@ -62,24 +63,27 @@ class LocalExecutor:
     def begun(self, jobs: Iterable[Job]) -> Iterator[Pending]:
         """The rows of all jobs: of servers to come, of other models finished."""
         for index, stream_jobs in groupby(jobs, key=lambda job: job.stream):
-            groups: dict[tuple[str, str], list[Job]] = {}
+            groups: dict[Trunk, list[Job]] = {}
             for job in stream_jobs:
-                groups.setdefault(self.trunk(job.arm), []).append(job)
+                groups.setdefault(self.trunks[job.arm], []).append(job)
+            context = self.context(self.plan.streams[index])
             for trunk, group in groups.items():
-                yield from self.read(index, trunk, group)
+                yield from self.read(context, trunk, group)
 
-    def read(self, index: int, trunk: tuple[str, str], jobs: list[Job]) -> Iterator[Pending]:
-        """The rows of jobs of one stream whose arms share its reading."""
-        stream = self.plan.streams[index]
+    def context(self, stream: Stream) -> Context:
         corpus = self.bench.materials.corpora[stream.corpus]
+        return build_context(stream, corpus, self.plan.sweep.layout)
+
+    def read(self, context: Context, trunk: Trunk, jobs: list[Job]) -> Iterator[Pending]:
+        """The rows of jobs of one stream whose arms share its reading."""
         # All arms of the trunk, also those that lack nothing: what is read depends on no progress.
-        askers = [asker for arm, asker in self.askers.items() if self.trunk(arm) == trunk]
+        askers = [asker for arm, asker in self.askers.items() if self.trunks[arm] == trunk]
         wanted = {
-            job.arm: [trial for trial in stream.trials if trial.pair in set(job.pairs)]
+            job.arm: [trial for trial in context.stream.trials if trial.pair in set(job.pairs)]
             for job in jobs
         }
         remote = isinstance(askers[0].model, RemoteModel)
-        for pending in StreamReader(askers, stream, corpus, self.folder).pending(wanted):
+        for pending in StreamReader(askers, context, self.folder).pending(wanted):
             yield pending if remote else Pending(partial(as_it_is, pending.row()))
 
     @cached_property
@@ -88,9 +92,11 @@ class LocalExecutor:
         arms = [arm for arm in self.plan.sweep.arms if arm.name in self.bench.models]
         return {arm.name: self.asker(arm) for arm in arms}
 
-    def trunk(self, arm: str) -> tuple[str, str]:
-        asker = self.askers[arm]
-        return trunk_of(self.plan.sweep, asker.arm, asker.model)
+    @cached_property
+    def trunks(self) -> dict[str, Trunk]:
+        """What `trunk_of` says of each arm."""
+        sweep = self.plan.sweep
+        return {arm: trunk_of(sweep, asker.arm, asker.model) for arm, asker in self.askers.items()}
 
     def asker(self, arm: Arm) -> Asker:
         advance: Callable[[int], None] = partial(self.progress, arm)

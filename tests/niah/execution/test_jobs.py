@@ -12,19 +12,22 @@ from typing import Any
 
 import pytest
 
-from haystacks.compressibility import compression_ratio
-from haystacks.tokenizer import BUNDLED_FILE, BUNDLED_NAME
+from haystacks.compressibility import compression_ratio, context_ratio
+from haystacks.tokenizer import BUNDLED_FILE, BUNDLED_NAME, Tokenizer
 from models.protocols import Decoding, Piece, TokenizerRef
 from niah.errors import NiahError
 from niah.execution.ask import with_total
+from niah.execution.executors import local
 from niah.execution.jobs import Tally, open_store
 from niah.execution.loading import Bench, load_bench
 from niah.execution.sweeps import ask_what_is_left
 from niah.report.html.page import write_report
 from niah.runs.history import read_environment
+from niah.sweep import prompts
 from niah.sweep.config import Arm, Sweep
 from niah.sweep.planner import Materials, make_plan
-from niah.sweep.prompts import build_context
+from niah.sweep.prompts import Context, Ids, build_context
+from niah.sweep.trials import Stream
 from tests.niah.fakes import RecallModel, fake_bench, sweep_of, tiny_materials
 from tests.niah.rows import row_dicts
 
@@ -140,6 +143,30 @@ def test_a_row_has_the_ratio_of_its_own_context_not_of_the_stream(
         ids = build_context(stream, corpus, sweep.layout).trunk[: row["length"]]
         text = materials().tokenizer.decode(ids.tolist())
         assert row["compression_ratio"] == compression_ratio(text)
+
+
+def test_a_stream_is_planted_and_compressed_once_for_all_arms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The arms' models share no reading here; the text is the same all the same."""
+    planted: list[int] = []
+    compressed: list[int] = []
+
+    def build(stream: Stream, *rest: Any) -> Context:
+        planted.append(stream.index)
+        return build_context(stream, *rest)
+
+    def ratio(ids: Ids, tokenizer: Tokenizer) -> float:
+        compressed.append(len(ids))
+        return context_ratio(ids, tokenizer)
+
+    monkeypatch.setattr(local, "build_context", build)
+    monkeypatch.setattr(prompts, "context_ratio", ratio)
+    rows = run_sweep(tmp_path, sweep_of(depths=5))
+    assert len({row["arm"] for row in rows}) == 2
+    assert len(planted) == len({(row["stream"], row["repeat"]) for row in rows})
+    prompts_read = {(row["stream"], row["repeat"], row["length"]) for row in rows}
+    assert len(compressed) == len(prompts_read)
 
 
 def test_controls_have_no_needle_and_are_named(tmp_path: Path) -> None:

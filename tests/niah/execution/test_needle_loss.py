@@ -11,6 +11,7 @@ from niah.execution.needle_loss import find_deviation, lost_by, value_start
 from niah.execution.streams import StreamReader
 from niah.runs.row import RankedLayer, Row
 from niah.sweep.planner import make_plan
+from niah.sweep.prompts import build_context
 from niah.sweep.trials import Trial
 from tests.niah.fakes import RecallModel, RecallSession, sweep_of, tiny_materials
 from tests.sessions import piece
@@ -104,7 +105,8 @@ def test_rows_of_wrong_answers_say_where_the_needle_was_lost(layout: str) -> Non
     rows: list[tuple[Trial, Row]] = []
     for stream in plan.streams:
         left = sorted(stream.trials, key=lambda trial: trial.fork_at)
-        reader = StreamReader([runner], stream, materials.corpora["tiny"])
+        context = build_context(stream, materials.corpora["tiny"], sweep.layout)
+        reader = StreamReader([runner], context)
         found = [pending.row().row for pending in reader.pending({runner.arm.name: left})]
         rows += zip(left, found, strict=True)
     assert rows
