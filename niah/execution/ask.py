@@ -222,11 +222,12 @@ class Asker:
     def read_question(self, fork: Timeline, ids: Ids) -> None:
         """Read a question behind the context, and say so to a session that wants to know."""
         session = fork.session
-        if isinstance(session, PressedSession):
-            self.end_context(session)
+        if not isinstance(session, PressedSession):
+            fork.advance(ids)
+            return
+        self.end_context(session)
         fork.advance(ids)
-        if isinstance(session, PressedSession):
-            session.question_ends()
+        session.question_ends()
 
     def end_context(self, session: PressedSession) -> None:
         """This arm's press may work now."""

@@ -91,16 +91,18 @@ class ClockedModel:
 def test_the_harness_takes_at_most_a_fiftieth_of_a_run(tmp_path: Path) -> None:
     """The nano pair at work: reading a wrong answer's question once more is the models' time."""
     sweep = sweep_of(arms=ARMS, corpora="kjv", lengths=["1K", "4K"], depths=5, repeats=1, threads=1)
-    clock, tally = Clock(), Tally()
+    clock = Clock()
     bench = load_bench(sweep, lambda arm, of: ClockedModel(load_arm(arm, of), clock))
-    plan = make_plan(sweep, bench.materials)
     for model in bench.models.values():
         model.session().extend(piece(range(256)))  # the first call of all sets up its libraries
-    clock.seconds = 0.0
-    with open_store(tmp_path, plan, bench) as store:
-        ask_what_is_left(plan, bench, store, lambda arm, tokens: None, tally)
-    assert tally.rows == 2 * plan.questions
-    assert not tally.errors
-    outside = 1 - clock.seconds / tally.seconds
-    print(f"outside the models: {outside:.2%} of {tally.seconds:.1f} s, {tally.rows} rows")
-    assert 0 < outside <= 0.02
+    shares: list[float] = []
+    for turn in range(3):  # the least: what else the machine did in one of them tells nothing
+        plan, tally = make_plan(sweep, bench.materials), Tally()
+        clock.seconds = 0.0
+        with open_store(tmp_path / str(turn), plan, bench) as store:
+            ask_what_is_left(plan, bench, store, lambda arm, tokens: None, tally)
+        assert tally.rows == 2 * plan.questions
+        assert not tally.errors
+        shares.append(1 - clock.seconds / tally.seconds)
+        print(f"outside the models: {shares[-1]:.2%} of {tally.seconds:.1f} s, {tally.rows} rows")
+    assert 0 < min(shares) <= 0.02
