@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models import kernels
 from models.layers import Float32Linear, KeepsFloat32, RMSNorm, Rotation
 
 
@@ -70,9 +71,8 @@ class Compressor(KeepsFloat32):
         """
         tail = tail or self.empty_tail(len(x), x)
         pending = tail.values.shape[1]
-        slots = torch.arange(pending, pending + x.shape[1], device=x.device) % self.ratio
-        values = torch.cat((tail.values, self.kv_proj(x)), dim=1)
-        gates = torch.cat((tail.gates, self.gate_proj(x) + self.position_bias[slots]), dim=1)
+        values = behind(tail.values, self.kv_proj(x))
+        gates = behind(tail.gates, self._biased(self.gate_proj(x), pending))
 
         n = values.shape[1] // self.ratio
         closed = n * self.ratio
@@ -87,10 +87,27 @@ class Compressor(KeepsFloat32):
         rest = values[:, closed:], gates[:, closed:]
         return entries, Tail(*(owned(kept) for kept in (*rest, *before)))
 
+    def _biased(self, gates: Tensor, pending: int) -> Tensor:
+        """Gate logits [B, S, W] of tokens behind `pending` others, plus the bias of their slots."""
+        size = gates.shape[1]
+        if pending or size % self.ratio:
+            slots = torch.arange(pending, pending + size, device=gates.device) % self.ratio
+            return gates + self.position_bias[slots]
+        windows: Tensor = gates.unflatten(1, (-1, self.ratio)) + self.position_bias
+        return windows.flatten(1, 2)
+
     def _pool(
         self, values: Tensor, gates: Tensor, before: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Whole windows [B, n * m, W] -> entries [B, n, C], and the overlap to keep."""
+        if kernels.usable(values, gates, *before):
+            from models.kernels.pooling import pool
+
+            pooled = pool(values, gates, before, self.ratio)
+            if self.overlap:
+                last = slice(-self.ratio, None), slice(self.entry_dim)
+                before = values[:, *last], gates[:, *last]
+            return pooled, before
         values = values.unflatten(1, (-1, self.ratio))  # [B, n, m, W]
         gates = gates.unflatten(1, (-1, self.ratio))
         if self.overlap:
@@ -104,6 +121,11 @@ class Compressor(KeepsFloat32):
         following, own = windows.split(self.entry_dim, dim=-1)
         previous = torch.cat((before.unsqueeze(1), following[:, :-1]), dim=1)
         return torch.cat((previous, own), dim=2), following[:, -1]
+
+
+def behind(tail: Tensor, rows: Tensor) -> Tensor:
+    """[B, r, W] and [B, S, W] in one."""
+    return torch.cat((tail, rows), dim=1) if tail.shape[1] else rows
 
 
 def owned(tensor: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class HyperConnection(KeepsFloat32):
         from models.kernels import mhc
 
         flat = streams.flatten(0, 1)
-        gates = self.fn @ flat.flatten(1).t()  # a norm is one factor a token: the kernel's
+        gates = flat.flatten(1) @ self.fn.t()  # a norm is one factor a token: the kernel's
         numbers = (self.eps, self.norm_eps, self.iterations)
         parts = mhc.collapse(flat, gates, self.scale, self.base, *numbers)
         x, post, mix = (part.unflatten(0, streams.shape[:2]) for part in parts)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from models.kernels.compile import kernel, reordering_kernel
 from models.kernels.floats import LARGEST_EXP, exp
-from models.kernels.threads import run_shares
+from models.kernels.team import in_shares
+from models.kernels.threads import How, run_shares
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -25,8 +26,8 @@ SHARE = 128  # tokens worth a thread
 def best_experts(scores: Tensor, k: int) -> Tensor:
     """The k highest of scores [T, E], highest first: indices [T, k]."""
     chosen = torch.empty(len(scores), k, dtype=torch.long, device=scores.device)
-    left, picks = scores.contiguous().numpy().copy(), chosen.numpy()
-    run_shares(len(left), SHARE, lambda part: _take_best(left[part], picks[part]))
+    left = scores.contiguous().numpy().copy()
+    run_shares(_take_best_shares, SHARE, (left, chosen.numpy()))
     return chosen
 
 
@@ -45,17 +46,14 @@ def mixed_experts(
     both = x.new_empty(len(rows), 2 * inner)
     for e, group in groups:
         torch.mm(rows[group], gate_up[e].t(), out=both[group])
-    gated, two = x.new_empty(len(rows), inner), both.numpy()
-    one, most = gated.numpy(), np.float32(limit)
-    run_shares(len(rows), SHARE, lambda part: _swiglu(two[part], most, one[part]))
+    gated = x.new_empty(len(rows), inner)
+    run_shares(_swiglu_shares, SHARE, (both.numpy(), gated.numpy()), (np.float32(limit),))
     for e, group in groups:
         torch.mm(gated[group], down[e].t(), out=rows[group])
 
     output = torch.empty_like(x)
-    shares, found, out = weights.contiguous().numpy(), rows.numpy(), output.numpy()
-    run_shares(
-        len(x), SHARE, lambda part: _weighted_sums(found, places[part], shares[part], out[part])
-    )
+    split = places, weights.contiguous().numpy(), output.numpy()
+    run_shares(_weighted_sums_shares, SHARE, split, (rows.numpy(),))
     return output
 
 
@@ -92,7 +90,7 @@ def _sort(chosen: Ints, bounds: Ints, tokens: Ints, places: Ints) -> None:
 
 
 @reordering_kernel
-def _swiglu(both: Floats, limit: np.float32, gated: Floats) -> None:
+def _swiglu(both: Floats, gated: Floats, limit: np.float32) -> None:
     """silu(min(gate, limit)) * clamp(up, ±limit) of rows [gate, up]."""
     count, inner = gated.shape
     for t in range(count):
@@ -104,10 +102,25 @@ def _swiglu(both: Floats, limit: np.float32, gated: Floats) -> None:
 
 
 @reordering_kernel
-def _weighted_sums(rows: Floats, places: Ints, weights: Floats, output: Floats) -> None:
+def _weighted_sums(places: Ints, weights: Floats, output: Floats, rows: Floats) -> None:
     count, width = output.shape
     for t in range(count):
         for i in range(places.shape[1]):
             row, weight = rows[places[t, i]], weights[t, i]
             for c in range(width):
                 output[t, c] = weight * row[c] + (output[t, c] if i else np.float32(0))
+
+
+@kernel
+def _take_best_shares(how: How) -> int:
+    return in_shares(_take_best, how)
+
+
+@kernel
+def _swiglu_shares(how: How) -> int:
+    return in_shares(_swiglu, how)
+
+
+@kernel
+def _weighted_sums_shares(how: How) -> int:
+    return in_shares(_weighted_sums, how)

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.kernels.compile import reordering_kernel
+from models.kernels.compile import kernel, reordering_kernel
 from models.kernels.floats import exp
-from models.kernels.threads import run_shares
+from models.kernels.team import in_shares
+from models.kernels.threads import How, run_shares
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -27,26 +28,17 @@ def attend_rows(q: Tensor, rows: Tensor, chosen: Tensor, counts: Tensor) -> tupl
         chosen: [B, S, k] indices.
         counts: [S], how many of a query's indices are real; the log is -inf where none is.
     """
-    operands = [t.contiguous().numpy() for t in (q, rows, chosen)]
-    real = counts.contiguous().numpy()
     output, log_total = q.new_empty(q.shape), q.new_empty(q.shape[:3])
-    for arrays in zip(*operands, output.numpy(), log_total.numpy(), strict=True):
-        _in_shares(real, *arrays)
+    split = [t.contiguous().numpy() for t in (q, chosen, output, log_total)]
+    real, keys = counts.contiguous().numpy(), rows.contiguous().numpy()
+    for b in range(len(q)):
+        run_shares(_attend_rows_shares, SHARE, (real, *(each[b] for each in split)), (keys[b],))
     return output.transpose(1, 2), log_total.transpose(1, 2)
-
-
-def _in_shares(
-    counts: Ints, q: Floats, rows: Floats, chosen: Ints, output: Floats, log_total: Floats
-) -> None:
-    def work(part: slice) -> None:
-        _attend_rows(q[part], rows, chosen[part], counts[part], output[part], log_total[part])
-
-    run_shares(len(q), SHARE, work)
 
 
 @reordering_kernel
 def _attend_rows(
-    q: Floats, rows: Floats, chosen: Ints, counts: Ints, output: Floats, log_total: Floats
+    counts: Ints, q: Floats, chosen: Ints, output: Floats, log_total: Floats, rows: Floats
 ) -> None:
     num_queries, heads, dim = q.shape
     logits = np.empty((heads, chosen.shape[1]), np.float32)
@@ -82,3 +74,8 @@ def _attend_rows(
                 weight = logits[h, i]
                 for c in range(dim):
                     output[s, h, c] += weight * row[c]
+
+
+@kernel
+def _attend_rows_shares(how: How) -> int:
+    return in_shares(_attend_rows, how)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.kernels.compile import reordering_kernel
+from models.kernels.compile import kernel, reordering_kernel
 from models.kernels.floats import LARGEST_EXP, exp
-from models.kernels.threads import run_shares
+from models.kernels.team import in_shares
+from models.kernels.threads import How, run_shares
 
 Floats = NDArray[np.float32]
 SHARE = 128  # tokens worth a thread
@@ -30,39 +31,34 @@ def collapse(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """streams [N, K, D], contiguous -> sublayer input [N, D], post [N, K], mix [N, K, K].
 
-    `gates` [(2 + K) K, N] are W_fn times the streams, which are not normalised yet.
+    `gates` [N, (2 + K) K] are W_fn times the streams, which are not normalised yet.
     """
     n, k, d = streams.shape
     outputs = tuple(streams.new_empty(n, *shape) for shape in ((d,), (k,), (k, k)))
     x, z, *out = (t.numpy() for t in (streams, gates, *outputs))
     constants = scale.detach().numpy(), base.detach().numpy()
     small = np.float32(eps), np.float32(norm_eps)
-
-    def work(part: slice) -> None:
-        _collapse(x[part], z[:, part], *constants, *small, iterations, *(o[part] for o in out))
-
-    run_shares(n, SHARE, work)
+    run_shares(_collapse_shares, SHARE, (x, z, *out), (*constants, *small, iterations))
     return outputs[0], outputs[1], outputs[2]
 
 
 def spread(output: Tensor, streams: Tensor, post: Tensor, mix: Tensor) -> None:
     """X'_k = post_k y + sum_j mix[j, k] X_j in the place of streams [N, K, D]; all contiguous."""
-    arrays = [t.numpy() for t in (output, streams, post, mix)]
-    run_shares(len(streams), SHARE, lambda part: _spread(*(a[part] for a in arrays)))
+    run_shares(_spread_shares, SHARE, tuple(t.numpy() for t in (output, streams, post, mix)))
 
 
 @reordering_kernel
 def _collapse(
     streams: Floats,
     gates: Floats,
+    collapsed: Floats,
+    post: Floats,
+    mix: Floats,
     scale: Floats,
     base: Floats,
     eps: np.float32,
     norm_eps: np.float32,
     iterations: int,
-    collapsed: Floats,
-    post: Floats,
-    mix: Floats,
 ) -> None:
     n, k, d = streams.shape
     lanes = min(n, LANES)
@@ -80,7 +76,7 @@ def _collapse(
             inverse = one / np.sqrt(squares / size + norm_eps)
             for i in range(len(z)):
                 own = scale[min(i // k, 2)] * inverse
-                z[i, lane] = gates[i, start + lane] * own + base[i]
+                z[i, lane] = gates[start + lane, i] * own + base[i]
         for i in range(2 * k):
             for lane in range(lanes):
                 z[i, lane] = one / (one + exp(min(-z[i, lane], LARGEST_EXP)))
@@ -153,3 +149,13 @@ def _spread(output: Floats, streams: Floats, post: Floats, mix: Floats) -> None:
                 weight = mix[t, j, i]
                 for c in range(d):
                     streams[t, i, c] += weight * before[j, c]
+
+
+@kernel
+def _collapse_shares(how: How) -> int:
+    return in_shares(_collapse, how)
+
+
+@kernel
+def _spread_shares(how: How) -> int:
+    return in_shares(_spread, how)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.kernels.compile import kernel, reordering_kernel
-from models.kernels.threads import run_shares
+from models.kernels.team import in_shares
+from models.kernels.threads import How, run_shares
 
 Floats = NDArray[np.float32]
 SHARE = 1024  # rows worth a thread
@@ -22,9 +23,7 @@ def normalize(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     factors = x.new_ones(x.shape[-1]) if weight is None else weight.detach()
     source, target = (t.reshape(-1, x.shape[-1]).numpy() for t in (x, out))
     scale, small = factors.numpy(), np.float32(eps)
-    run_shares(
-        len(source), SHARE, lambda part: _normalize(source[part], scale, small, target[part])
-    )
+    run_shares(_normalize_shares, SHARE, (source, target), (scale, small))
     return out
 
 
@@ -34,16 +33,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     heads = (x.flatten(2, -2) if x.ndim > 3 else x.unsqueeze(2)).contiguous()
     angles = cos.numpy(), sin.numpy()
     for source, target in zip(heads.numpy(), out.view(heads.shape).numpy(), strict=True):
-        _rotate_in_shares(source, *angles, target)
+        run_shares(_rotate_shares, SHARE, (source, *angles, target))
     return out
 
 
-def _rotate_in_shares(x: Floats, cos: Floats, sin: Floats, out: Floats) -> None:
-    run_shares(len(x), SHARE, lambda part: _rotate(x[part], cos[part], sin[part], out[part]))
-
-
 @reordering_kernel
-def _normalize(x: Floats, weight: Floats, eps: np.float32, out: Floats) -> None:
+def _normalize(x: Floats, out: Floats, weight: Floats, eps: np.float32) -> None:
     n, width = x.shape
     for t in range(n):
         squares = np.float32(0)
@@ -69,3 +64,13 @@ def _rotate(x: Floats, cos: Floats, sin: Floats, out: Floats) -> None:
                 left, right = source[2 * i], source[2 * i + 1]
                 target[2 * i] = left * cos[s, 2 * i] + right * sin[s, 2 * i]
                 target[2 * i + 1] = right * cos[s, 2 * i + 1] + left * sin[s, 2 * i + 1]
+
+
+@kernel
+def _normalize_shares(how: How) -> int:
+    return in_shares(_normalize, how)
+
+
+@kernel
+def _rotate_shares(how: How) -> int:
+    return in_shares(_rotate, how)

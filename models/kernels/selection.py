@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.kernels import topk
-from models.kernels.threads import run_shares, split
+from models.kernels.threads import cut, run_shares, share_count
 
 FEW_QUERIES = 64  # below, splitting the keys costs less than transposing them twice
 SHARE = 4096  # entries x queries worth a thread
+SHARES_EACH = 4  # of a thread: the later a query, the more entries it sees
 
 
 class Candidates(NamedTuple):
@@ -29,13 +30,14 @@ class Candidates(NamedTuple):
     least: topk.Floats
 
     @classmethod
-    def none(cls, num_queries: int, k: int) -> Candidates:
+    def none(cls, shape: tuple[int, ...], k: int) -> Candidates:
+        """Of `shape` queries."""
         room = 2 * k + 2 * topk.TILE
         return cls(
-            np.empty((num_queries, room), np.float32),
-            np.empty((num_queries, room), np.int64),
-            np.zeros(num_queries, np.int64),
-            np.full(num_queries, -np.inf, np.float32),
+            np.empty((*shape, room), np.float32),
+            np.empty((*shape, room), np.int64),
+            np.zeros(shape, np.int64),
+            np.full(shape, -np.inf, np.float32),
         )
 
 
@@ -79,15 +81,14 @@ def _over_queries(
     k: int,
     chosen: topk.Ints,
 ) -> None:
-    def work(share: slice) -> None:
-        found = Candidates.none(share.stop - share.start, k)
-        base = 0
-        for segment in keys:
-            topk.scan(q[share], w[share], visible[share], segment, base, k, *found)
-            base += len(segment)
-        topk.finish(*found[:3], visible[share], k, chosen[share])
-
-    run_shares(len(visible), FEW_QUERIES // 2, work)
+    found = Candidates.none((len(visible),), k)
+    base = 0
+    for segment in keys:
+        split = q, w, visible, *found
+        run_shares(topk.scan_shares, FEW_QUERIES // 2, split, (segment, base, k), SHARES_EACH)
+        base += len(segment)
+    best = *found[:3], visible, chosen
+    run_shares(topk.finish_shares, FEW_QUERIES // 2, best, (k,), SHARES_EACH)
 
 
 def _over_keys(
@@ -99,20 +100,17 @@ def _over_keys(
     chosen: topk.Ints,
 ) -> None:
     count, at_least = int(visible[-1]), max(1, SHARE // len(visible))
-    parts = {share.start: Candidates.none(len(visible), k) for share in split(count, at_least)}
-
-    def work(share: slice) -> None:
-        base = 0
-        for segment in keys:
-            start, stop = max(share.start - base, 0), min(share.stop - base, len(segment))
-            if start < stop:
-                found = parts[share.start]
-                topk.scan(q, w, visible, segment[start:stop], base + start, k, *found)
-            base += len(segment)
-
-    run_shares(count, at_least, work)
-    merged = parts[0] if len(parts) == 1 else _merge(list(parts.values()))
-    topk.finish(*merged[:3], visible, k, chosen)
+    ranges = cut(count, share_count(count, at_least))
+    starts, stops = np.array([[each.start, each.stop] for each in ranges]).T.copy()
+    found = Candidates.none((len(ranges), len(visible)), k)
+    base = 0
+    for segment in keys:
+        whole = q, w, visible, segment, base, k
+        run_shares(topk.scan_ranges_shares, 1, (starts, stops, *found), whole)
+        base += len(segment)
+    parts = [Candidates(*each) for each in zip(*found, strict=True)]
+    merged = parts[0] if len(parts) == 1 else _merge(parts)
+    topk.finish(*merged[:3], visible, chosen, k)
 
 
 def _merge(parts: list[Candidates]) -> Candidates:

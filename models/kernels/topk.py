@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 
 from models.kernels.compile import LANES, VECTORS, kernel
 from models.kernels.floats import as_float
+from models.kernels.team import in_shares
+from models.kernels.threads import How
 from models.number_formats import FP4_BLOCK, PowerOfTwo
 
 TILE = LANES * VECTORS
@@ -303,13 +305,13 @@ def scan(
     queries: Floats,
     weights: Floats,
     visible: Ints,
-    keys: Keys,
-    base: int,
-    k: int,
     scores: Floats,
     places: Ints,
     counts: Ints,
     least: Floats,
+    keys: Keys,
+    base: int,
+    k: int,
 ) -> None:
     """Add the best of `keys`, entries base .. base + n - 1, to every query's candidates.
 
@@ -363,7 +365,7 @@ def scan(
 
 
 @kernel
-def finish(scores: Floats, places: Ints, counts: Ints, visible: Ints, k: int, chosen: Ints) -> None:
+def finish(scores: Floats, places: Ints, counts: Ints, visible: Ints, chosen: Ints, k: int) -> None:
     """Candidates -> indices [S, k] in ascending order; what k exceeds `visible` by is filled up
     with the first hidden entries."""
     for s in range(len(counts)):
@@ -375,3 +377,41 @@ def finish(scores: Floats, places: Ints, counts: Ints, visible: Ints, k: int, ch
             chosen[s, i] = places[s, i]
         for i in range(count, k):
             chosen[s, i] = visible[s] + i - count
+
+
+@kernel
+def scan_ranges(
+    starts: Ints,
+    stops: Ints,
+    scores: Floats,
+    places: Ints,
+    counts: Ints,
+    least: Floats,
+    queries: Floats,
+    weights: Floats,
+    visible: Ints,
+    keys: Keys,
+    base: int,
+    k: int,
+) -> None:
+    """As `scan`, the candidates of entries starts[i] .. stops[i] - 1 in scores[i] and so on."""
+    for i in range(len(starts)):
+        start, stop = max(starts[i] - base, 0), min(stops[i] - base, len(keys))
+        if start < stop:
+            found = scores[i], places[i], counts[i], least[i]
+            scan(queries, weights, visible, *found, keys[start:stop], base + start, k)
+
+
+@kernel
+def scan_shares(how: How) -> int:
+    return in_shares(scan, how)
+
+
+@kernel
+def finish_shares(how: How) -> int:
+    return in_shares(finish, how)
+
+
+@kernel
+def scan_ranges_shares(how: How) -> int:
+    return in_shares(scan_ranges, how)

@@ -5,7 +5,6 @@ See `models.number_formats`. Shapes: n rows, C channels, b blocks of `block` cha
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.kernels.compile import kernel
-from models.kernels.threads import run_shares
+from models.kernels.team import in_shares
+from models.kernels.threads import How, Launch, run_shares
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -27,14 +27,14 @@ def unpack_e4m3(
 
     `scales` [n, b].
     """
-    _in_shares(_e4m3, stored, scales, out, block, channels, *at)
+    _in_shares(_e4m3_shares, stored, scales, out, block, channels, *at)
 
 
 def unpack_e2m1(
     stored: Tensor, scales: Tensor, block: int, channels: int, at: tuple[int, int], out: Tensor
 ) -> None:
     """As `unpack_e4m3`, two codes a byte; `block` and `channels` are even."""
-    _in_shares(_e2m1, stored, scales, out, block, channels, *at)
+    _in_shares(_e2m1_shares, stored, scales, out, block, channels, *at)
 
 
 def unpack_integers(
@@ -47,18 +47,11 @@ def unpack_integers(
     out: Tensor,
 ) -> None:
     """As `unpack_e4m3`; `pairs` [n, 2 b] are least and step of each block."""
-    _in_shares(_integers, stored, pairs, out, block, channels, *at, bits)
+    _in_shares(_integers_shares, stored, pairs, out, block, channels, *at, bits)
 
 
-def _in_shares(
-    rows_of: Callable[..., None], stored: Tensor, scales: Tensor, out: Tensor, *others: int
-) -> None:
-    codes, factors, found = stored.numpy(), scales.contiguous().numpy(), out.numpy()
-
-    def work(part: slice) -> None:
-        rows_of(codes[part], factors[part], found[part], *others)
-
-    run_shares(len(codes), SHARE, work)
+def _in_shares(launch: Launch, stored: Tensor, scales: Tensor, out: Tensor, *others: int) -> None:
+    run_shares(launch, SHARE, (stored.numpy(), scales.contiguous().numpy(), out.numpy()), others)
 
 
 @kernel
@@ -142,3 +135,18 @@ def _integers(
                     code = code >> np.int32(2)
                     target[4 * c + 2] = np.float32(code & np.int32(3)) * step + least
                     target[4 * c + 3] = np.float32(code >> np.int32(2)) * step + least
+
+
+@kernel
+def _e4m3_shares(how: How) -> int:
+    return in_shares(_e4m3, how)
+
+
+@kernel
+def _e2m1_shares(how: How) -> int:
+    return in_shares(_e2m1, how)
+
+
+@kernel
+def _integers_shares(how: How) -> int:
+    return in_shares(_integers, how)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.kernels.compile import reordering_kernel
+from models.kernels.compile import kernel, reordering_kernel
 from models.kernels.floats import exp
-from models.kernels.threads import run_shares
+from models.kernels.team import in_shares
+from models.kernels.threads import How, run_shares
 
 Floats = NDArray[np.float32]
 SHARE = 4  # blocks worth a thread
@@ -24,13 +25,12 @@ def softmax(logits: Tensor, window: int) -> Tensor:
     Returns the logs of the denominators [N, b, H].
     """
     log_total = logits.new_empty(logits.shape[:3])
-    rows, logs = logits.numpy(), log_total.numpy()
-    run_shares(len(rows), SHARE, lambda part: _softmax(rows[part], window, logs[part]))
+    run_shares(_softmax_shares, SHARE, (logits.numpy(), log_total.numpy()), (window,))
     return log_total
 
 
 @reordering_kernel
-def _softmax(logits: Floats, window: int, log_total: Floats) -> None:
+def _softmax(logits: Floats, log_total: Floats, window: int) -> None:
     count, queries, heads, slots = logits.shape
     for n in range(count):
         for r in range(queries):
@@ -53,3 +53,8 @@ def _softmax(logits: Floats, window: int, log_total: Floats) -> None:
                 for i in range(r + window, slots):
                     row[i] = np.float32(0)
                 log_total[n, r, h] = top + np.log(total)
+
+
+@kernel
+def _softmax_shares(how: How) -> int:
+    return in_shares(_softmax, how)

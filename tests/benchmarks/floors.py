@@ -66,13 +66,10 @@ def _scores_rate(repeats: int) -> float:
     from models.kernels.threads import run_shares
 
     weights, visible = q[..., 0].copy(), np.full(queries, count)
-
-    def work(part: slice) -> None:
-        found = Candidates.none(part.stop - part.start, 1)
-        found.least[:] = np.inf  # no score exceeds it
-        topk.scan(q[part], weights[part], visible[part], keys, 0, 1, *found)
-
-    seconds = _fastest(lambda: run_shares(queries, 1, work), repeats)
+    found = Candidates.none((queries,), 1)
+    found.least[:] = np.inf  # no score exceeds it
+    split, whole = (q, weights, visible, *found), (keys, 0, 1)
+    seconds = _fastest(lambda: run_shares(topk.scan_shares, 1, split, whole), repeats)
     return 2.0 * queries * heads * width * count / seconds
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import torch
@@ -15,7 +13,6 @@ from models.deepseek_v4.cache import Rows
 from models.deepseek_v4.indexer import Indexer, select
 from models.kernels import topk
 from models.kernels.selection import FEW_QUERIES, Candidates, best_entries
-from models.kernels.threads import split
 from models.number_formats import RotatedFp4
 
 T = topk.TILE
@@ -111,9 +108,9 @@ def test_scores_of_fp4_keys_are_those_of_their_numbers() -> None:
     q, w, keys = (t[:1].numpy() for t in drawn(3, 150))
     stored = form.encode(torch.from_numpy(keys))
     sides = stored[0].numpy(), form.decode(stored)[0].numpy()
-    found = [Candidates.none(3, 150) for _ in sides]
+    found = [Candidates.none((3,), 150) for _ in sides]
     for rows, candidates in zip(sides, found, strict=True):
-        topk.scan(q[0], w[0], np.full(3, 150), rows, 0, 150, *candidates)
+        topk.scan(q[0], w[0], np.full(3, 150), *candidates, rows, 0, 150)
     assert np.array_equal(found[0].scores[:, :150], found[1].scores[:, :150])
 
 
@@ -173,11 +170,3 @@ def test_equal_scores_leave_the_first_entries() -> None:
     chosen, real = best_entries(q, w, (keys,), torch.full((100,), 3000), 70)
     assert torch.equal(chosen, torch.arange(70).expand(1, 100, 70))
     assert bool(real.all())
-
-
-def test_shares_cover_the_range() -> None:
-    for size in (1, 5, 100):
-        bounds = [(s.start, s.stop) for s in split(size, at_least=3)]
-        assert bounds[0][0] == 0
-        assert bounds[-1][1] == size
-        assert all(a[1] == b[0] for a, b in pairwise(bounds))
