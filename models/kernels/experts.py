@@ -106,9 +106,9 @@ def _weighted_sums(places: Ints, weights: Floats, output: Floats, rows: Floats) 
     count, width = output.shape
     for t in range(count):
         for i in range(places.shape[1]):
-            row, weight = rows[places[t, i]], weights[t, i]
+            place, weight = places[t, i], weights[t, i]
             for c in range(width):
-                output[t, c] = weight * row[c] + (output[t, c] if i else np.float32(0))
+                output[t, c] = weight * rows[place, c] + (output[t, c] if i else np.float32(0))
 
 
 @kernel

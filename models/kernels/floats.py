@@ -13,6 +13,8 @@ from models.kernels.compile import kernel
 
 LARGEST_EXP = np.float32(87)
 """The largest operand of `exp`."""
+LEAST = -(2**31)
+"""Below all that `ordered` gives."""
 
 
 @intrinsic
@@ -40,3 +42,12 @@ def exp(x: np.float32) -> np.float32:
     y = y * r * r + r + np.float32(1.0)
     scale: Any = as_float((np.int32(whole) + np.int32(127)) << np.int32(23))  # type: ignore[call-arg]
     return np.float32(y * scale)
+
+
+@kernel
+def ordered(bits: np.int32) -> np.int32:
+    """Integers that are in the order of the floats with these bits, and back: NaN is the highest.
+
+    Vectors of integers are compared at once; of floats one by one, for there may be a NaN.
+    """
+    return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))

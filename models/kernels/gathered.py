@@ -5,12 +5,14 @@ Report section 2.3.1, equations 18 and 19. Shapes: B batch, S queries, H heads, 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from models.kernels.compile import kernel, reordering_kernel
-from models.kernels.floats import exp
+from models.kernels.floats import LEAST, as_float, exp, ordered
 from models.kernels.team import in_shares
 from models.kernels.threads import How, run_shares
 
@@ -42,14 +44,15 @@ def _attend_rows(
 ) -> None:
     num_queries, heads, dim = q.shape
     logits = np.empty((heads, chosen.shape[1]), np.float32)
+    bits = logits.view(np.int32)
     for s in range(num_queries):
         count = counts[s]
         for i in range(count):
-            row = rows[chosen[s, i]]
+            place = chosen[s, i]
             for h in range(heads):
                 dot = np.float32(0)
                 for c in range(dim):
-                    dot += q[s, h, c] * row[c]
+                    dot += q[s, h, c] * rows[place, c]
                 logits[h, i] = dot
         for h in range(heads):
             for c in range(dim):
@@ -57,23 +60,24 @@ def _attend_rows(
             if count == 0:
                 log_total[s, h] = -np.inf
                 continue
-            top = logits[h, 0]
-            for i in range(1, count):
-                top = max(top, logits[h, i])
+            most = np.int32(LEAST)
+            for i in range(count):
+                most = max(most, ordered(bits[h, i]))
+            top: Any = as_float(ordered(most))  # type: ignore[call-arg]
             total = np.float32(0)
             for i in range(count):
                 logits[h, i] = exp(logits[h, i] - top)
                 total += logits[h, i]
-            log_total[s, h] = top + np.log(total)
             inverse = np.float32(1) / total
+            log_total[s, h] = top - np.log(inverse)
             for i in range(count):
                 logits[h, i] *= inverse
         for i in range(count):
-            row = rows[chosen[s, i]]
+            place = chosen[s, i]
             for h in range(heads):
                 weight = logits[h, i]
                 for c in range(dim):
-                    output[s, h, c] += weight * row[c]
+                    output[s, h, c] += weight * rows[place, c]
 
 
 @kernel

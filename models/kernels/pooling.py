@@ -46,45 +46,49 @@ def _pool(
     ratio: int,
 ) -> None:
     width = entries.shape[1]
-    own = values.shape[1] - width  # the first channel of a token's share in its own entry
+    own = np.uint64(values.shape[1] - width)
     tops, totals = np.empty(width, np.float32), np.empty(width, np.float32)
     for i in range(len(numbers)):
         start = numbers[i] * ratio
-        stop, entry = start + ratio, entries[i]
-        tops[:], totals[:], entry[:] = -np.inf, 0, 0
-        _raise(tops, gates[start:stop], own)
+        tops[:], totals[:], entries[i, :] = -np.inf, 0, 0
+        _raise(tops, gates, start, ratio, own)
         if own and start:
-            earlier, their = values[start - ratio : start], gates[start - ratio : start]
-            _raise(tops, their, 0)
-            _mix(earlier, their, 0, tops, totals, entry)
+            _raise(tops, gates, start - ratio, ratio, np.uint64(0))
+            _mix(values, gates, start - ratio, ratio, np.uint64(0), tops, totals, entries, i)
         elif own:
-            _raise(tops, gates_before, 0)
-            _mix(values_before, gates_before, 0, tops, totals, entry)
-        _mix(values[start:stop], gates[start:stop], own, tops, totals, entry)
+            _raise(tops, gates_before, 0, ratio, np.uint64(0))
+            _mix(values_before, gates_before, 0, ratio, np.uint64(0), tops, totals, entries, i)
+        _mix(values, gates, start, ratio, own, tops, totals, entries, i)
         for c in range(width):
-            entry[c] /= totals[c]
+            entries[i, c] /= totals[c]
 
 
 @reordering_kernel
-def _raise(tops: Floats, gates: Floats, first: int) -> None:
-    """To the highest gates, of channels first .. first + C - 1 of some tokens."""
-    for j in range(len(gates)):
-        gate = gates[j, first:]
-        for c in range(len(tops)):
-            tops[c] = max(tops[c], gate[c])
+def _raise(tops: Floats, gates: Floats, start: int, count: int, first: np.uint64) -> None:
+    """To the highest gates, of channels first .. first + C - 1 of tokens from `start` on."""
+    for j in range(start, start + count):
+        for c in range(np.uint64(len(tops))):
+            tops[c] = max(tops[c], gates[j, first + c])
 
 
 @reordering_kernel
 def _mix(
-    values: Floats, gates: Floats, first: int, tops: Floats, totals: Floats, entry: Floats
+    values: Floats,
+    gates: Floats,
+    start: int,
+    count: int,
+    first: np.uint64,
+    tops: Floats,
+    totals: Floats,
+    entries: Floats,
+    i: int,
 ) -> None:
-    """Add channels first .. first + C - 1 of some tokens."""
-    for j in range(len(values)):
-        value, gate = values[j, first:], gates[j, first:]
-        for c in range(len(entry)):
-            weight = exp(gate[c] - tops[c])
+    """Add them to entry i."""
+    for j in range(start, start + count):
+        for c in range(np.uint64(len(tops))):
+            weight = exp(gates[j, first + c] - tops[c])
             totals[c] += weight
-            entry[c] += weight * value[c]
+            entries[i, c] += weight * values[j, first + c]
 
 
 @kernel

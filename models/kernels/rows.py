@@ -53,17 +53,18 @@ def _normalize(x: Floats, out: Floats, weight: Floats, eps: np.float32) -> None:
 def _rotate(x: Floats, cos: Floats, sin: Floats, out: Floats) -> None:
     """x [S, H, C]."""
     count, heads, width = x.shape
-    first = width - cos.shape[1]
+    turned = cos.shape[1]
+    first = np.uint64(width - turned)
     for s in range(count):
         for h in range(heads):
-            source, target = x[s, h, :first], out[s, h, :first]
-            for c in range(len(source)):
-                target[c] = source[c]
-            source, target = x[s, h, first:], out[s, h, first:]
-            for i in range(len(source) // 2):
-                left, right = source[2 * i], source[2 * i + 1]
-                target[2 * i] = left * cos[s, 2 * i] + right * sin[s, 2 * i]
-                target[2 * i + 1] = right * cos[s, 2 * i + 1] + left * sin[s, 2 * i + 1]
+            for c in range(first):
+                out[s, h, c] = x[s, h, c]
+            for pair in range(np.uint64(turned // 2)):
+                i = pair + pair
+                j, a, b = i + np.uint64(1), first + i, first + i + np.uint64(1)
+                left, right = x[s, h, a], x[s, h, b]
+                out[s, h, a] = left * cos[s, i] + right * sin[s, i]
+                out[s, h, b] = right * cos[s, j] + left * sin[s, j]
 
 
 @kernel
