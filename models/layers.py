@@ -115,8 +115,8 @@ class Rotation:
 
     def __init__(self, positions: Tensor, frequencies: Tensor) -> None:
         angles = positions.to(torch.float32)[..., None] * frequencies  # [S, P]
-        self.cos = angles.cos().repeat_interleave(2, dim=-1)  # [S, 2P]
-        sin = angles.sin()
+        cos, sin = angles.cos(), angles.sin()
+        self.cos = torch.stack((cos, cos), dim=-1).flatten(-2)  # [S, 2P]
         # Signs folded in: (x0, x1) -> (x0 cos - x1 sin, x1 cos + x0 sin).
         self.sin = torch.stack((-sin, sin), dim=-1).flatten(-2)
 
