@@ -163,5 +163,16 @@ class SwiGLU(nn.Module):
         self.limit = limit
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(clamped_swiglu(self.gate_proj(x), self.up_proj(x), self.limit))
+        gate_up = self.gate_proj.weight, self.up_proj.weight
+        if kernels.usable(x, *gate_up):
+            from models.kernels.experts import swiglu
+
+            rows, inner = x.reshape(-1, x.shape[-1]), len(gate_up[0])
+            both = x.new_empty(len(rows), 2 * inner)
+            for weight, half in zip(gate_up, both.split(inner, dim=1), strict=True):
+                torch.mm(rows, weight.t(), out=half)
+            gated = swiglu(both, self.limit).view(*x.shape[:-1], inner)
+        else:
+            gated = clamped_swiglu(self.gate_proj(x), self.up_proj(x), self.limit)
+        out: Tensor = self.down_proj(gated)
         return out

@@ -92,6 +92,13 @@ class GroupedLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """[B, S, H * C] -> [B, S, G * R]."""
         blocks = self.weight.unflatten(0, (self.groups, -1))  # [G, R, H * C / G]
+        if kernels.usable(x, blocks):
+            rows = x.reshape(-1, x.shape[-1])
+            out = x.new_empty(len(rows), len(self.weight))
+            parts = (each.chunk(self.groups, dim=1) for each in (rows, out))
+            for source, target, block in zip(*parts, blocks, strict=True):
+                torch.mm(source, block.t(), out=target)
+            return out.view(*x.shape[:-1], -1)
         x = x.to(self.weight.dtype).unflatten(-1, (self.groups, -1))
         return torch.einsum("bsgi,gri->bsgr", x, blocks).flatten(2)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models import kernels
 from models.deepseek_v4 import blocked
 from models.deepseek_v4.compressor import visible_mask
 
@@ -138,6 +139,10 @@ def nothing(q: Tensor) -> Mixed:
 
 def merge(parts: list[Mixed], sinks: Tensor) -> Tensor:
     """One softmax out of several, and the sink, by their log totals -> [B, S, H, C]."""
+    if len(parts) <= 2 and kernels.usable(parts[0].output, sinks):
+        from models.kernels import merging
+
+        return merging.merge([p.output for p in parts], [p.log_total for p in parts], sinks)
     totals = torch.stack([p.log_total for p in parts])  # [parts, B, H, S]
     everything = torch.logaddexp(totals.logsumexp(0), sinks[:, None])
     weights = (totals - everything).exp().unsqueeze(-1)

@@ -24,7 +24,7 @@ def usable(*tensors: Tensor) -> bool:
     """Whether the kernels may take the place of torch for these operands."""
     if torch.is_grad_enabled() or os.environ.get(SWITCH) == "0" or _missing():
         return False
-    return all(t.dtype is torch.float32 and t.device.type == "cpu" for t in tensors)
+    return all(t.dtype is torch.float32 and t.is_cpu for t in tensors)
 
 
 def describe() -> str:

@@ -46,8 +46,7 @@ def mixed_experts(
     both = x.new_empty(len(rows), 2 * inner)
     for e, group in groups:
         torch.mm(rows[group], gate_up[e].t(), out=both[group])
-    gated = x.new_empty(len(rows), inner)
-    run_shares(_swiglu_shares, SHARE, (both.numpy(), gated.numpy()), (np.float32(limit),))
+    gated = swiglu(both, limit)
     for e, group in groups:
         torch.mm(gated[group], down[e].t(), out=rows[group])
 
@@ -55,6 +54,13 @@ def mixed_experts(
     split = places, weights.contiguous().numpy(), output.numpy()
     run_shares(_weighted_sums_shares, SHARE, split, (rows.numpy(),))
     return output
+
+
+def swiglu(both: Tensor, limit: float) -> Tensor:
+    """Rows of gates, then of values, [T, 2 I] -> silu(min(gate, limit)) * clamp(value) [T, I]."""
+    gated = both.new_empty(len(both), both.shape[1] // 2)
+    run_shares(_swiglu_shares, SHARE, (both.numpy(), gated.numpy()), (np.float32(limit),))
+    return gated
 
 
 @kernel
