@@ -21,6 +21,8 @@ except ImportError:  # older releases raise click's own exceptions
     from click import ClickException as CallError  # type: ignore[assignment]
 from typer.core import TyperGroup
 
+from niah.waiting import let_waiting_threads_sleep
+
 if TYPE_CHECKING:
     from niah.execution.jobs import Tally
     from niah.execution.loading import Bench
@@ -687,10 +689,7 @@ def main() -> None:
     What a user can mend is one line and exit code 2; a defect of the program is a traceback and
     exit code 70.
     """
-    # Threads that wait should sleep soon: where another process wants the cores, spinning ones make
-    # a run tens of times slower (tests/benchmarks/parallel.py). GNU's OpenMP reads this once, when
-    # torch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    let_waiting_threads_sleep()
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a sign shows "?"
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

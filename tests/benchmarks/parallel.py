@@ -4,7 +4,7 @@
 
 Prints a Markdown table: the same prefill by one process with one thread, by one with two, by two
 processes with a thread each, and by two processes with two threads each; with GNU
-OpenMP's threads asleep after 1,000 looks (as the command line has it) and spinning (its default).
+OpenMP's threads asleep after some looks (as the command line has it) and spinning (its default).
 `of ideal` is tokens a second, all processes together, over what that many cores would do without
 loss. Nothing is asserted: times belong to a machine.
 """
@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from models.registry import load_model
+from niah import waiting
 
 WARM_UP = 3000  # tokens: the first call compiles the kernels
-WAITING = "GOMP_SPINCOUNT"  # read by a new process when it imports torch
-POLICIES = ("1000", None)
+POLICIES = (waiting.LOOKS, None)  # of a new process, which reads it when it imports torch
 SETUPS = ((1, 1), (1, 2), (2, 1), (2, 2))  # processes, threads of each
 
 
@@ -50,8 +50,8 @@ def main() -> None:
         print("|---|---|---|---|---|")
         alone = 0.0
         for policy, (processes, threads) in product(POLICIES, SETUPS):
-            os.environ.pop(WAITING, None)
-            os.environ.update({WAITING: policy} if policy else {})
+            os.environ.pop(waiting.VARIABLE, None)
+            os.environ.update({waiting.VARIABLE: policy} if policy else {})
             rate = together(Job(arm, options.length, threads), processes)
             alone = alone or rate
             share = rate / alone / min(processes * threads, cores)

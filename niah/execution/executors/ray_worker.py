@@ -34,6 +34,7 @@ from niah.sweep.config import Arm, parse_sweep
 from niah.sweep.grid import longest_prompt
 from niah.sweep.planner import plan_repeat
 from niah.sweep.trials import Plan, Stream
+from niah.waiting import let_waiting_threads_sleep
 
 Message = dict[str, Any]
 
@@ -106,7 +107,7 @@ class Worker:
     def __init__(self, order: Message) -> None:
         """`order`: `sweep`, the `folder` where its relative paths begin, the sweeps `before` it,
         `arm`, the driver's working folder `home`."""
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does
+        let_waiting_threads_sleep()
         if Path(order["home"]).is_dir():
             os.chdir(order["home"])  # relative names of models and options begin there
         self.sweep = parse_sweep(order["sweep"], "sweep").begun_at(Path(order["folder"]))

@@ -24,6 +24,7 @@ from models.deepseek_v4 import weights
 from models.deepseek_v4.checkpoint_files import write_card
 from models.deepseek_v4.loading import LoadedModel
 from models.registry import load_model
+from niah import waiting
 from niah.cli import main as cli
 from niah.errors import NiahError
 from niah.execution.interrupts import Interrupts
@@ -605,15 +606,15 @@ def test_the_command_line_reference_is_current() -> None:
     assert written.stdout.strip() == (ROOT / "docs" / "cli.md").read_text(encoding="utf-8").strip()
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, "1000"), ("7", "7")])
+@pytest.mark.parametrize(("before", "after"), [(None, waiting.LOOKS), ("7", "7")])
 def test_waiting_threads_sleep_soon_unless_told_otherwise(
     call: Call, monkeypatch: pytest.MonkeyPatch, before: str | None, after: str
 ) -> None:
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv(waiting.VARIABLE, raising=False)
     if before:
-        monkeypatch.setenv("GOMP_SPINCOUNT", before)
+        monkeypatch.setenv(waiting.VARIABLE, before)
     assert call("needles").code == 0
-    assert os.environ["GOMP_SPINCOUNT"] == after
+    assert os.environ[waiting.VARIABLE] == after
 
 
 def test_the_version_is_told(call: Call) -> None:
