@@ -10,7 +10,8 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -58,7 +59,21 @@ def can_write(folder: Path) -> bool:
     return True
 
 
+def forget_older(folder: Path, sources: Iterable[Path]) -> None:
+    """Remove what numba keeps in `folder` that is older than one of the sources.
+
+    It looks at the file of a kernel alone, not at the files whose functions this one calls.
+    """
+    newest = max(source.stat().st_mtime for source in sources)
+    for index in folder.glob("*.nbi"):
+        with suppress(OSError):
+            if index.stat().st_mtime < newest:
+                index.unlink()
+
+
+HERE = Path(__file__).parent
 choose_cache(list(cache_places()))
+forget_older(HERE / "__pycache__", [*HERE.glob("*.py"), HERE.parent / "number_formats.py"])
 
 
 def kernel(function: Kernel) -> Kernel:

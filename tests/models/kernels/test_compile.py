@@ -3,6 +3,7 @@
 And what processor they are compiled for: the one that numba's environment variables name.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from models.kernels.compile import LANES, cache_places, choose_cache, features
+from models.kernels.compile import LANES, cache_places, choose_cache, features, forget_older
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,6 +44,53 @@ def test_without_a_home_there_is_no_folder_of_the_user(monkeypatch: pytest.Monke
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # no entry: a KeyError
     assert [place.name for place in cache_places()] == ["__pycache__"]
+
+
+def test_kernels_that_are_older_than_a_file_of_theirs_are_forgotten(tmp_path: Path) -> None:
+    """Numba would keep a kernel whose own file is as it was."""
+    times = {"kernel.py": 1, "old.nbi": 2, "used.py": 3, "new.nbi": 4, "old.1.nbc": 2}
+    for name, seconds in times.items():
+        (tmp_path / name).write_text("")
+        os.utime(tmp_path / name, (seconds, seconds))
+    forget_older(tmp_path, tmp_path.glob("*.py"))
+    assert {path.name for path in tmp_path.iterdir()} == set(times) - {"old.nbi"}
+    forget_older(tmp_path / "no folder", tmp_path.glob("*.py"))
+
+
+def test_a_change_of_what_a_kernel_calls_is_seen(tmp_path: Path) -> None:
+    shutil.copytree(
+        ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__", "zoo")
+    )
+    code = (
+        "import torch; from models.kernels.rows import normalize; "
+        "print(float(normalize(torch.ones(1, 4), None, 0.0)[0, 0]))"
+    )
+    shared = tmp_path / "models" / "kernels" / "floats.py"
+    rows = tmp_path / "models" / "kernels" / "rows.py"
+    shared.write_text(shared.read_text() + "\n\n@kernel\ndef factor() -> float:\n    return 1.0\n")
+    text = rows.read_text().replace(
+        "from models.kernels.team",
+        "from models.kernels.floats import factor\nfrom models.kernels.team",
+    )
+    rows.write_text(
+        text.replace("out[t, c] = x[t, c] * inverse", "out[t, c] = factor() * x[t, c] * inverse")
+    )
+    assert printed(code, tmp_path) == "1.0"
+    shared.write_text(shared.read_text().replace("return 1.0", "return 3.0"))
+    assert printed(code, tmp_path) == "3.0"
+
+
+def printed(code: str, folder: Path) -> str:
+    environment = {"PYTHONPATH": str(folder), "PATH": os.environ["PATH"], "HOME": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
 
 
 def test_kernels_of_a_package_that_cannot_be_written_to_are_imported(tmp_path: Path) -> None:
