@@ -139,7 +139,7 @@ def nothing(q: Tensor) -> Mixed:
 
 def merge(parts: list[Mixed], sinks: Tensor) -> Tensor:
     """One softmax out of several, and the sink, by their log totals -> [B, S, H, C]."""
-    if len(parts) <= 2 and kernels.usable(parts[0].output, sinks):
+    if len(parts) <= 2 and kernels.usable(parts[0].output, sinks):  # more come of forked rows
         from models.kernels import merging
 
         return merging.merge([p.output for p in parts], [p.log_total for p in parts], sinks)

@@ -41,7 +41,7 @@ def run_shares(
     Raises: MemoryError.
     """
     size, threads = len(split[0]), torch.get_num_threads()
-    shares = 1 if size < 2 * at_least else share_count(size, at_least, shares_each)
+    shares = share_count(size, at_least, shares_each)
     fork = fork_address() if shares > 1 else 0
     if fork or shares == 1:
         failed = launch((fork, threads, shares, split, whole))

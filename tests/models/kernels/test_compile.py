@@ -58,9 +58,7 @@ def test_kernels_that_are_older_than_a_file_of_theirs_are_forgotten(tmp_path: Pa
 
 
 def test_a_change_of_what_a_kernel_calls_is_seen(tmp_path: Path) -> None:
-    shutil.copytree(
-        ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__", "zoo")
-    )
+    copy_models(tmp_path)
     code = (
         "import torch; from models.kernels.rows import normalize; "
         "print(float(normalize(torch.ones(1, 4), None, 0.0)[0, 0]))"
@@ -75,45 +73,41 @@ def test_a_change_of_what_a_kernel_calls_is_seen(tmp_path: Path) -> None:
     rows.write_text(
         text.replace("out[t, c] = x[t, c] * inverse", "out[t, c] = factor() * x[t, c] * inverse")
     )
-    assert printed(code, tmp_path) == "1.0"
+    assert called(code, tmp_path, HOME=str(tmp_path)).stdout == "1.0\n"
     shared.write_text(shared.read_text().replace("return 1.0", "return 3.0"))
-    assert printed(code, tmp_path) == "3.0"
-
-
-def printed(code: str, folder: Path) -> str:
-    environment = {"PYTHONPATH": str(folder), "PATH": os.environ["PATH"], "HOME": str(folder)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
+    assert called(code, tmp_path, HOME=str(tmp_path)).stdout == "3.0\n"
 
 
 def test_kernels_of_a_package_that_cannot_be_written_to_are_imported(tmp_path: Path) -> None:
-    shutil.copytree(
-        ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__", "zoo")
-    )
+    copy_models(tmp_path)
     no_folder = tmp_path / "models" / "kernels" / "__pycache__"
     no_folder.write_text("")  # so that no user can write into it, root neither
     code = (
         "import models.kernels.topk, models.kernels.compile as c; print(c.numba.config.CACHE_DIR)"
     )
-    environment = {"PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path), "HOME": str(no_folder)}
+    done = called(code, tmp_path, TMPDIR=str(tmp_path), HOME=str(no_folder))
+    assert "niah-kernels-" in done.stdout
+    assert done.stderr.count("set NUMBA_CACHE_DIR") == 1
+
+
+def copy_models(folder: Path) -> None:
+    """The package, without compiled kernels and checkpoints."""
+    unwanted = shutil.ignore_patterns("__pycache__", "zoo")
+    shutil.copytree(ROOT / "models", folder / "models", ignore=unwanted)
+
+
+def called(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`code`, done by a new process with the folder's package."""
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env=environment,
+        cwd=folder,
+        env={"PYTHONPATH": str(folder), **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "niah-kernels-" in done.stdout
-    assert done.stderr.count("set NUMBA_CACHE_DIR") == 1
+    return done
 
 
 def test_features_are_those_that_the_environment_names() -> None:
